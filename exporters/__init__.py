@@ -1,0 +1,1 @@
+"""Where results go: sinks, and what reads them back."""

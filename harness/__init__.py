@@ -1,0 +1,1 @@
+"""The only package that knows all the others: configuration, catalogue, schedule, service, command line."""

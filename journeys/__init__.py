@@ -1,0 +1,1 @@
+"""Browser and API journeys: ordinary pytest tests, run in CI and, by warm workers, on schedule."""

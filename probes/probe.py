@@ -1,0 +1,75 @@
+"""The central type: a check is an async callable; a probe is a check with a name, a target and a rhythm."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from stormwatch.probes.watch import Watch
+
+Check = Callable[[Watch], Awaitable[None]]
+"""Looks once at its target. Writes what it saw into the Watch; raises ProbeFailed (down) or ProbeBroken (broken).
+
+A check is stateless and re-entrant: no scheduling, no metrics, no logging of outcomes, no retry. Cancelling it must
+leave nothing open. Anything shared between runs comes from `watch.resources`.
+"""
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A gauge that a kind exports from its measures. `buckets` of labels are closed sets wherever they can be."""
+
+    name: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Options]):
+    """What the catalogue knows of a kind of probe: everything that is needed to read, build, export and explain it."""
+
+    name: str
+    """As users write it after `kind:`."""
+    options: type[Options]
+    """A frozen dataclass that pydantic can validate: the options that stand under the kind's name."""
+    build: Callable[[str, Options], Check]
+    """From target and options to a check. Raises ValueError, one sentence, for a target that cannot be probed."""
+    phases: tuple[str, ...] = ()
+    """Names of the phases in their order, exported as zero before they were ever seen. Empty: not known before."""
+    phase_metric: Metric | None = None
+    """The gauge with the label `phase` under which the phases are exported; None: the kind has no phases."""
+    metrics: tuple[Metric, ...] = ()
+    """Every other gauge that its runs may export."""
+    extra: str = ""
+    """The optional dependency that it needs: `stormwatch[extra]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """On a failure, try again at once: `attempts` in all, `after` seconds between the end of one and the next."""
+
+    attempts: int = 2
+    after: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """The specification of one probe. Frozen: run-time state lives elsewhere."""
+
+    name: str
+    kind: str
+    target: str
+    check: Check
+    every: float = 30.0
+    """Seconds between the starts of two runs."""
+    timeout: float = 5.0
+    """Seconds that one attempt may take."""
+    location: str = ""
+    confirm: Confirm = Confirm(attempts=1, after=0.0)
+    depends_on: tuple[str, ...] = ()
+    """Names of probes: while one of them is down, this one is measured and its alerts are muted."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    runbook: str = ""
+    dashboard: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The kind's effective options as JSON values, secrets masked: for `--debug` and for people, not for running."""

@@ -1,0 +1,90 @@
+"""The one place where a run becomes a Result: clock, deadline, attempts, and whose fault it was."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from stormwatch.probes.clock import Clock
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Attempt, Outcome, Reason, Result
+from stormwatch.probes.watch import Watch
+
+
+def new_trace_id() -> str:
+    """A random W3C trace id: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+async def run_once(
+    probe: Probe,
+    *,
+    clock: Clock,
+    resources: Resources,
+    late: float = 0.0,
+    worst_lag: Callable[[float], float] = lambda _since: 0.0,
+    trace_id: Callable[[], str] = new_trace_id,
+) -> Result:
+    """Run a probe, with its confirming attempts, and decide.
+
+    `late` is how many seconds after its scheduled moment it starts. `worst_lag(since)` answers by how much the event
+    loop ran late since that moment of the monotonic clock, in seconds.
+
+    Never raises for anything that the target or the check does; cancelling the caller cancels the run.
+    """
+    began, started, trace = clock.monotonic(), clock.now(), trace_id()
+    attempts: list[Attempt] = []
+    while True:
+        watch, attempt = await _attempt(probe, clock=clock, resources=resources, trace_id=trace)
+        attempts.append(attempt)
+        if attempt.outcome is Outcome.UP or len(attempts) >= probe.confirm.attempts:
+            break
+        await clock.sleep_until(clock.monotonic() + probe.confirm.after)
+    return Result(
+        probe=probe.name,
+        kind=probe.kind,
+        target=probe.target,
+        location=probe.location,
+        started=started,
+        seconds=attempt.seconds,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        message=attempt.message,
+        failed_phase="" if attempt.outcome is Outcome.UP else watch.failed_phase,
+        phases=attempt.phases,
+        measures=tuple(watch.measures),
+        evidence=watch.evidence,
+        trace_id=trace,
+        attempts=tuple(attempts),
+        timeout=probe.timeout,
+        late=late,
+        loop_lag=worst_lag(began),
+    )
+
+
+async def _attempt(probe: Probe, *, clock: Clock, resources: Resources, trace_id: str) -> tuple[Watch, Attempt]:
+    watch = Watch(clock=clock, resources=resources, timeout=probe.timeout, probe=probe.name, trace_id=trace_id)
+    started = clock.now()
+    outcome, reason, message = Outcome.UP, Reason.NONE, ""
+    deadline = asyncio.timeout(probe.timeout)
+    try:
+        async with deadline:
+            await probe.check(watch)
+    except Exception as error:  # noqa: BLE001 - whatever a check lets through is explained, never lost
+        if isinstance(error, TimeoutError) and deadline.expired():
+            where = f" in phase {watch.failed_phase}" if watch.failed_phase else ""
+            failure = ProbeFailed(Reason.TIMEOUT, f"no answer from {probe.target} within {probe.timeout:g} s{where}")
+        else:
+            failure = explain(error)
+        outcome = Outcome.BROKEN if isinstance(failure, ProbeBroken) else Outcome.DOWN
+        reason, message = failure.reason, failure.message
+        watch.failed_phase = failure.phase or watch.failed_phase
+    return watch, Attempt(
+        started=started,
+        seconds=watch.seconds(),
+        outcome=outcome,
+        reason=reason,
+        message=message,
+        phases=tuple(watch.phases),
+    )

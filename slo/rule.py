@@ -1,0 +1,66 @@
+"""Rules: when an objective or a probe deserves an alert. One rule, two renderings: `Evaluator` and Prometheus YAML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from stormwatch.slo.alert import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A pair of windows: both must burn faster than `factor` times the sustainable rate. Seconds."""
+
+    long: float
+    short: float
+    factor: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What every rule has. `lasting` is Prometheus' `for`: seconds that the condition must hold before it fires."""
+
+    alertname: str
+    severity: Severity
+    lasting: float = 0.0
+    muted_by: tuple[str, ...] = ()
+    """Probes: while one of them is down, the condition counts as not met."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnRate(Common):
+    """The error budget of an objective burns too fast: any of the pairs, both windows of it.
+
+    SRE workbook, chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
+    """
+
+    objective: str
+    pairs: tuple[Windows, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLeft(Common):
+    """Less than `below` of an objective's budget is left in its window: deployments freeze."""
+
+    objective: str
+    below: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Down(Common):
+    """A probe's last decided result is down (all of its confirming attempts failed). Pages in seconds, resolves at once."""
+
+    probe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoEvidence(Common):
+    """A probe gave no up or down result for `after` seconds: it is broken, stuck or not run. We would be blind."""
+
+    probe: str
+    after: float
+
+
+Rule = BurnRate | BudgetLeft | Down | NoEvidence
