@@ -1,0 +1,68 @@
+# Everything a user or CI runs. `make demo` and `make test` set up what they need on a fresh Debian or Ubuntu machine.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test check types bench format clean schema lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
+PACKAGES := probes journeys exporters slo chaos harness demo
+
+# Debian names of what the commands need; the value after the colon is a program that proves it is there.
+DEMO_PARTS := chromium:chromium
+TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
+	prometheus-blackbox-exporter:prometheus-blackbox-exporter nginx-light:nginx
+
+demo: $(VENV)/installed-demo
+	@bash .ci/parts $(DEMO_PARTS)
+	$(BIN)/stormwatch demo
+
+test: check
+	@bash .ci/parts $(TEST_PARTS)
+	PATH="$$PATH:/usr/sbin" $(BIN)/pytest
+
+check: $(VENV)/installed-dev types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+# The folders stand at the top but are imported as stormwatch.*: a tree of links shows the type checker that shape.
+types: $(VENV)/installed-dev
+	@mkdir -p build/types/stormwatch
+	@for package in $(PACKAGES); do ln -sfn ../../../$$package build/types/stormwatch/$$package; done
+	$(BIN)/basedpyright
+
+bench: $(VENV)/installed-dev
+	@bash .ci/parts $(TEST_PARTS)
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(VENV)/installed-dev
+	$(BIN)/stormwatch schema > config/stormwatch.schema.json
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@bash .ci/parts python3-venv:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-demo: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed-demo
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Versions and hashes of everything that is installed, written anew from pyproject.toml.
+lock:  $(VENV)/bin/python
+	$(INSTALL) uv
+	$(LOCK) --extra build -o requirements.lock
+	$(LOCK) --extra build --extra dev -o requirements-dev.lock
