@@ -1,7 +1,4 @@
-"""Fixtures of the whole suite: asyncio for async tests, nothing left behind, and missing parts that fail in CI."""
-
-import os
-import shutil
+"""Fixtures of the whole suite: asyncio for async tests, and a state directory of its own for each test."""
 
 import pytest
 
@@ -16,13 +13,3 @@ def anyio_backend() -> str:
 def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the state directory of the person who runs it."""
     monkeypatch.setenv("STORMWATCH_STATE", str(tmp_path_factory.mktemp("state")))
-
-
-def program(name: str) -> str:
-    """The path of a program that a test needs. In CI a missing one fails the test; elsewhere it is skipped."""
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path:
-        return path
-    if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed: `make test` installs what the tests need")
-    pytest.skip(f"{name} is not installed")

@@ -1,0 +1,97 @@
+"""The scheduled runner: one heap of due moments, one task per run, a cap on how many run at once."""
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.schedule import Schedule, place_of
+from stormwatch.probes.clock import Clock
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Result
+from stormwatch.probes.run import run_once
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 128
+"""How many runs of protocol probes are under way at once. Beyond it a run waits, and its wait is exported as delay."""
+
+
+class Runner:
+    """Runs probes when they are due and hands each result to `take`."""
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        *,
+        take: Callable[[Result], None],
+        clock: Clock,
+        resources: Resources,
+        lag: LoopLag,
+        concurrency: Mapping[str, int],
+    ) -> None:
+        """`concurrency` gives the cap for kinds that need their own; all others share `CONCURRENCY`."""
+        self._probes = {probe.name: probe for probe in probes}
+        self._take = take
+        self._clock = clock
+        self._resources = resources
+        self._lag = lag
+        self._shared = asyncio.Semaphore(CONCURRENCY)
+        self._own = {kind: asyncio.Semaphore(limit) for kind, limit in concurrency.items()}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
+        """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
+        self.delays: list[float] = []
+        """Start delays in seconds since somebody last took them away."""
+
+    @property
+    def under_way(self) -> int:
+        """How many runs have begun or wait for their turn."""
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Run until cancelled. Runs that are under way are cancelled with it, and give no result."""
+        start = self._clock.monotonic()
+        order = itertools.count()
+        schedules = {
+            name: Schedule(every=probe.every, place=place_of(name), start=start) for name, probe in self._probes.items()
+        }
+        due = [(schedule.first(), next(order), name) for name, schedule in schedules.items()]
+        heapq.heapify(due)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while due:
+                    moment, _, name = due[0]
+                    await self._clock.sleep_until(moment)
+                    now = self._clock.monotonic()
+                    missed = schedules[name].missed(moment, now)
+                    if missed:
+                        self.skipped[name] += missed
+                    if name in self._running:
+                        self.skipped[name] += 1
+                    else:
+                        task = group.create_task(self._one(self._probes[name], moment), name=f"probe {name}")
+                        self._running[name] = task
+                    heapq.heapreplace(due, (schedules[name].after(max(moment, now)), next(order), name))
+        finally:
+            self._running.clear()
+
+    async def _one(self, probe: Probe, due: float) -> None:
+        try:
+            async with self._own.get(probe.kind, self._shared):
+                late = max(0.0, self._clock.monotonic() - due)
+                self.delays.append(late)
+                result = await run_once(
+                    probe,
+                    clock=self._clock,
+                    resources=self._resources,
+                    late=late,
+                    worst_lag=self._lag.worst,
+                )
+            self._take(result)
+        finally:
+            self._running.pop(probe.name, None)
