@@ -1,0 +1,39 @@
+"""`stormwatch check`: run probes once, for CI and for debugging."""
+
+import asyncio
+from collections.abc import Sequence
+
+from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.runner import CONCURRENCY
+from stormwatch.probes.clock import SystemClock
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Outcome, Result
+from stormwatch.probes.run import run_once
+
+
+async def check(probes: Sequence[Probe], resources: Resources) -> list[Result]:
+    """Run every probe once, at most `CONCURRENCY` of them and one journey at a time; results in the order of probes."""
+    clock = SystemClock()
+    lag = LoopLag(clock)
+    shared, journeys = asyncio.Semaphore(CONCURRENCY), asyncio.Semaphore(1)
+
+    async def one(probe: Probe) -> Result:
+        async with journeys if probe.kind == "journey" else shared:
+            return await run_once(probe, clock=clock, resources=resources, worst_lag=lag.worst)
+
+    watching = asyncio.create_task(lag.watch())
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(probe)) for probe in probes]
+    finally:
+        watching.cancel()
+    return [task.result() for task in tasks]
+
+
+def exit_code(results: Sequence[Result]) -> int:
+    """0 all up; 1 something is down; 3 nothing is down, but something is broken, so there is no verdict about it."""
+    outcomes = {result.outcome for result in results}
+    if Outcome.DOWN in outcomes:
+        return 1
+    return 3 if Outcome.BROKEN in outcomes else 0
