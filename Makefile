@@ -26,7 +26,7 @@ test: check
 check: $(VENV)/installed-dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	PYTHONPATH=build/types $(BIN)/lint-imports
 
 # The folders stand at the top but are imported as stormwatch.*: a tree of links shows the type checker that shape.
 types: $(VENV)/installed-dev
