@@ -1,0 +1,245 @@
+"""libcurl's multi interface on the asyncio loop: libcurl says which sockets and which timer it wants, the loop waits.
+
+All sockets of libcurl stand in one epoll set, and only that set is known to the loop: registering a socket with an
+asyncio loop costs more than the whole `connect` does. Without epoll (macOS) the loop watches each socket itself.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import pycurl
+
+KEPT = 256
+"""Idle easy handles that are kept for the next transfer."""
+
+_CA_CACHE_TIMEOUT: Final = 321
+"""CURLOPT_CA_CACHE_TIMEOUT, which pycurl has no name for: https://curl.se/libcurl/c/CURLOPT_CA_CACHE_TIMEOUT.html"""
+_CA_CACHED = 300
+"""Seconds that a parsed CA store is used before its file is read again. Parsing costs more than a handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a transfer ended: libcurl's code (0: well), and what it said, which may name files and addresses."""
+
+    code: int
+    message: str
+
+
+class Sockets(Protocol):
+    """Watches libcurl's sockets, and calls back with those that are ready."""
+
+    def watch(self, what: int, fd: int) -> None:
+        """Watch a socket for POLL_IN, POLL_OUT, both or nothing; POLL_REMOVE forgets it."""
+        ...
+
+    def close(self) -> None:
+        """Forget all."""
+        ...
+
+
+Ready = Callable[[list[tuple[int, int]]], None]
+"""Takes the sockets that are ready: descriptor and CSELECT_ bits."""
+
+
+class EpollSockets:
+    """One epoll set for all sockets. Cost per socket: two or three system calls."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ready: Ready) -> None:
+        self._loop = loop
+        self._ready = ready
+        self._epoll = select.epoll()
+        self._watched: set[int] = set()
+        loop.add_reader(self._epoll.fileno(), self._look)
+
+    def watch(self, what: int, fd: int) -> None:
+        """Put a socket into the set, change it, take it out."""
+        if what == pycurl.POLL_REMOVE:
+            self._watched.discard(fd)
+            with suppress(OSError):
+                self._epoll.unregister(fd)
+            return
+        events = (select.EPOLLIN if what & pycurl.POLL_IN else 0) | (select.EPOLLOUT if what & pycurl.POLL_OUT else 0)
+        if fd in self._watched:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+            self._watched.add(fd)
+
+    def _look(self) -> None:
+        self._ready(
+            [
+                (
+                    fd,
+                    (pycurl.CSELECT_IN if events & select.EPOLLIN else 0)
+                    | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
+                    | (pycurl.CSELECT_ERR if events & (select.EPOLLERR | select.EPOLLHUP) else 0),
+                )
+                for fd, events in self._epoll.poll(0)
+            ]
+        )
+
+    def close(self) -> None:
+        """Take the set from the loop."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+
+class LoopSockets:
+    """Each socket watched by the loop: works on every loop that has `add_reader`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ready: Ready) -> None:
+        self._loop = loop
+        self._ready = ready
+        self._watched: dict[int, int] = {}
+
+    def watch(self, what: int, fd: int) -> None:
+        """Add before removing: uvloop would otherwise let go of the socket in between."""
+        had = self._watched.get(fd, 0)
+        want = 0 if what == pycurl.POLL_REMOVE else what
+        if want & pycurl.POLL_IN and not had & pycurl.POLL_IN:
+            self._loop.add_reader(fd, self._ready, [(fd, pycurl.CSELECT_IN)])
+        if want & pycurl.POLL_OUT and not had & pycurl.POLL_OUT:
+            self._loop.add_writer(fd, self._ready, [(fd, pycurl.CSELECT_OUT)])
+        if had & pycurl.POLL_IN and not want & pycurl.POLL_IN:
+            self._loop.remove_reader(fd)
+        if had & pycurl.POLL_OUT and not want & pycurl.POLL_OUT:
+            self._loop.remove_writer(fd)
+        if want:
+            self._watched[fd] = want
+        else:
+            self._watched.pop(fd, None)
+
+    def close(self) -> None:
+        """Take all sockets from the loop."""
+        for fd in tuple(self._watched):
+            self.watch(pycurl.POLL_REMOVE, fd)
+
+
+def system_sockets(loop: asyncio.AbstractEventLoop, ready: Ready) -> Sockets:
+    """The cheapest way to watch sockets that this system has."""
+    return EpollSockets(loop, ready) if hasattr(select, "epoll") else LoopSockets(loop, ready)
+
+
+class CurlEngine:
+    """Runs transfers of libcurl on the running loop. Open one with `watch.resources.get(CurlEngine)`."""
+
+    def __init__(
+        self, sockets: Callable[[asyncio.AbstractEventLoop, Ready], Sockets] = system_sockets, *, kept: int = KEPT
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = sockets
+        self._kept = kept
+        self._idle: list[pycurl.Curl] = []
+        self._multis: dict[str, _Multi] = {}
+
+    @property
+    def under_way(self) -> int:
+        """How many transfers have begun and not ended."""
+        return sum(len(multi.waiting) for multi in self._multis.values())
+
+    def take(self) -> pycurl.Curl:
+        """An easy handle with every option at its default. Give it back after use."""
+        if self._idle:
+            return self._idle.pop()
+        return pycurl.Curl()
+
+    def give_back(self, handle: pycurl.Curl) -> None:
+        """Forget all that a transfer was told and learnt, its cookies included, and keep the handle for another."""
+        if len(self._idle) >= self._kept:
+            handle.close()
+            return
+        handle.setopt(pycurl.COOKIELIST, "ALL")  # `reset` keeps the cookies
+        handle.reset()
+        self._idle.append(handle)
+
+    async def perform(self, handle: pycurl.Curl, *, ca_file: str = "") -> Ended:
+        """Run one transfer to its end. Cancelling closes its connection at once and leaves the handle usable.
+
+        `ca_file` is set here because libcurl caches one parsed CA store per multi handle: each file has its own.
+        """
+        multi = self._multis.get(ca_file)
+        if multi is None:
+            multi = self._multis[ca_file] = _Multi(self._loop, self._sockets)
+        if ca_file:
+            handle.setopt(pycurl.CAINFO, ca_file)
+            handle.setopt(_CA_CACHE_TIMEOUT, _CA_CACHED)
+        return await multi.perform(handle)
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and close every connection."""
+        for multi in self._multis.values():
+            multi.close()
+        self._multis.clear()
+        for handle in self._idle:
+            handle.close()
+        self._idle.clear()
+
+
+class _Multi:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Callable[[asyncio.AbstractEventLoop, Ready], Sockets],
+    ) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._sockets = sockets(loop, self._act)
+        self.waiting: dict[pycurl.Curl, asyncio.Future[Ended]] = {}
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_PIPELINING, 0)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+
+    async def perform(self, handle: pycurl.Curl) -> Ended:
+        ended = self.waiting[handle] = self._loop.create_future()
+        try:
+            self._multi.add_handle(handle)
+            # libcurl would ask for a timer at once. Not waiting for it keeps a busy loop out of the target's time.
+            self._act([(pycurl.SOCKET_TIMEOUT, 0)])
+            return await ended
+        finally:
+            if self.waiting.pop(handle, None) is not None and not self._multi.closed:
+                self._multi.remove_handle(handle)
+
+    def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        self._sockets.watch(what, fd)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if milliseconds >= 0:
+            self._timer = self._loop.call_later(milliseconds / 1000, self._act, [(pycurl.SOCKET_TIMEOUT, 0)])
+
+    def _act(self, ready: list[tuple[int, int]]) -> None:
+        for fd, events in ready:
+            self._multi.socket_action(fd, events)
+        queued = 1
+        while queued:
+            queued, done, failed = self._multi.info_read()
+            for handle in done:
+                self._end(handle, Ended(0, ""))
+            for handle, code, message in failed:
+                self._end(handle, Ended(code, message))
+
+    def _end(self, handle: pycurl.Curl, how: Ended) -> None:
+        self._multi.remove_handle(handle)
+        ended = self.waiting.pop(handle)
+        if not ended.done():
+            ended.set_result(how)
+
+    def close(self) -> None:
+        for handle, ended in tuple(self.waiting.items()):
+            self._multi.remove_handle(handle)
+            ended.cancel()
+        self.waiting.clear()
+        self._multi.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._sockets.close()

@@ -1,0 +1,512 @@
+"""The kind `http`: one request on a connection of its own, phases by libcurl's clocks, the answer judged."""
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import pycurl
+from pydantic import ConfigDict, Field
+
+from stormwatch.probes import certificate
+from stormwatch.probes.answer import (
+    STRICT,
+    Answer,
+    Complaint,
+    Expectations,
+    ExpectHttp,
+    show_head,
+    show_version,
+)
+from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, expires_in, load_trust
+from stormwatch.probes.curl import CurlEngine
+from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed
+from stormwatch.probes.probe import Check, Kind, Metric
+from stormwatch.probes.resolve import Family, resolve
+from stormwatch.probes.result import Reason
+from stormwatch.probes.transfer import blame
+from stormwatch.probes.units import Bytes
+from stormwatch.probes.visit import Content, Visit
+from stormwatch.probes.watch import Watch
+
+PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")
+Secret = Annotated[str, Field(json_schema_extra={"writeOnly": True})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicAuth:
+    """User name and password, sent as RFC 7617 says, to the target's own origin only."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    username: str
+    """The user's name."""
+    password: Secret = field(repr=False)
+    """Write it as `${env:NAME}` or `${file:PATH}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCertificate:
+    """What the probe proves its identity with in the TLS handshake."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    certificate: str
+    """A PEM file with the certificate, its intermediates behind it."""
+    key: str
+    """A PEM file with its private key, not encrypted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """How to ask, and what the answer must be."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    method: Annotated[str, Field(pattern=r"^[A-Za-z]+$")] = "GET"
+    """The request's method."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Request headers. They are never kept as evidence."""
+    body: str | None = None
+    """The request's body. Its type is not guessed: give a Content-Type header."""
+    user_agent: str = ""
+    """The User-Agent header; Stormwatch and its version when empty."""
+    basic_auth: BasicAuth | None = None
+    """Log in with name and password."""
+    bearer: Secret = field(default="", repr=False)
+    """Log in with a token: write it as `${env:NAME}` or `${file:PATH}`."""
+    ca_file: str = ""
+    """PEM file of the certificate authorities to trust; the system's when empty."""
+    verify: bool = True
+    """Whether the server's certificate must be valid. Its facts are exported either way."""
+    client_certificate: ClientCertificate | None = None
+    """Certificate and key for servers that ask for one."""
+    resolver: str = ""
+    """Name server to resolve by, `host:port`; the system's resolver when empty."""
+    connect_to: str = ""
+    """`host` or `host:port` to connect to instead of the target's. Host header and certificate stay the target's."""
+    ip: Family = "any"
+    """Which addresses to use: `any` tries the others when one family does not answer."""
+    version: Literal["any", "1.1", "2"] = "any"
+    """HTTP version to ask for. `2` on a plain http target means HTTP/2 from the first byte (RFC 9113 §3.3)."""
+    follow_redirects: bool = True
+    """Go where a redirect leads, at most `max_redirects` times. Credentials stay with the target's own origin."""
+    max_redirects: Annotated[int, Field(ge=0, le=100)] = 10
+    """One redirect more than this is a failure."""
+    max_body: Bytes = 10 * 2**20
+    """Largest body that is read, after decompression. A larger one is a failure, and its rest is not read."""
+    compression: Literal["", "any", "gzip", "br", "deflate", "identity"] = ""
+    """The Accept-Encoding to send; the body is decompressed before it is looked at. Empty sends none."""
+    expect: ExpectHttp = field(default_factory=ExpectHttp)
+    """What the answer must be."""
+
+
+def build(target: str, options: HttpOptions) -> Check:
+    """A check of one URL. Raises ValueError for a URL or an option that cannot work."""
+    url = _read_url(target)
+    if options.basic_auth and options.bearer:
+        raise ValueError("give basic_auth or bearer, not both: a request has one Authorization header")
+    _check_headers(options.headers)
+    if options.client_certificate is not None:
+        check_key_pair(options.client_certificate.certificate, options.client_certificate.key)
+    ca_file, trust = ("", None)
+    if options.verify and (options.ca_file or url.scheme == "https" or options.follow_redirects):
+        ca_file, trust = _trust(options.ca_file, needed=url.scheme == "https" or bool(options.ca_file))
+    return HttpCheck(
+        url=url,
+        options=options,
+        expectations=Expectations(options.expect),
+        ca_file=ca_file,
+        trust=trust,
+        server=Endpoint.parse(options.resolver, what="resolver", default_port=53) if options.resolver else None,
+        detour=_read_detour(options.connect_to, _port(url)),
+        request=_request_options(options),
+        secret_headers=_secret_headers(options),
+        public_headers=_public_headers(options),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    url: SplitResult
+    method: str
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HttpCheck:
+    """Looks at one URL. Everything that does not change between runs is made by `build`."""
+
+    url: SplitResult
+    options: HttpOptions
+    expectations: Expectations
+    ca_file: str
+    trust: Trust | None
+    server: Endpoint | None
+    detour: Endpoint | None
+    request: tuple[tuple[int, Any], ...]
+    """libcurl's options that are the same for every request of every run."""
+    secret_headers: tuple[str, ...]
+    """Headers for the target's own origin only."""
+    public_headers: tuple[str, ...]
+
+    async def __call__(self, watch: Watch) -> None:
+        """Ask, follow, judge. Whatever was seen is written down, however it ends."""
+        visit = Visit()
+        engine = watch.resources.get(CurlEngine)
+        handle = engine.take()
+        try:
+            await self._follow(watch, engine, handle, visit)
+            complaints = self._judge(watch, visit)
+            if complaints:
+                raise complaints[0].as_failure()
+        except (ProbeFailed, ProbeBroken) as failure:
+            visit.failed_phase = failure.phase
+            raise
+        except asyncio.CancelledError:
+            visit.failed_phase = visit.phase
+            visit.seconds = None
+            raise
+        finally:
+            engine.give_back(handle)
+            self._write_down(watch, visit)
+
+    async def _follow(self, watch: Watch, engine: CurlEngine, handle: pycurl.Curl, visit: Visit) -> None:
+        request = _Request(self.url, self.options.method.upper(), self.options.body)
+        while True:
+            await self._ask(watch, engine, handle, visit, request)
+            location = visit.location
+            if not location or not self.options.follow_redirects:
+                return
+            visit.redirects.append({"status": visit.status, "location": location})
+            if len(visit.redirects) > self.options.max_redirects:
+                raise ProbeFailed(
+                    Reason.STATUS,
+                    f"still redirected, to {location}, after {self.options.max_redirects} redirects",
+                    phase="processing",
+                )
+            try:
+                url = _read_url(location)
+            except ValueError as error:
+                raise ProbeFailed(
+                    Reason.PROTOCOL, f"redirected to where no probe can go: {error}", phase="processing"
+                ) from error
+            # As browsers do it, and RFC 9110 §15.4 allows: only 307 and 308 promise to keep the method.
+            if visit.status == 303 or (visit.status in (301, 302) and request.method == "POST"):
+                request = _Request(url, "HEAD" if request.method == "HEAD" else "GET", None)
+            else:
+                request = replace(request, url=url)
+
+    async def _ask(
+        self,
+        watch: Watch,
+        engine: CurlEngine,
+        handle: pycurl.Curl,
+        visit: Visit,
+        request: "_Request",
+    ) -> None:
+        """One request and its answer, on a connection of its own."""
+        url = request.url
+        visit.begin(url)
+        host = url.hostname or ""
+        port = _port(url)
+        place = self.detour if self.detour is not None and host == self.url.hostname else Endpoint(host, port)
+        began = watch.clock.monotonic()
+        if is_address(place.host):
+            addresses = (place.host,)
+        else:
+            addresses = await resolve(place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic)
+        resolved = watch.clock.monotonic()
+        visit.resolved(resolved - began, began - watch.began, addresses[0])
+
+        handle.setopt(pycurl.URL, url.geturl())
+        for option, value in self.request:
+            handle.setopt(option, value)
+        _set_method(handle, request.method, request.body)
+        handle.setopt(pycurl.HTTP_VERSION, _VERSIONS[self.options.version, url.scheme])
+        same_origin = (url.scheme, host, port) == (self.url.scheme, self.url.hostname, _port(self.url))
+        headers = self.public_headers + self.secret_headers if same_origin else _without_host(self.public_headers)
+        handle.setopt(pycurl.HTTPHEADER, list(headers))
+        if len(addresses) > 1 or place.host != host or place.port != port or addresses[0] != host:
+            _connect_to(handle, addresses, place.port)
+        tls = url.scheme == "https"
+        if tls:
+            handle.setopt(pycurl.VERBOSE, 1)
+            handle.setopt(pycurl.DEBUGFUNCTION, visit.handshake.take)
+        content = visit.content = Content(
+            limit=self.options.max_body, keep=self.options.max_body if self.expectations.needs_body else 2048
+        )
+        handle.setopt(pycurl.WRITEFUNCTION, content.take)
+        handle.setopt(pycurl.HEADERFUNCTION, visit.head.append)
+        # A backstop behind the deadline of the run, which cancels us first and is the one that is reported.
+        handle.setopt(pycurl.TIMEOUT_MS, int(watch.remaining() * 1000) + 250)
+
+        visit.phase = "connect"
+        try:
+            ended = await engine.perform(handle, ca_file=self.ca_file if tls else "")
+        except asyncio.CancelledError:
+            visit.ended(handle, watch.clock.monotonic() - resolved, resolved - watch.began)
+            raise
+        visit.ended(handle, None, resolved - watch.began)
+        shown = f"{url.scheme}://{url.netloc}"
+        if content.too_large:
+            raise ProbeFailed(
+                Reason.ASSERTION,
+                f"the body is larger than max_body, {self.options.max_body} bytes",
+                phase="transfer",
+            )
+        if ended.code:
+            raise blame(
+                ended,
+                target=shown,
+                phase=visit.phase,
+                os_errno=handle.getinfo(pycurl.OS_ERRNO),
+                alert=visit.handshake.alert,
+            )
+
+    def _judge(self, watch: Watch, visit: Visit) -> list[Complaint]:
+        chain = certificate.read_chain(visit.handshake.chain)
+        visit.complaints = self.expectations.judge(
+            Answer(
+                status=visit.status,
+                version=visit.version,
+                head=visit.last_head,
+                body=bytes(visit.content.kept),
+                seconds=visit.seconds or 0.0,
+                slowest_phase=visit.slowest,
+                expires_in=expires_in(chain, watch.clock.now()),
+            )
+        )
+        return visit.complaints
+
+    def _write_down(self, watch: Watch, visit: Visit) -> None:
+        for name, (offset, seconds) in visit.phases.items():
+            watch.add_phase(name, seconds, offset=offset, failed=name == visit.failed_phase)
+        if visit.seconds is not None:
+            watch.took(visit.seconds)
+        answered = visit.status > 0
+        measure = watch.measure
+        measure("probe_dns_lookup_time_seconds", visit.lookup)
+        measure("probe_ip_protocol", family(visit.address))
+        if visit.address:
+            measure("probe_ip_addr_hash", address_hash(visit.address))
+            watch.note("remote", visit.remote)
+        measure("probe_http_status_code", visit.status)
+        measure("probe_http_version", visit.version)
+        measure("probe_http_ssl", visit.url.scheme == "https" and answered if visit.url else 0)
+        measure("probe_http_redirects", len(visit.redirects))
+        measure("probe_http_content_length", visit.content_length if answered else 0)
+        measure("probe_http_uncompressed_body_length", visit.content.size)
+        measure("probe_failed_due_to_regex", any(each.regex for each in visit.complaints))
+        if visit.last_modified >= 0:
+            measure("probe_http_last_modified_timestamp_seconds", visit.last_modified)
+        if visit.url is not None and visit.url.scheme == "https":
+            self._write_certificates(watch, visit)
+        self._write_evidence(watch, visit)
+
+    def _write_certificates(self, watch: Watch, visit: Visit) -> None:
+        assert visit.url is not None
+        verified: float | None = None
+        if visit.phases.get("processing") is not None:  # only then the handshake was completed
+            verified = NOT_VERIFIED
+            if self.trust is not None:
+                verified = self.trust.expiry(visit.handshake.chain, visit.url.hostname or "", watch.clock.now())
+        certificate.measure(watch, visit.handshake, verified_expiry=verified)
+
+    def _write_evidence(self, watch: Watch, visit: Visit) -> None:
+        if visit.redirects:
+            watch.note("redirects", visit.redirects)
+            watch.note("url", visit.url.geturl() if visit.url else "")
+        head = visit.last_head
+        if head:
+            watch.note("status_line", head[0].decode("latin-1").strip())
+            watch.note("response_head", show_head(head))
+            watch.note("http_version", show_version(visit.version))
+        if visit.complaints:
+            watch.note("complaints", [each.message for each in visit.complaints])
+        if visit.content.kept and (visit.complaints or visit.content.too_large):
+            watch.note("body", bytes(visit.content.kept[:2048]).decode("utf-8", "replace"))
+
+
+_VERSIONS = {
+    ("any", "http"): pycurl.CURL_HTTP_VERSION_1_1,
+    ("any", "https"): pycurl.CURL_HTTP_VERSION_2TLS,
+    ("1.1", "http"): pycurl.CURL_HTTP_VERSION_1_1,
+    ("1.1", "https"): pycurl.CURL_HTTP_VERSION_1_1,
+    ("2", "http"): pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE,
+    ("2", "https"): pycurl.CURL_HTTP_VERSION_2TLS,
+}
+
+CURVES: Final = "X25519:P-256:P-384:P-521"
+"""Key exchanges that are offered. OpenSSL's default adds ML-KEM, whose key share costs as much again as X25519's
+and makes the first message larger than a packet; no server can require it yet."""
+
+try:
+    USER_AGENT = f"Stormwatch/{version('stormwatch')}"
+except PackageNotFoundError:
+    USER_AGENT = "Stormwatch"
+
+
+def _request_options(options: HttpOptions) -> tuple[tuple[int, Any], ...]:
+    found: list[tuple[int, Any]] = [
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.FRESH_CONNECT, 1),
+        (pycurl.FORBID_REUSE, 1),
+        (pycurl.SSL_SESSIONID_CACHE, 0),
+        (pycurl.PROXY, ""),  # or libcurl would take one from the environment
+        (pycurl.OPT_FILETIME, 1),
+        (pycurl.USERAGENT, options.user_agent or USER_AGENT),
+        (pycurl.SSL_EC_CURVES, CURVES),
+    ]
+    if not options.verify:
+        found += [(pycurl.SSL_VERIFYPEER, 0), (pycurl.SSL_VERIFYHOST, 0)]
+    if options.client_certificate is not None:
+        found += [
+            (pycurl.SSLCERT, options.client_certificate.certificate),
+            (pycurl.SSLKEY, options.client_certificate.key),
+        ]
+    if options.compression:
+        found.append((pycurl.ACCEPT_ENCODING, "" if options.compression == "any" else options.compression))
+    if options.follow_redirects:
+        found.append((pycurl.COOKIEFILE, ""))  # cookies of one answer are sent with the next request
+    return tuple(found)
+
+
+def _set_method(handle: pycurl.Curl, method: str, body: str | None) -> None:
+    handle.setopt(pycurl.NOBODY, 0)
+    handle.setopt(pycurl.HTTPGET, 1)
+    if body is not None:
+        handle.setopt(pycurl.POSTFIELDS, body.encode())
+    elif method == "HEAD":
+        handle.setopt(pycurl.NOBODY, 1)
+    elif method in ("POST", "PUT", "PATCH"):
+        handle.setopt(pycurl.POSTFIELDS, b"")
+    if method == "GET" and body is None:
+        handle.unsetopt(pycurl.CUSTOMREQUEST)
+    else:
+        handle.setopt(pycurl.CUSTOMREQUEST, method)
+
+
+def _connect_to(handle: pycurl.Curl, addresses: tuple[str, ...], port: int) -> None:
+    """Connect to these addresses, whatever the URL's host is; TLS and the Host header keep the URL's."""
+    if len(addresses) == 1:
+        handle.setopt(pycurl.CONNECT_TO, [f"::{Endpoint(addresses[0], port)}"])
+        return
+    # A name of our own, made of the addresses: no other check can have put others under it into libcurl's cache.
+    alias = f"{'-'.join(addresses).replace(':', '.')}.stormwatch.invalid"
+    shown = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+    handle.setopt(pycurl.RESOLVE, [f"+{alias}:{port}:{shown}"])
+    handle.setopt(pycurl.CONNECT_TO, [f"::{alias}:{port}"])
+
+
+def _secret_headers(options: HttpOptions) -> tuple[str, ...]:
+    """What only the target's own origin may see: credentials."""
+    found = [_header_line(name, value) for name, value in options.headers.items() if name.lower() in _CREDENTIALS]
+    if options.basic_auth is not None:
+        pair = f"{options.basic_auth.username}:{options.basic_auth.password}".encode()
+        found.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
+    if options.bearer:
+        found.append(f"Authorization: Bearer {options.bearer}")
+    return tuple(found)
+
+
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+def _public_headers(options: HttpOptions) -> tuple[str, ...]:
+    names = {name.lower() for name in options.headers}
+    found = [_header_line(name, value) for name, value in options.headers.items() if name.lower() not in _CREDENTIALS]
+    if "connection" not in names:
+        # The server closes first, and keeps the port's waiting time on its side: ours would run out of ports.
+        found.append("Connection: close")
+    if "content-type" not in names:
+        found.append("Content-Type:")  # libcurl's guess for a body would be a form
+    if "expect" not in names:
+        found.append("Expect:")
+    return tuple(found)
+
+
+def _without_host(headers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(line for line in headers if not line.lower().startswith("host:"))
+
+
+def _header_line(name: str, value: str) -> str:
+    return f"{name}: {value}" if value else f"{name};"  # libcurl's way to send a header without a value
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not name or not set(name) <= _TOKEN:
+            raise ValueError(f"headers: {name!r} is not the name of a header")
+        if any(sign in value for sign in "\r\n\0"):
+            raise ValueError(f"headers.{name}: a value has no line breaks")
+
+
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _read_url(text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"target {text!r} is not a URL: {error}") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError(f"target is a URL like https://shop.example/, not {text!r}")
+    if not url.hostname:
+        raise ValueError(f"target {text!r} has no host")
+    if url.username is not None or url.password is not None:
+        raise ValueError("target has a user or password in its URL: give basic_auth instead")
+    if port == 0:
+        raise ValueError(f"target {text!r}: 0 is not a port")
+    if any(ord(sign) <= 32 or ord(sign) == 127 for sign in text):
+        raise ValueError(f"target {text!r} has a space or a control character in it")
+    host = check_host(url.hostname, what=f"target {text!r}")
+    if host != url.hostname:
+        netloc = str(Endpoint(host, port)) if port else host
+        url = url._replace(netloc=netloc)
+    return url._replace(fragment="")
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _read_detour(text: str, port: int) -> Endpoint | None:
+    return Endpoint.parse(text, what="connect_to", default_port=port) if text else None
+
+
+def _trust(ca_file: str, *, needed: bool) -> tuple[str, Trust | None]:
+    try:
+        return load_trust(ca_file)
+    except ValueError:
+        if needed:
+            raise
+        return "", None  # a plain target that may redirect to https: verification will fail then, and say so
+
+
+KIND: Final = Kind(
+    name="http",
+    options=HttpOptions,
+    build=build,
+    phases=PHASES,
+    phase_metric=Metric("probe_http_duration_seconds", "Seconds of an HTTP request by phase, summed over redirects"),
+    metrics=(
+        Metric("probe_dns_lookup_time_seconds", "Seconds that looking up the target's name took"),
+        Metric("probe_ip_protocol", "IP version of the address that was used: 4 or 6, 0 when the name did not resolve"),
+        Metric("probe_ip_addr_hash", "FNV-1a hash of the address that was used: changes when the address does"),
+        Metric("probe_http_status_code", "Status code of the last answer, 0 for none"),
+        Metric("probe_http_version", "HTTP version of the last answer, 0 for none"),
+        Metric("probe_http_ssl", "1 when the last answer came over TLS"),
+        Metric("probe_http_redirects", "How many redirects were answered"),
+        Metric("probe_http_content_length", "Content-Length of the last answer in bytes, -1 when it has none"),
+        Metric("probe_http_uncompressed_body_length", "Bytes of the last body after decompression"),
+        Metric("probe_failed_due_to_regex", "1 when a regular expression did not hold"),
+        Metric("probe_http_last_modified_timestamp_seconds", "Last-Modified of the last answer as a Unix time"),
+        *certificate.METRICS,
+    ),
+)

@@ -1,0 +1,155 @@
+"""What libcurl's clocks and codes say about one transfer: its phases, and whose fault it was. Pure but for reading."""
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pycurl
+
+from stormwatch.probes.curl import Ended
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
+from stormwatch.probes.result import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Seconds from the start of one transfer to each of its events; 0 for an event that did not happen.
+
+    https://curl.se/libcurl/c/curl_easy_getinfo.html, "TIMES".
+    """
+
+    lookup: float
+    connected: float
+    secured: float
+    first_byte: float
+    ended: float
+
+    @classmethod
+    def read(cls, handle: pycurl.Curl, elapsed: float | None = None) -> "Clocks":
+        """From a handle. `elapsed` says how long a transfer took that was cancelled: libcurl does not know."""
+        ended = handle.getinfo(pycurl.TOTAL_TIME)
+        return cls(
+            lookup=handle.getinfo(pycurl.NAMELOOKUP_TIME),
+            connected=handle.getinfo(pycurl.CONNECT_TIME),
+            secured=handle.getinfo(pycurl.APPCONNECT_TIME),
+            first_byte=handle.getinfo(pycurl.STARTTRANSFER_TIME),
+            ended=ended if elapsed is None else max(elapsed, ended),
+        )
+
+    def reached(self, *, tls: bool) -> str:
+        """The phase in which the transfer was when it ended."""
+        if not self.connected:
+            return "connect"
+        if tls and not self.secured:
+            return "tls"
+        return "transfer" if self.first_byte else "processing"
+
+    def phases(self, *, tls: bool) -> list[tuple[str, float, float]]:
+        """Name, start and seconds of each phase that began, in their order."""
+        found = [("connect", self.lookup, (self.connected or self.ended) - self.lookup)]
+        ready = self.connected
+        if ready and tls:
+            found.append(("tls", ready, (self.secured or self.ended) - ready))
+            ready = self.secured
+        if ready:
+            found.append(("processing", ready, (self.first_byte or self.ended) - ready))
+            if self.first_byte:
+                found.append(("transfer", self.first_byte, self.ended - self.first_byte))
+        return [(name, start, max(0.0, seconds)) for name, start, seconds in found]
+
+
+# Codes that pycurl has no names for: https://curl.se/libcurl/c/libcurl-errors.html
+_WEIRD_SERVER_REPLY = 8
+_HTTP2_STREAM = 92
+_HTTP3 = 95
+_CLIENT_CERTIFICATE = 98
+_TOO_LARGE = 100
+
+_OURS: Mapping[int, tuple[Reason, str]] = {
+    pycurl.E_FAILED_INIT: (Reason.RESOURCES, "libcurl could not start the transfer"),
+    pycurl.E_OUT_OF_MEMORY: (Reason.RESOURCES, "libcurl ran out of memory"),
+    pycurl.E_INTERFACE_FAILED: (Reason.NETWORK, "the network interface could not be used"),
+    pycurl.E_SSL_CERTPROBLEM: (Reason.CREDENTIALS, "the client certificate could not be used"),
+    pycurl.E_SSL_CACERT_BADFILE: (Reason.CREDENTIALS, "the CA file could not be read"),
+    pycurl.E_SSL_ENGINE_NOTFOUND: (Reason.INTERNAL, "the TLS library is not complete"),
+}
+
+_THEIRS: Mapping[int, tuple[Reason, str]] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: (Reason.DNS, "the name did not resolve"),
+    pycurl.E_COULDNT_RESOLVE_PROXY: (Reason.DNS, "the name did not resolve"),
+    pycurl.E_UNSUPPORTED_PROTOCOL: (Reason.PROTOCOL, "the answer is not HTTP"),
+    _WEIRD_SERVER_REPLY: (Reason.PROTOCOL, "the answer is not HTTP"),
+    pycurl.E_HTTP2: (Reason.PROTOCOL, "the answer is not HTTP/2 as it is specified"),
+    _HTTP2_STREAM: (Reason.PROTOCOL, "the server ended the HTTP/2 stream with an error"),
+    _HTTP3: (Reason.PROTOCOL, "the answer is not HTTP/3 as it is specified"),
+    pycurl.E_BAD_CONTENT_ENCODING: (Reason.PROTOCOL, "the body is not encoded as its Content-Encoding says"),
+    _TOO_LARGE: (Reason.PROTOCOL, "a part of the answer is larger than any client accepts"),
+    pycurl.E_PARTIAL_FILE: (Reason.RESET, "the connection was closed before the body was complete"),
+    pycurl.E_GOT_NOTHING: (Reason.RESET, "the connection was closed without an answer"),
+    pycurl.E_SEND_ERROR: (Reason.RESET, "the connection broke while the request was sent"),
+    pycurl.E_RECV_ERROR: (Reason.RESET, "the connection broke while the answer was read"),
+    pycurl.E_PEER_FAILED_VERIFICATION: (Reason.CERTIFICATE, "the certificate was not accepted"),
+    pycurl.E_SSL_ISSUER_ERROR: (Reason.CERTIFICATE, "the certificate was not accepted"),
+    pycurl.E_SSL_INVALIDCERTSTATUS: (Reason.CERTIFICATE, "the certificate's status was not accepted"),
+    pycurl.E_SSL_PINNEDPUBKEYNOTMATCH: (Reason.CERTIFICATE, "the certificate has another public key"),
+    pycurl.E_SSL_CONNECT_ERROR: (Reason.TLS, "the TLS handshake failed"),
+    pycurl.E_SSL_CIPHER: (Reason.TLS, "no cipher suite in common"),
+    pycurl.E_USE_SSL_FAILED: (Reason.TLS, "the server does not offer TLS"),
+    pycurl.E_REMOTE_ACCESS_DENIED: (Reason.PROTOCOL, "the server did not let us in"),
+    pycurl.E_LOGIN_DENIED: (Reason.PROTOCOL, "the server did not let us in"),
+}
+
+_NOT_TLS = re.compile(r"wrong version number|packet length too long|record layer failure|http request|unknown protocol")
+_CLOSED = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL|[Cc]onnection reset|[Cc]onnection was closed")
+
+
+def blame(ended: Ended, *, target: str, phase: str, os_errno: int, alert: str = "") -> ProbeFailed | ProbeBroken:
+    """Say whose fault a failed transfer was, from libcurl's code, the system's error behind it, and the TLS alert.
+
+    Codes: https://curl.se/libcurl/c/libcurl-errors.html. `alert` is the fatal alert that the server sent.
+    """
+    code, said = ended.code, _shown(ended.message)
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        return ProbeFailed(Reason.TIMEOUT, f"no answer from {target} in time in phase {phase}", phase=phase)
+    if code == pycurl.E_COULDNT_CONNECT:
+        return _not_connected(target, os_errno, said)
+    if code in _OURS:
+        reason, what = _OURS[code]
+        return ProbeBroken(reason, f"{what}: {said}", phase=phase)
+    if alert and code in _MAY_BE_ALERT:
+        return ProbeFailed(Reason.TLS, f"{target} ended the TLS handshake with the alert {alert}", phase="tls")
+    if code == pycurl.E_SSL_CONNECT_ERROR:
+        return _no_handshake(target, os_errno, said)
+    if code in _THEIRS:
+        reason, what = _THEIRS[code]
+        return ProbeFailed(reason, f"{what}: {said} ({target})" if said else f"{what} ({target})", phase=phase)
+    return ProbeBroken(Reason.INTERNAL, f"libcurl's error {code} while asking {target}: {said}", phase=phase)
+
+
+_MAY_BE_ALERT = frozenset(
+    {pycurl.E_SSL_CONNECT_ERROR, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING, _CLIENT_CERTIFICATE}
+)
+"""In TLS 1.3 a client certificate is refused after the handshake, while the answer is read."""
+
+
+def _not_connected(target: str, os_errno: int, said: str) -> ProbeFailed | ProbeBroken:
+    if not os_errno:
+        return ProbeFailed(Reason.UNREACHABLE, f"no connection to {target}: {said}", phase="connect")
+    failure = explain(OSError(os_errno, os.strerror(os_errno)))
+    if isinstance(failure, ProbeBroken):
+        return ProbeBroken(failure.reason, f"no connection to {target}: {failure.message}", phase="connect")
+    return ProbeFailed(failure.reason, f"no connection to {target}: {failure.message}", phase="connect")
+
+
+def _no_handshake(target: str, os_errno: int, said: str) -> ProbeFailed:
+    if os_errno in (errno.ECONNRESET, errno.EPIPE) or _CLOSED.search(said):
+        return ProbeFailed(Reason.RESET, f"{target} closed the connection in the TLS handshake: {said}", phase="tls")
+    if _NOT_TLS.search(said):
+        return ProbeFailed(Reason.PROTOCOL, f"{target} does not speak TLS: {said}", phase="tls")
+    return ProbeFailed(Reason.TLS, f"the TLS handshake with {target} failed: {said}", phase="tls")
+
+
+def _shown(message: str) -> str:
+    return message.strip().removeprefix("SSL certificate OpenSSL verify result: ").removesuffix(".")

@@ -1,0 +1,145 @@
+"""What one run of the kind `http` saw, over all its redirects: gathered while it goes on, also when it fails."""
+
+from typing import Any
+from urllib.parse import SplitResult
+
+import pycurl
+
+from stormwatch.probes.answer import Complaint
+from stormwatch.probes.endpoint import Endpoint
+from stormwatch.probes.handshake import Handshake
+from stormwatch.probes.transfer import Clocks
+
+_VERSIONS = {
+    pycurl.CURL_HTTP_VERSION_1_0: 1.0,
+    pycurl.CURL_HTTP_VERSION_1_1: 1.1,
+    pycurl.CURL_HTTP_VERSION_2_0: 2.0,
+    pycurl.CURL_HTTP_VERSION_3: 3.0,
+}
+
+
+class Content:
+    """Counts a body, and keeps its beginning."""
+
+    __slots__ = ("_keep", "_limit", "kept", "size", "too_large")
+
+    def __init__(self, *, limit: int, keep: int) -> None:
+        self._limit = limit
+        self._keep = keep
+        self.kept = bytearray()
+        self.size = 0
+        self.too_large = False
+
+    def take(self, data: bytes) -> int | None:
+        """Called by libcurl for each piece; 0 stops the transfer."""
+        self.size += len(data)
+        if len(self.kept) < self._keep:
+            self.kept += data[: self._keep - len(self.kept)]
+        if self.size > self._limit:
+            self.too_large = True
+            return 0
+        return None
+
+
+class Visit:
+    """What one run saw, over all its redirects."""
+
+    __slots__ = (
+        "address",
+        "complaints",
+        "content",
+        "content_length",
+        "failed_phase",
+        "handshake",
+        "head",
+        "last_modified",
+        "location",
+        "lookup",
+        "phase",
+        "phases",
+        "port",
+        "redirects",
+        "seconds",
+        "status",
+        "url",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.phases: dict[str, tuple[float, float]] = {}
+        self.seconds: float | None = 0.0
+        self.lookup = 0.0
+        self.redirects: list[dict[str, Any]] = []
+        self.complaints: list[Complaint] = []
+        self.failed_phase = ""
+        self.url: SplitResult | None = None
+        self.address = ""
+        self.port = 0
+        self.phase = "resolve"
+        self.status = 0
+        self.version = 0.0
+        self.location = ""
+        self.content_length = -1.0
+        self.last_modified = -1.0
+        self.handshake = Handshake()
+        self.head: list[bytes] = []
+        self.content = Content(limit=0, keep=0)
+
+    def begin(self, url: SplitResult) -> None:
+        """Another request begins: what belonged to the last answer is forgotten, the phases go on."""
+        self.url, self.phase, self.address, self.port = url, "resolve", "", 0
+        self.status, self.version, self.location = 0, 0.0, ""
+        self.content_length = self.last_modified = -1.0
+        self.handshake = Handshake()
+        self.head = []
+
+    def resolved(self, seconds: float, offset: float, address: str) -> None:
+        """The name has addresses: the first of them counts until a connection says which it is."""
+        self._add("resolve", offset, seconds)
+        if not self.redirects:
+            self.lookup = seconds
+        self.address = address
+        if self.seconds is not None:
+            self.seconds += seconds
+
+    def ended(self, handle: pycurl.Curl, elapsed: float | None, offset: float) -> None:
+        """A transfer ended, well or not: read everything that libcurl knows about it."""
+        assert self.url is not None
+        tls = self.url.scheme == "https"
+        clocks = Clocks.read(handle, elapsed)
+        for name, start, seconds in clocks.phases(tls=tls):
+            self._add(name, offset + start, seconds)
+        self.phase = clocks.reached(tls=tls)
+        if self.seconds is not None:
+            self.seconds += clocks.ended
+        self.address = handle.getinfo(pycurl.PRIMARY_IP) or self.address
+        self.port = handle.getinfo(pycurl.PRIMARY_PORT)
+        self.status = handle.getinfo(pycurl.RESPONSE_CODE)
+        if self.status:
+            self.version = _VERSIONS.get(handle.getinfo(pycurl.INFO_HTTP_VERSION), 0.0)
+            self.location = handle.getinfo(pycurl.REDIRECT_URL) or ""
+            self.content_length = handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD)
+            self.last_modified = float(handle.getinfo(pycurl.INFO_FILETIME))
+
+    def _add(self, name: str, offset: float, seconds: float) -> None:
+        known = self.phases.get(name)
+        self.phases[name] = (offset, seconds) if known is None else (known[0], known[1] + seconds)
+
+    @property
+    def slowest(self) -> str:
+        """The phase that took longest."""
+        return max(self.phases, key=lambda name: self.phases[name][1], default="")
+
+    @property
+    def remote(self) -> str:
+        """Address and port of the last connection; the address alone when none was made."""
+        return str(Endpoint(self.address, self.port)) if self.port > 0 else self.address
+
+    @property
+    def last_head(self) -> list[bytes]:
+        """Status line and headers of the final response: informational ones stand before it."""
+        start = 0
+        for number, line in enumerate(self.head):
+            if line.startswith(b"HTTP/"):
+                start = number
+        return self.head[start:]
