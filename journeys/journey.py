@@ -1,0 +1,123 @@
+"""The kind `journey`: a pytest test, run by a warm worker; its phases are its steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from stormwatch.journeys.pool import Journey, WorkerPool
+from stormwatch.journeys.report import Report
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed
+from stormwatch.probes.probe import Kind, Metric
+from stormwatch.probes.result import Outcome
+from stormwatch.probes.watch import Watch
+
+STEP_SECONDS = Metric(
+    "stormwatch_journey_step_duration_seconds", "Duration of each step of the journey's last run, in seconds."
+)
+STEPS_COMPLETED = Metric("stormwatch_journey_steps_completed", "How many steps of the last run came to their end.")
+CONSOLE_ERRORS = Metric("stormwatch_journey_console_errors", "Console errors and page exceptions during the last run.")
+
+TEXT = 4000
+"""Characters of Playwright's full message that are kept as evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JourneyOptions:
+    """What stands under `journey:`."""
+
+    browser: Literal["chromium", "firefox", "webkit"] = "chromium"
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Environment variables for the test, on top of those that stormwatch runs with."""
+    artifacts: Literal["on-failure", "always", "never"] = "on-failure"
+    """When screenshot and Playwright trace are kept."""
+    base_url: str = ""
+    """What relative addresses are relative to: pytest's `--base-url`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JourneyCheck:
+    """Runs one journey in a worker of the pool."""
+
+    journey: Journey
+    artifacts: Literal["on-failure", "always", "never"] = "on-failure"
+
+    async def __call__(self, watch: Watch) -> None:
+        """One run. Steps become phases; what is known of a failure becomes evidence."""
+        folder = "" if self.artifacts == "never" else _folder(watch)
+        report = await watch.resources.get(WorkerPool).run(
+            self.journey, seconds=_inside(watch.remaining()), folder=folder, always=self.artifacts == "always"
+        )
+        _write_down(report, watch, folder)
+        if report.outcome is Outcome.DOWN:
+            step = f'step "{report.step}": ' if report.step and f'"{report.step}"' not in report.sentence else ""
+            raise ProbeFailed(report.reason, f"{step}{report.sentence}", phase=report.step)
+        if report.outcome is Outcome.BROKEN:
+            raise ProbeBroken(report.reason, report.sentence, phase=report.step)
+
+
+def _inside(remaining: float) -> float:
+    # The worker's end comes a bit before ours, so that the run ends with the name of the step and not with a bare time-out.
+    return max(0.01, remaining - min(0.25, remaining / 20))
+
+
+def _folder(watch: Watch) -> str:
+    moment = datetime.fromtimestamp(watch.clock.now(), UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return f"{_file_name(watch.probe)}/{moment}Z-{watch.trace_id[:8]}"
+
+
+def _file_name(name: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in name)
+
+
+def _write_down(report: Report, watch: Watch, folder: str) -> None:
+    # First, so that it is the innermost step that failed and not the one around it.
+    watch.failed_phase = report.step
+    for step in report.steps:
+        watch.add_phase(step.name, step.seconds, offset=step.offset, failed=step.failed)
+    if report.seconds:
+        watch.took(report.seconds)
+    watch.measure(STEPS_COMPLETED.name, sum(not step.failed for step in report.steps))
+    watch.measure(CONSOLE_ERRORS.name, report.console_error_count)
+    evidence = {
+        "step": report.step,
+        "sentence": report.sentence,
+        "where": report.where,
+        "url": report.url,
+        "text": report.text[:TEXT],
+        "console_errors": list(report.console_errors),
+        "artifacts": [f"{folder}/{name}" for name in report.artifacts],
+    }
+    for key, value in evidence.items():
+        if value:
+            watch.note(key, value)
+
+
+def build(target: str, options: JourneyOptions) -> JourneyCheck:
+    """A check from `path/test_x.py::test_y`. Raises ValueError if that names no file, or no test in it."""
+    name, separator, test = target.partition("::")
+    if not separator or not test or not name:
+        raise ValueError(f"a journey is written like journeys/test_checkout.py::test_checkout, not {target}")
+    file = Path(name).absolute()
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}: a journey is a pytest file, written path::test")
+    return JourneyCheck(
+        Journey(
+            file=file,
+            test=test,
+            browser=options.browser,
+            base_url=options.base_url,
+            environment=dict(options.environment),
+        ),
+        artifacts=options.artifacts,
+    )
+
+
+KIND = Kind(
+    name="journey",
+    options=JourneyOptions,
+    build=build,
+    phase_metric=STEP_SECONDS,
+    metrics=(STEPS_COMPLETED, CONSOLE_ERRORS),
+)

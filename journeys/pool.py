@@ -1,0 +1,411 @@
+"""The pool of warm workers: which process runs a journey, for how long it may, and that nothing of it stays behind."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stormwatch.journeys.memory import available_memory
+from stormwatch.journeys.report import Report, StepTimes
+from stormwatch.journeys.tree import TOKEN, kill_tree
+from stormwatch.probes.failure import ProbeBroken
+from stormwatch.probes.result import Outcome, Reason
+
+log = logging.getLogger(__name__)
+
+SIZE = 4
+RUNS_PER_WORKER = 200
+"""After so many runs a worker is replaced: browsers grow."""
+MEMORY = 512 * 2**20
+"""Bytes that have to be available before a worker with its browser is started."""
+GOODBYE = 5.0
+"""Seconds that a worker has for closing its browser when it is stopped."""
+LINE = 4 * 2**20
+"""Bytes that one event of a worker may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journey:
+    """What a worker needs to know to run one test again and again. Journeys that share a worker are equal but in `test`."""
+
+    file: Path
+    test: str
+    browser: str = "chromium"
+    base_url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def worker_key(self) -> tuple[object, ...]:
+        """Equal for journeys that one worker can run."""
+        return (self.file, self.browser, self.base_url, tuple(sorted(self.environment.items())))
+
+
+def default_artifacts(environ: Mapping[str, str] = os.environ) -> Path:
+    """`$STORMWATCH_STATE/data/artifacts`, where `stormwatch run` keeps them when it is not told otherwise."""
+    state = environ.get("STORMWATCH_STATE") or str(Path.home() / ".local" / "state" / "stormwatch")
+    return Path(state, "data", "artifacts")
+
+
+class WorkerPool:
+    """Runs journeys in at most `size` processes at a time, and keeps those warm for the next run.
+
+    Workers start when they are first needed, one per file, browser, base URL and environment. When all places are
+    taken, the one that was idle longest goes. A worker is replaced after `runs_per_worker` runs, when one of its files
+    changed, when its browser or the worker itself died, and when a run did not end in time: then it is killed with
+    everything that it started.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = SIZE,
+        artifacts: Path | None = None,
+        runs_per_worker: int = RUNS_PER_WORKER,
+        memory: int = MEMORY,
+        available: Callable[[], int] = available_memory,
+    ) -> None:
+        """`artifacts` is the directory under which runs keep theirs; None: the default of the state directory."""
+        self.artifacts = artifacts or default_artifacts()
+        self._size = size
+        self._runs_per_worker = runs_per_worker
+        self._memory = memory
+        self._available = available
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[_Worker] = []
+        """Longest idle first."""
+        self._busy: set[_Worker] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes there are, busy and idle."""
+        return len(self._idle) + len(self._busy)
+
+    async def run(self, journey: Journey, *, seconds: float, folder: str = "", always: bool = False) -> Report:
+        """Run a journey once, within `seconds`, and say what came of it.
+
+        `folder`, below the pool's artifacts, is where a failed run (`always`: every run) keeps picture and trace; empty:
+        nothing is kept. Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        request = {"folder": str(self.artifacts / folder) if folder else "", "always": always}
+        try:
+            async with asyncio.timeout_at(until):
+                await self._places.acquire()
+        except TimeoutError:
+            raise ProbeBroken(
+                Reason.RESOURCES,
+                f"all {self._size} journey workers were busy for {seconds:.3g} s: give the pool more, or the journeys more time",
+            ) from None
+        try:
+            # Twice: what a warm worker cannot run, a fresh one can.
+            for fresh in (False, True):
+                report = await self._run_in_worker(journey, request, until, seconds, fresh=fresh)
+                if report is not None:
+                    return report
+        finally:
+            self._places.release()
+        raise ProbeBroken(Reason.INTERNAL, f"{journey.file} changes faster than it can be loaded")
+
+    async def _run_in_worker(
+        self, journey: Journey, request: Mapping[str, Any], until: float, seconds: float, *, fresh: bool
+    ) -> Report | None:
+        worker = None if fresh else self._take_idle(journey)
+        worker = worker or await self._start(journey)
+        was_warm = worker.runs > 0
+        self._busy.add(worker)
+        done = False
+        try:
+            report = await worker.run(journey.test, request, until=until, seconds=seconds)
+            done = True
+        finally:
+            self._busy.discard(worker)
+            if not done:
+                self._dismiss(worker, kill=True)
+        if worker.gone or (report is not None and report.retire):
+            self._dismiss(worker, kill=True)
+        elif report is None or worker.runs >= self._runs_per_worker or self._closed:
+            self._dismiss(worker, kill=False)
+        else:
+            self._idle.append(worker)
+        died_before = report is not None and report.reason is Reason.BROWSER and report.step == "setup"
+        # A browser that died while it was idle has not failed this run.
+        return None if was_warm and died_before and not fresh else report
+
+    async def aclose(self) -> None:
+        """Stop all workers. A run that is under way is killed."""
+        self._closed = True
+        while self._idle:
+            self._dismiss(self._idle.pop(), kill=False)
+        for worker in list(self._busy):
+            self._dismiss(worker, kill=True)
+        while self._leaving:
+            await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    def _take_idle(self, journey: Journey) -> "_Worker | None":
+        for worker in reversed(self._idle):
+            if worker.key == journey.worker_key:
+                self._idle.remove(worker)
+                return worker
+        return None
+
+    async def _start(self, journey: Journey) -> "_Worker":
+        while self._idle and self.workers >= self._size:
+            self._dismiss(self._idle.pop(0), kill=False)
+        if (free := await asyncio.to_thread(self._available)) < self._memory and (self._idle or self._leaving):
+            while self._idle:
+                self._dismiss(self._idle.pop(0), kill=True)
+            await asyncio.wait(self._leaving)
+            free = await asyncio.to_thread(self._available)
+        if free < self._memory:
+            raise ProbeBroken(
+                Reason.RESOURCES,
+                f"a journey needs {self._memory >> 20} MiB of memory to start, and {free >> 20} MiB are available: "
+                "run fewer at a time, or give the machine more",
+            )
+        return await _Worker.start(journey)
+
+    def _dismiss(self, worker: "_Worker", *, kill: bool) -> None:
+        task = asyncio.get_running_loop().create_task(worker.kill() if kill else worker.stop(), name="journey worker ends")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+
+class _Worker:
+    """One process, and how far it is."""
+
+    def __init__(
+        self, key: tuple[object, ...], process: asyncio.subprocess.Process, token: str, directory: Path
+    ) -> None:
+        self.key = key
+        self.runs = 0
+        self.gone = False
+        self._process = process
+        self._token = token
+        self._directory = directory
+        self._said: deque[bytes] = deque(maxlen=40)
+        self._listening = asyncio.create_task(self._listen(), name="output of a journey worker")
+        self._ready = False
+
+    @classmethod
+    async def start(cls, journey: Journey) -> "_Worker":
+        """Start a process. Raises ProbeBroken if the machine does not let us."""
+        token = secrets.token_hex(16)
+        # Everything temporary of pytest, Playwright and the browser goes in there, and away with the worker.
+        directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="stormwatch-journey-"))
+        command = [
+            *(sys.executable, "-P", "-m", "stormwatch.journeys.worker", str(journey.file)),
+            *("--browser", journey.browser, "--base-url", journey.base_url, "--directory", str(directory)),
+        ]
+        environment = {**os.environ, **journey.environment, "TMPDIR": str(directory), TOKEN: token}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=LINE,
+                env=environment,
+                cwd=journey.file.parent,
+                # Ctrl-C in the terminal is for us, and we end our workers in order.
+                start_new_session=True,
+            )
+        except OSError as error:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            raise ProbeBroken(Reason.RESOURCES, f"no journey worker could be started: {error.strerror}") from error
+        return cls(journey.worker_key, process, token, directory)
+
+    async def run(self, test: str, request: Mapping[str, Any], *, until: float, seconds: float) -> Report | None:
+        """One run. None: the worker cannot do it any more, a fresh one can."""
+        seen = _Seen(seconds)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(until):
+                if not self._ready:
+                    await self._get_ready()
+                self.runs += 1
+                seen.asked = True
+                self._ask({"run": test, "seconds": until - loop.time(), **request})
+                while seen.report is None:
+                    event = await self._next_event()
+                    if event is None:
+                        return await self._died(seen)
+                    if event["event"] == "stale":
+                        log.info("a journey worker is replaced: %s", event["why"])
+                        return None
+                    seen.take(event)
+        except TimeoutError:
+            self.gone = True
+            return seen.at_the_deadline()
+        return seen.report
+
+    async def stop(self) -> None:
+        """Let it close its browser, then make sure that nothing is left."""
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(GOODBYE):
+                self._close_requests()
+                await self._process.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it and everything that it started, now."""
+        self._close_requests()
+        if not await asyncio.to_thread(kill_tree, self._process.pid, self._token):
+            log.error("processes of journey worker %d could not be killed", self._process.pid)
+        await self._process.wait()
+        self._listening.cancel()
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    async def _get_ready(self) -> None:
+        event = await self._next_event()
+        if event is None:
+            code = await self._process.wait()
+            raise ProbeBroken(Reason.INTERNAL, f"the journey worker ended ({_ending(code)}): {self._last_words()}")
+        if event["event"] == "not-collected":
+            self.gone = True
+            raise ProbeBroken(Reason.COLLECTION, ": ".join(part for part in (event["where"], event["why"]) if part))
+        self._ready = True
+
+    async def _died(self, seen: "_Seen") -> Report | None:
+        self.gone = True
+        code = await self._process.wait()
+        if not seen.began and self.runs > 1:
+            return None
+        step = f' in step "{seen.open[-1]}"' if seen.open else ""
+        return seen.so_far(
+            Outcome.BROKEN, Reason.INTERNAL, f"the journey worker died{step} ({_ending(code)}): {self._last_words()}"
+        )
+
+    async def _next_event(self) -> dict[str, Any] | None:
+        assert self._process.stdout is not None
+        try:
+            line = await self._process.stdout.readline()
+        except ValueError:
+            # A line beyond LINE: whoever writes that is not our worker.
+            return None
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def _ask(self, request: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+
+    def _close_requests(self) -> None:
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.close()
+
+    async def _listen(self) -> None:
+        assert self._process.stderr is not None
+        while chunk := await self._process.stderr.read(4096):
+            self._said.append(chunk)
+
+    def _last_words(self) -> str:
+        lines = b"".join(self._said).decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else "it said nothing"
+
+
+class _Seen:
+    """What is known of a run from its events so far."""
+
+    def __init__(self, seconds: float) -> None:
+        self._allowed = f"{seconds:.3g} s"
+        self.asked = False
+        self.began = False
+        self.steps: list[StepTimes] = []
+        self.open: list[str] = []
+        self.report: Report | None = None
+        self._decided: Report | None = None
+        self._waiting_for_browser = False
+        self._opened_at: list[float] = []
+        self._began_at = 0.0
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Learn from one event."""
+        loop = asyncio.get_running_loop()
+        match event["event"]:
+            case "browser-wanted":
+                self._waiting_for_browser = True
+            case "browser":
+                self._waiting_for_browser = False
+            case "body":
+                self._begin(loop.time())
+            case "step-began":
+                self._begin(loop.time())
+                self.open.append(event["name"])
+                self._opened_at.append(loop.time())
+            case "step-ended":
+                self.steps.append(StepTimes(**event["step"]))
+                self.open.pop()
+                self._opened_at.pop()
+            case "body-over":
+                self._decided = Report.from_json(event["report"])
+            case _:
+                self.report = Report.from_json(event["report"])
+
+    def at_the_deadline(self) -> Report:
+        """What to say of a run that was not over in time."""
+        if self._decided is not None and self._decided.outcome is not Outcome.UP:
+            return self._decided
+        if not self.asked:
+            return self.so_far(
+                Outcome.BROKEN,
+                Reason.RESOURCES,
+                f"the journey worker did not load its file within {self._allowed}: the machine is overloaded, or the file "
+                "waits for something when it is imported",
+            )
+        if self._waiting_for_browser:
+            return self.so_far(
+                Outcome.BROKEN, Reason.BROWSER, f"the browser did not start within {self._allowed}: is the machine overloaded?"
+            )
+        if self._decided is not None:
+            return replace(
+                self._decided,
+                outcome=Outcome.DOWN,
+                reason=Reason.TIMEOUT,
+                step="teardown",
+                sentence=f"what the test's fixtures do after it was not over within {self._allowed}",
+            )
+        if self.open:
+            sentence = f'step "{self.open[-1]}" was not over within the {self._allowed} of the journey'
+        elif self.began:
+            after = f', after step "{self.steps[-1].name}"' if self.steps else ""
+            sentence = f"the journey was not over within {self._allowed}{after}"
+        else:
+            sentence = f"what the test's fixtures do before it was not over within {self._allowed}"
+        return self.so_far(Outcome.DOWN, Reason.TIMEOUT, sentence)
+
+    def so_far(self, outcome: Outcome, reason: Reason, sentence: str) -> Report:
+        """A report from the events alone; a step that is open failed when its time was cut off."""
+        now = asyncio.get_running_loop().time()
+        cut = [
+            StepTimes(name=name, seconds=now - at, offset=at - self._began_at, failed=True)
+            for name, at in zip(self.open, self._opened_at, strict=True)
+        ]
+        return Report(
+            outcome=outcome,
+            reason=reason,
+            sentence=sentence,
+            seconds=now - self._began_at if self.began else 0.0,
+            steps=tuple(sorted((*self.steps, *cut), key=lambda step: step.offset)),
+            step=self.open[-1] if self.open else ("" if self.began else "setup"),
+        )
+
+    def _begin(self, now: float) -> None:
+        if not self.began:
+            self.began, self._began_at = True, now
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

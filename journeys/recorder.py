@@ -1,0 +1,206 @@
+"""Record always, keep on failure: the trace and the screenshot of a journey, its page's address, its console errors.
+
+A pytest plugin, registered only where artifacts are asked for (by the worker, or by `--stormwatch-artifacts`). What is
+kept is taken at the moment of the failure, before any fixture is torn down, so that the picture shows what went wrong.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from stormwatch.journeys.plugin import LISTENERS
+from stormwatch.journeys.step import Step
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebError
+
+CONSOLE_ERRORS = 20
+"""How many console errors of one run are kept as evidence; all are counted."""
+CONSOLE_LENGTH = 300
+"""How many characters of each."""
+SCREENSHOT_MS = 3000
+"""How long a picture may take, in milliseconds: a page that hangs in a script gives none."""
+
+
+class Recorder:
+    """Watches every browser context that a test opens."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.keep_in: Path | None = None
+        """Where artifacts go: a folder per test under it, or, when `folder` is set, that folder."""
+        self.folder: Path | None = None
+        self.always = False
+        """Keep artifacts of a run that passed, too."""
+        self.on_browser: Callable[[Browser], None] = lambda _browser: None
+        self.on_context: Callable[[BrowserContext], None] = lambda _context: None
+        self.browser: Browser | None = None
+        """The browser that was started last."""
+        self.contexts: list[BrowserContext] = []
+        """The contexts that are open."""
+        self.console_errors: list[str] = []
+        self.console_error_count = 0
+        self.artifacts: list[Path] = []
+        """What was kept of this run."""
+        # Two recordings of one context are an error: the official option, where it is used, goes first.
+        self._traces = config.getoption("--tracing", default="off") == "off"
+        self._recording: list[BrowserContext] = []
+        self._lasting: list[BrowserContext] = []
+        """Contexts that a fixture of a wider scope than the test made: they are there in the next run, too."""
+        self._scopes: list[str] = []
+        config.stash[LISTENERS].append(self)
+
+    def forget(self) -> None:
+        """Begin a new run."""
+        self.console_errors.clear()
+        self.console_error_count = 0
+        self.artifacts.clear()
+        self._recording.clear()
+        for context in self.contexts:
+            self._record(context)
+
+    def url(self) -> str:
+        """Address of the page that was opened last; empty without a page."""
+        pages = self._pages()
+        return pages[-1].url if pages else ""
+
+    def close_leftovers(self) -> None:
+        """Close the contexts that a test opened and did not close, so that nothing piles up in a warm browser."""
+        for context in [context for context in self.contexts if context not in self._lasting]:
+            with _whatever_the_browser_says():
+                context.close()
+
+    def step_began(self, name: str) -> None:
+        """Group the actions of a step in the trace."""
+        for context in self._recording:
+            with _whatever_the_browser_says():
+                context.tracing.group(name)
+
+    def step_ended(self, step: Step) -> None:
+        """Close the group."""
+        for context in self._recording:
+            with _whatever_the_browser_says():
+                context.tracing.group_end()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """Watch the browser when the fixture `browser` makes one, whoever wrote that fixture."""
+        self._scopes.append(fixturedef.scope)
+        try:
+            made = yield
+        finally:
+            self._scopes.pop()
+        if fixturedef.argname == "browser":
+            from playwright.sync_api import Browser
+
+            if isinstance(made, Browser):
+                self._watch(made)
+        return made
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Begin each test with nothing remembered of the one before."""
+        self.forget()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Keep or discard as soon as the outcome is known."""
+        report = yield
+        if report.when == "call" or (report.when == "setup" and report.failed):
+            self._end(item, keep=report.failed or self.always)
+            report.user_properties += [("stormwatch_artifact", str(path)) for path in self.artifacts]
+        return report
+
+    def _pages(self) -> list["Page"]:
+        return [page for context in self.contexts for page in context.pages]
+
+    def _watch(self, browser: "Browser") -> None:
+        self.browser = browser
+        new_context, new_page = browser.new_context, browser.new_page
+
+        def watched_context(*args: Any, **kwargs: Any) -> "BrowserContext":
+            context = new_context(*args, **kwargs)
+            self._watch_context(context)
+            return context
+
+        def watched_page(*args: Any, **kwargs: Any) -> "Page":
+            page = new_page(*args, **kwargs)
+            self._watch_context(page.context)
+            return page
+
+        # On the instance: Playwright's class stays as it is for everybody else.
+        browser.new_context = watched_context
+        browser.new_page = watched_page
+        self.on_browser(browser)
+
+    def _watch_context(self, context: "BrowserContext") -> None:
+        self.contexts.append(context)
+        if self._scopes and self._scopes[-1] != "function":
+            self._lasting.append(context)
+        context.on("close", self._closed)
+        context.on("console", self._console)
+        context.on("weberror", self._web_error)
+        self.on_context(context)
+        self._record(context)
+
+    def _record(self, context: "BrowserContext") -> None:
+        if self._traces and (self.keep_in or self.folder):
+            # No film strip: it costs a tenth of the run, and the snapshots of the page show more.
+            context.tracing.start(screenshots=False, snapshots=True, sources=True)
+            self._recording.append(context)
+
+    def _closed(self, context: "BrowserContext") -> None:
+        for known in (self.contexts, self._recording, self._lasting):
+            if context in known:
+                known.remove(context)
+
+    def _console(self, message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            self._note_console(message.text)
+
+    def _web_error(self, error: "WebError") -> None:
+        self._note_console(str(error.error))
+
+    def _note_console(self, text: str) -> None:
+        self.console_error_count += 1
+        if len(self.console_errors) < CONSOLE_ERRORS:
+            self.console_errors.append(text[:CONSOLE_LENGTH])
+
+    def _end(self, item: pytest.Item, *, keep: bool) -> None:
+        folder = self.folder or (self.keep_in / _folder_name(item.nodeid) if self.keep_in else None)
+        if keep and folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number, page in enumerate(pages := self._pages(), start=1):
+                path = folder / (f"page-{number}.png" if len(pages) > 1 else "page.png")
+                with _whatever_the_browser_says():
+                    page.screenshot(path=path, timeout=SCREENSHOT_MS)
+                    self.artifacts.append(path)
+        for number, context in enumerate(self._recording, start=1):
+            with _whatever_the_browser_says():
+                if keep and folder:
+                    path = folder / (f"trace-{number}.zip" if len(self._recording) > 1 else "trace.zip")
+                    context.tracing.stop(path=path)
+                    self.artifacts.append(path)
+                else:
+                    context.tracing.stop()
+        self._recording.clear()
+
+
+def _folder_name(nodeid: str) -> str:
+    # As readable as the node, and no longer than a file name may be.
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", nodeid).strip("-")[-150:]
+
+
+def _whatever_the_browser_says() -> contextlib.AbstractContextManager[None]:
+    # A browser that is dying cannot be photographed. The journey's own failure is what has to be told.
+    from playwright.sync_api import Error
+
+    return cast("contextlib.AbstractContextManager[None]", contextlib.suppress(Error))

@@ -1,0 +1,60 @@
+"""What a worker says about one run: the values that cross from the worker to the pool as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stormwatch.probes.result import Outcome, Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """One step: seconds, and when it began after the beginning of the run."""
+
+    name: str
+    seconds: float
+    offset: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run of one journey, decided."""
+
+    outcome: Outcome
+    reason: Reason = Reason.NONE
+    sentence: str = ""
+    seconds: float = 0.0
+    """How long the test's own body took: without collection, the start of the browser, fixtures and artifacts."""
+    steps: tuple[StepTimes, ...] = ()
+    step: str = ""
+    """The step that failed. `setup` and `teardown` where a fixture did."""
+    where: str = ""
+    """`file:line` of the journey where it failed."""
+    text: str = ""
+    """What was raised, in full: Playwright's call log and what the page looked like."""
+    url: str = ""
+    console_errors: tuple[str, ...] = ()
+    console_error_count: int = 0
+    artifacts: tuple[str, ...] = ()
+    """File names inside the directory that the run was given."""
+    retire: str = ""
+    """Why this worker must not run again; empty if it may."""
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back equal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Report":
+        """Read what `as_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            **{
+                **document,
+                "outcome": Outcome(document["outcome"]),
+                "reason": Reason(document["reason"]),
+                "steps": tuple(StepTimes(**step) for step in document["steps"]),
+                "console_errors": tuple(document["console_errors"]),
+                "artifacts": tuple(document["artifacts"]),
+            }
+        )

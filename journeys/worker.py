@@ -1,0 +1,461 @@
+"""The warm worker: one process, one pytest session, one browser; one journey again and again, whenever it is asked.
+
+    python -m stormwatch.journeys.worker FILE [--browser NAME] [--base-url URL] [--directory DIR]
+
+It loads the file once and then reads requests, one JSON object a line, from stdin, and writes events to stdout:
+
+    in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false}
+    out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
+    out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
+          {"event": "step-began", "name": "…"} {"event": "step-ended", "step": {…}}
+          {"event": "body-over", "report": {…}}      the outcome, as soon as it is known
+          {"event": "over", "report": {…}}           the same after the fixtures were torn down and artifacts kept
+    out   {"event": "stale", "why": "…"}             a file changed: nothing was run, start another worker
+
+Each run goes through pytest's own `pytest_runtest_protocol`, so that every plugin of the user does what it does in CI;
+the function's fixtures are torn down after it, those of module and session stay. What the user's test prints cannot
+garble the protocol: stdin and stdout are moved to descriptors that no child inherits before pytest starts. End of
+stdin means that the owner is gone: the worker ends, and takes everything with it that it started.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+import pytest
+
+from stormwatch.journeys.collection import place_and_cause
+from stormwatch.journeys.failure import explain
+from stormwatch.journeys.patience import Patience
+from stormwatch.journeys.plugin import LISTENERS, STEPS
+from stormwatch.journeys.recorder import Recorder
+from stormwatch.journeys.report import Report, StepTimes
+from stormwatch.journeys.step import Step
+from stormwatch.journeys.tree import TOKEN, kill_tree
+from stormwatch.probes.result import Outcome, Reason
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+GOODBYE = 3.0
+"""Seconds that a worker whose owner is gone has for closing its browser, before everything is killed."""
+TEXT = 16_000
+"""How many characters of what was raised are passed on."""
+NO_BROWSER = ("Executable doesn't exist", "executable doesn't exist", "BrowserType.launch")
+DEAD_BROWSER = ("Target crashed", "Page crashed", "Connection closed while reading from the driver")
+
+
+class Owner:
+    """The other end: requests come in order, events go out a line each."""
+
+    def __init__(self, requests: TextIO, events: TextIO) -> None:
+        self._requests = requests
+        self._events = events
+        self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Send an event. An owner that is gone is noticed by the reading side."""
+        with contextlib.suppress(BrokenPipeError):
+            self._events.write(json.dumps({"event": event, **values}) + "\n")
+            self._events.flush()
+
+    def requests(self) -> Generator[dict[str, Any]]:
+        """Each request, until there will be none."""
+        while (request := self._waiting.get()) is not None:
+            yield request
+
+    def watch(self, last_wish: threading.Event, directory: str) -> None:
+        """Read requests until the owner is gone; then let the session end, and end everything if it does not."""
+        for line in self._requests:
+            self._waiting.put(json.loads(line))
+        self._waiting.put(None)
+        if not last_wish.wait(GOODBYE):
+            kill_tree(os.getpid(), os.environ.get(TOKEN, "-"), spare=os.getpid())
+            _remove(directory)
+            os._exit(1)
+
+
+class WarmSession:
+    """The pytest plugin that runs items on demand instead of one after the other."""
+
+    def __init__(self, owner: Owner, file: Path) -> None:
+        self._owner = owner
+        self._file = file
+        self._recorder: Recorder
+        self._patience = Patience()
+        self._collection_errors: list[str] = []
+        self._watched: dict[Path, int] = {}
+        self._modules = 0
+        self._run: _Run | None = None
+        self.told = False
+        """Whether the owner knows what came of loading the file."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Take back options of the user's configuration that make sense for a whole test run only."""
+        config.option.maxfail = 0
+        for option, off in (("dist", "no"), ("tx", []), ("numprocesses", None), ("xmlpath", None)):
+            if hasattr(config.option, option):
+                setattr(config.option, option, off)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Hear of steps, browsers and contexts."""
+        recorder = self._recorder = Recorder(session.config)
+        recorder.on_browser = self._browser_started
+        recorder.on_context = self._patience.bound
+        session.config.pluginmanager.register(recorder, "stormwatch-recorder")
+        session.config.stash[LISTENERS] += [self._patience, self]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be loaded."""
+        if report.failed:
+            self._collection_errors.append(report.longreprtext)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Serve requests until the owner is gone."""
+        if self._collection_errors:
+            where, why = place_and_cause(self._collection_errors[0])
+            self.told = True
+            self._owner.tell("not-collected", where=where, why=why or self._collection_errors[0][-TEXT:])
+            return True
+        self._watch_files(session.config)
+        self.told = True
+        self._owner.tell("ready")
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        for request in self._owner.requests():
+            if changed := self._changed():
+                self._owner.tell("stale", why=f"{changed} has changed")
+                return True
+            self._serve(session, request)
+            if terminal is not None:
+                # It keeps every report for its summary: a worker would grow by each run.
+                terminal.stats.clear()
+            self._watch_files(session.config)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Time the body alone."""
+        run = self._running
+        run.body = time.perf_counter()
+        self._owner.tell("body")
+        try:
+            return (yield)
+        finally:
+            run.seconds = time.perf_counter() - run.body
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Decide what the run was from what was raised, not from pytest's text."""
+        report = yield
+        run = self._running
+        if report.when == "setup" and report.failed:
+            run.seconds = call.duration
+        if report.when == "call" or not report.passed:
+            decided = self._decide(item, call, report)
+            if run.report is None or run.report.outcome is Outcome.UP:
+                run.report = decided
+                self._owner.tell("body-over", report=decided.as_json())
+        return report
+
+    def step_began(self, name: str) -> None:
+        """Pass on, so that a step that never ends is known by name."""
+        self._owner.tell("step-began", name=name)
+
+    def step_ended(self, step: Step) -> None:
+        """Pass on."""
+        if self._run is not None:
+            self._owner.tell("step-ended", step=asdict(self._run.times(step)))
+
+    @property
+    def _running(self) -> "_Run":
+        assert self._run is not None, "a hook of a run was called without a run"
+        return self._run
+
+    def _browser_started(self, browser: "Browser") -> None:
+        self._owner.tell("browser")
+
+    def _serve(self, session: pytest.Session, request: Mapping[str, Any]) -> None:
+        found = _named(session.items, request["run"])
+        if isinstance(found, str):
+            report = Report(outcome=Outcome.BROKEN, reason=Reason.COLLECTION, sentence=found)
+            self._owner.tell("over", report=report.as_json())
+            return
+        recorder, run = self._recorder, _Run()
+        self._run = run
+        recorder.folder = Path(request["folder"]) if request["folder"] else None
+        recorder.always = request["always"]
+        if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
+            self._owner.tell("browser-wanted")
+        module = found.getparent(pytest.Module)
+        _fresh_instance(found)
+        try:
+            with self._patience.until(time.monotonic() + request["seconds"]):
+                # The next item is the module itself: the function's (and its class's) fixtures go, those of the module
+                # and of the session stay.
+                session.config.hook.pytest_runtest_protocol(item=found, nextitem=cast("Any", module))
+                recorder.close_leftovers()
+        finally:
+            self._run = None
+        report = run.report or Report(
+            outcome=Outcome.BROKEN, reason=Reason.INTERNAL, sentence="pytest ran the test and gave no report of it"
+        )
+        base = recorder.folder
+        self._owner.tell(
+            "over",
+            report=replace(
+                report,
+                steps=run.steps(found),
+                artifacts=tuple(str(path.relative_to(base)) for path in recorder.artifacts) if base else (),
+                retire="its browser is gone" if self._browser_is_gone() else "",
+            ).as_json(),
+        )
+
+    def _decide(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Report:
+        run, recorder = self._running, self._recorder
+        decided = Report(
+            outcome=Outcome.UP,
+            seconds=run.seconds + (max(0.0, run.body - run.base(item)) if run.body else 0.0),
+            steps=run.steps(item),
+            url=recorder.url(),
+            console_errors=tuple(recorder.console_errors),
+            console_error_count=recorder.console_error_count,
+        )
+        if report.passed:
+            return decided
+        if report.skipped:
+            why = f"the test ended without a verdict: {_skip_reason(report)}"
+            return replace(decided, outcome=Outcome.BROKEN, reason=Reason.COLLECTION, sentence=why)
+        if call.excinfo is None:
+            # A strict xfail that passed: pytest fails it without an exception.
+            return replace(
+                decided, outcome=Outcome.DOWN, reason=Reason.ASSERTION, sentence=report.longreprtext.strip()[:TEXT]
+            )
+        error = call.excinfo.value
+        steps = item.stash.get(STEPS, None)
+        step = (steps.failing(error) if steps else "") or (report.when if report.when != "call" else "")
+        outcome, reason, sentence = self._judge(error, report.when)
+        return replace(
+            decided,
+            outcome=outcome,
+            reason=reason,
+            sentence=sentence,
+            step=step,
+            where=_where(call.excinfo, self._file),
+            text=str(error)[:TEXT] or report.longreprtext[-TEXT:],
+        )
+
+    def _judge(self, error: BaseException, when: str) -> tuple[Outcome, Reason, str]:
+        said = str(error)
+        if when == "setup":
+            if isinstance(error, pytest.FixtureLookupError):
+                return Outcome.BROKEN, Reason.COLLECTION, f"the test asks for a fixture that is not there: {error.argname}"
+            if isinstance(error, pytest.UsageError):
+                return Outcome.BROKEN, Reason.COLLECTION, said.strip().splitlines()[0]
+            if any(sign in said for sign in NO_BROWSER):
+                from stormwatch.journeys.chromium import REMEDY
+
+                line = next(iter(said.splitlines()), "").removeprefix("BrowserType.launch: ")
+                return Outcome.BROKEN, Reason.BROWSER, f"the browser did not start: {line}; {REMEDY}"
+        if self._browser_is_gone():
+            return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
+        if any(sign in said for sign in DEAD_BROWSER):
+            return Outcome.BROKEN, Reason.BROWSER, f"the browser's page process died: {said.splitlines()[0].strip()}"
+        reason, sentence = explain(error)
+        return Outcome.DOWN, reason, sentence
+
+    def _browser_is_gone(self) -> bool:
+        return self._recorder.browser is not None and not self._recorder.browser.is_connected()
+
+    def _watch_files(self, config: pytest.Config) -> None:
+        if len(sys.modules) == self._modules:
+            return
+        self._modules = len(sys.modules)
+        root = config.rootpath
+        own = Path(__file__).parent
+        files = {self._file, *([config.inipath] if config.inipath else [])}
+        files.update(folder / "conftest.py" for folder in self._file.parents if folder.is_relative_to(root))
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if file and (path := Path(file)).is_relative_to(root) and not _is_installed(path) and path.parent != own:
+                files.add(path)
+        for file in files:
+            self._watched.setdefault(file, _changed_at(file))
+
+    def _changed(self) -> str:
+        return next((str(file) for file, at in self._watched.items() if _changed_at(file) != at), "")
+
+
+class _Run:
+    """What is known of the run that is under way."""
+
+    def __init__(self) -> None:
+        self.body = 0.0
+        """When the test's own body began, on the clock of its steps; 0 before."""
+        self.seconds = 0.0
+        self.report: Report | None = None
+        self._first: float | None = None
+
+    def base(self, item: pytest.Item) -> float:
+        """The beginning of the run: of the body, or of the first step if a fixture made one before."""
+        steps = item.stash.get(STEPS, None)
+        return min([step.began for step in steps.done] if steps else [], default=self.body) if self.body else self.body
+
+    def steps(self, item: pytest.Item) -> tuple[StepTimes, ...]:
+        """Every step that is over, in the order in which they began."""
+        steps = item.stash.get(STEPS, None)
+        return tuple(sorted((self.times(step) for step in steps.done) if steps else (), key=lambda step: step.offset))
+
+    def times(self, step: Step) -> StepTimes:
+        """A step with its offset from the beginning of the run."""
+        if self._first is None:
+            self._first = min(step.began, self.body or step.began)
+        return StepTimes(
+            name=step.name, seconds=step.seconds, offset=max(0.0, step.began - self._first), failed=step.failed
+        )
+
+
+def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:
+    """The one item that `file::name` means, also without the parameter that pytest-playwright adds; or what is wrong."""
+    names = {item.nodeid.partition("::")[2]: item for item in items}
+    if name in names:
+        return names[name]
+    fitting = [known for known in names if known.partition("[")[0] == name]
+    if len(fitting) == 1:
+        return names[fitting[0]]
+    if fitting:
+        return f"{name} stands for {len(fitting)} tests: name one of {', '.join(fitting[:5])}"
+    import difflib
+
+    known = sorted({each.partition("[")[0] for each in names})
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known[:10]) or 'no test at all'}"
+    return f"the file has no test {name}{hint}"
+
+
+def _fresh_instance(item: pytest.Item) -> None:
+    # A test in a class finds a new instance in every run, as it does in CI. pytest keeps the one it made on the item.
+    if getattr(item, "cls", None) is not None:
+        vars(item).pop("_instance", None)
+        vars(item)["_obj"] = None
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return f"it is expected to fail ({report.wasxfail})"
+    said = report.longrepr
+    return str(said[2]) if isinstance(said, tuple) else str(said)
+
+
+def _where(excinfo: pytest.ExceptionInfo[BaseException], file: Path) -> str:
+    """The last line of the journey's own file that the exception came through, or else the last line of all."""
+    entries = list(excinfo.traceback)
+    own = [entry for entry in entries if Path(entry.path) == file] or entries
+    return f"{own[-1].path}:{own[-1].lineno + 1}" if own else ""
+
+
+def _is_installed(path: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _remove(directory: str) -> None:
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Tee(io.TextIOBase):
+    """stderr, and a copy of its last part: pytest says there what it could not even begin with."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+        self.tail = ""
+
+    def write(self, text: str, /) -> int:
+        self.tail = (self.tail + text)[-TEXT:]
+        return self._to.write(text)
+
+    def flush(self) -> None:
+        self._to.flush()
+
+    def fileno(self) -> int:
+        return self._to.fileno()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve one file until stdin ends. Returns pytest's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m stormwatch.journeys.worker", description="A warm worker.")
+    parser.add_argument("file", type=Path, help="the file of journeys")
+    parser.add_argument("--browser", default="chromium", choices=["chromium", "firefox", "webkit"])
+    parser.add_argument("--base-url", default="", help="what relative addresses of the journey are relative to")
+    parser.add_argument("--directory", default="", help="a directory of the worker's own, removed at its end")
+    asked = parser.parse_args(arguments)
+    owner = _take_descriptors()
+    last_wish = threading.Event()
+    threading.Thread(target=owner.watch, args=(last_wish, asked.directory), daemon=True, name="owner").start()
+    file = asked.file.absolute()
+    session = WarmSession(owner, file)
+    scratch = Path(asked.directory or ".stormwatch").absolute()
+    tee = sys.stderr = cast("TextIO", _Tee(sys.stderr))
+    try:
+        code = pytest.main(_pytest_arguments(file, asked.browser, asked.base_url, scratch), plugins=[session])
+        if not session.told:
+            where, why = place_and_cause(cast("_Tee", tee).tail)
+            owner.tell("not-collected", where=where, why=why or f"pytest ended with exit code {int(code)}")
+    finally:
+        last_wish.set()
+        _remove(asked.directory)
+    return int(code)
+
+
+def _pytest_arguments(file: Path, browser: str, base_url: str, scratch: Path) -> list[str]:
+    return [
+        str(file),
+        # By the names of their entry points, so that they are there where autoloading is off, and not twice where not.
+        *("-p", "stormwatch", "-p", "playwright"),
+        # We are imported already, of course. A project whose warnings are errors would not begin.
+        *("-W", "ignore:Module already imported so cannot be rewritten; stormwatch:pytest.PytestAssertRewriteWarning"),
+        *("--browser", browser),
+        *(("--base-url", base_url) if base_url else ()),
+        # pytest-playwright empties its output directory at the start: that may not be the user's.
+        *("--output", str(scratch / "output")),
+        *("-o", f"cache_dir={scratch / 'cache'}"),
+        # Selections are for whole test runs; this file was asked for by name.
+        *("-m", "", "-k", ""),
+        *("--collect-in-virtualenv", "--color=no", "--no-header", "-q"),
+    ]
+
+
+def _take_descriptors() -> Owner:
+    """Move the protocol out of reach: what prints to 1 goes to 2 from now on, and what reads 0 finds nothing."""
+    requests, events = os.dup(0), os.dup(1)
+    nothing: Final = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return Owner(os.fdopen(requests, encoding="utf-8"), os.fdopen(events, "w", encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
