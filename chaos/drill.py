@@ -1,0 +1,118 @@
+"""A drill: which fault, what must be seen of it, what must stay silent, and how soon all must be well again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stormwatch.chaos.fault import FaultSpec
+from stormwatch.probes.result import Outcome, Reason, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedProbe:
+    """This probe must turn red."""
+
+    name: str
+    reason: Reason | None = None
+    """With this reason. None: any."""
+    within: float = 60.0
+    """Seconds after the injection."""
+
+    def fails_in(self, result: Result) -> bool:
+        """Whether a result is the failure that is expected."""
+        return (
+            result.probe == self.name
+            and result.outcome is Outcome.DOWN
+            and (self.reason is None or result.reason is self.reason)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedAlert:
+    """An alert with these labels must fire."""
+
+    labels: Mapping[str, str]
+    """Every label here must be equal; the alert may have more."""
+    within: float = 90.0
+    """Seconds after the injection."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with these labels is the expected one."""
+        return all(labels.get(name) == value for name, value in self.labels.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """One fault and the whole of what its detection must look like. Frozen: what was seen is a `Detection`."""
+
+    name: str
+    fault: FaultSpec
+    probe: ExpectedProbe | None = None
+    alert: ExpectedAlert | None = None
+    resolves_within: float = 300.0
+    """Seconds after the fault was taken back in which the probe is green and the alert resolved."""
+    allow: tuple[str, ...] = ()
+    """Names of objectives and probes whose alerts may fire too. Every other alert must stay silent."""
+    abort_on_unexpected: bool = False
+    """End the drill at once when a page fires that is neither expected nor allowed."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """For people and reports: team, service."""
+
+    def __post_init__(self) -> None:
+        if self.probe is None and self.alert is None:
+            raise ValueError(f"drill {self.name} expects nothing: name a probe that must fail, an alert, or both")
+
+    def expects(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with these labels is the expected one."""
+        return self.alert is not None and self.alert.matches(labels)
+
+    def tolerates(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert may fire beside the expected one.
+
+        Allowed are the names in `allow`, and the other alerts of the very probe and objective that are expected to
+        fail: a probe that must turn red is not noise when its own alert says so.
+        """
+        names = {labels.get("objective"), labels.get("probe")} - {None, ""}
+        expected = {self.probe.name} if self.probe else set[str]()
+        if self.alert:
+            expected |= {self.alert.labels.get("objective", ""), self.alert.labels.get("probe", "")} - {""}
+        return bool(names & (expected | set(self.allow)))
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object, seconds as numbers; `from_json` reads it back equal."""
+        return {
+            "name": self.name,
+            "fault": self.fault.as_json(),
+            "probe": self.probe
+            and {
+                "name": self.probe.name,
+                "reason": self.probe.reason.value if self.probe.reason else None,
+                "within": self.probe.within,
+            },
+            "alert": self.alert and {"labels": dict(self.alert.labels), "within": self.alert.within},
+            "resolves_within": self.resolves_within,
+            "allow": list(self.allow),
+            "abort_on_unexpected": self.abort_on_unexpected,
+            "labels": dict(self.labels),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Drill":
+        """Read what `as_json` wrote. Raises KeyError or ValueError for anything else."""
+        probe, alert = document["probe"], document["alert"]
+        return cls(
+            name=document["name"],
+            fault=FaultSpec.from_json(document["fault"]),
+            probe=ExpectedProbe(
+                name=probe["name"],
+                reason=Reason(probe["reason"]) if probe["reason"] else None,
+                within=probe["within"],
+            )
+            if probe
+            else None,
+            alert=ExpectedAlert(labels=alert["labels"], within=alert["within"]) if alert else None,
+            resolves_within=document["resolves_within"],
+            allow=tuple(document["allow"]),
+            abort_on_unexpected=document["abort_on_unexpected"],
+            labels=document["labels"],
+        )
