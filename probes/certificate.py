@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509 import verification
 
 from stormwatch.probes.endpoint import is_address
-from stormwatch.probes.handshake import Handshake
 from stormwatch.probes.probe import Metric
 from stormwatch.probes.watch import Watch
 
@@ -165,9 +164,7 @@ class Trust:
         return known
 
     def _verifier(self, name: str, at: float) -> verification.ServerVerifier:
-        subject = (
-            verification.IPAddress(ip_address(name)) if is_address(name) else verification.DNSName(name.rstrip("."))
-        )
+        subject = x509.IPAddress(ip_address(name)) if is_address(name) else x509.DNSName(name.rstrip("."))
         builder = verification.PolicyBuilder().store(self._store).time(datetime.fromtimestamp(at, UTC))
         # The defaults are the CA/Browser Forum's, which few private authorities follow to the letter.
         ca = verification.ExtensionPolicy.permit_all().require_present(
@@ -233,7 +230,31 @@ def check_key_pair(certificate: str, key: str) -> None:
         raise ValueError(f"client key {key} does not belong to the certificate {certificate}")
 
 
-def measure(watch: Watch, handshake: Handshake, *, verified_expiry: float | None) -> tuple[Certificate, ...]:
+class Shown(Protocol):
+    """What a TLS handshake has shown, whoever made it."""
+
+    @property
+    def version(self) -> str:
+        """The protocol that was agreed on, like `TLS 1.3`; empty when there was no answer."""
+        ...
+
+    @property
+    def cipher(self) -> str:
+        """IANA's name of the cipher suite."""
+        ...
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The served certificates, DER, leaf first."""
+        ...
+
+    @property
+    def alert(self) -> str:
+        """The fatal alert that the server sent, by name; empty without one."""
+        ...
+
+
+def measure(watch: Watch, handshake: Shown, *, verified_expiry: float | None) -> tuple[Certificate, ...]:
     """Write down what a handshake showed, as measures and as evidence, and return the served chain.
 
     `verified_expiry` is None when verification failed: then there is no verified chain, and no word about it.

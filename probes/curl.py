@@ -6,12 +6,14 @@ asyncio loop costs more than the whole `connect` does. Without epoll (macOS) the
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import pycurl
+
+from stormwatch.probes.endpoint import Endpoint
 
 KEPT = 256
 """Idle easy handles that are kept for the next transfer."""
@@ -20,6 +22,26 @@ _CA_CACHE_TIMEOUT: Final = 321
 """CURLOPT_CA_CACHE_TIMEOUT, which pycurl has no name for: https://curl.se/libcurl/c/CURLOPT_CA_CACHE_TIMEOUT.html"""
 _CA_CACHED = 300
 """Seconds that a parsed CA store is used before its file is read again. Parsing costs more than a handshake."""
+
+
+CURVES: Final = "X25519:P-256:P-384:P-521"
+"""Key exchanges to offer. OpenSSL's default adds ML-KEM, which costs as much again as X25519 and makes the first message
+larger than a packet; no server can require it yet."""
+
+
+def connect_to(handle: pycurl.Curl, addresses: Sequence[str], port: int) -> None:
+    """Connect to these addresses, whatever the URL's host is; TLS and the Host header keep the URL's.
+
+    Of several addresses libcurl tries both families nearly at once (RFC 8305).
+    """
+    if len(addresses) == 1:
+        handle.setopt(pycurl.CONNECT_TO, [f"::{Endpoint(addresses[0], port)}"])
+        return
+    # A name of our own, made of the addresses: no other check can have put others under it into libcurl's cache.
+    alias = f"{'-'.join(addresses).replace(':', '.')}.stormwatch.invalid"
+    shown = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+    handle.setopt(pycurl.RESOLVE, [f"+{alias}:{port}:{shown}"])
+    handle.setopt(pycurl.CONNECT_TO, [f"::{alias}:{port}"])
 
 
 @dataclass(frozen=True, slots=True)

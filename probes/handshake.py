@@ -132,7 +132,12 @@ def read_hello(message: bytes) -> tuple[str, str]:
         if extension == _SUPPORTED_VERSIONS:
             version = int.from_bytes(message[at + 4 : at + 6])
         at += 4 + size
-    return _VERSIONS.get(version, f"0x{version:04X}"), _CIPHERS.get(suite, f"0x{suite:04X}")
+    return _VERSIONS.get(version, f"0x{version:04X}"), cipher_name(suite)
+
+
+def cipher_name(suite: int) -> str:
+    """IANA's name of a cipher suite; its number for those that no client of ours offers."""
+    return _CIPHERS.get(suite, f"0x{suite:04X}")
 
 
 def read_certificates(message: bytes, *, tls13: bool) -> tuple[bytes, ...]:

@@ -22,7 +22,7 @@ from stormwatch.probes.answer import (
     show_version,
 )
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, expires_in, load_trust
-from stormwatch.probes.curl import CurlEngine
+from stormwatch.probes.curl import CURVES, CurlEngine, connect_to
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -160,10 +160,13 @@ class HttpCheck:
         engine = watch.resources.get(CurlEngine)
         handle = engine.take()
         try:
-            await self._follow(watch, engine, handle, visit)
-            complaints = self._judge(watch, visit)
-            if complaints:
-                raise complaints[0].as_failure()
+            if self.options.expect.refused:
+                await self._must_be_refused(watch, engine, handle, visit)
+            else:
+                await self._follow(watch, engine, handle, visit)
+                complaints = self._judge(watch, visit)
+                if complaints:
+                    raise complaints[0].as_failure()
         except (ProbeFailed, ProbeBroken) as failure:
             visit.failed_phase = failure.phase
             raise
@@ -174,6 +177,19 @@ class HttpCheck:
         finally:
             engine.give_back(handle)
             self._write_down(watch, visit)
+
+    async def _must_be_refused(self, watch: Watch, engine: CurlEngine, handle: pycurl.Curl, visit: Visit) -> None:
+        request = _Request(self.url, self.options.method.upper(), self.options.body)
+        try:
+            await self._ask(watch, engine, handle, visit, request)
+        except ProbeFailed as failure:
+            if failure.reason is Reason.REFUSED:
+                return
+            if visit.phase in ("resolve", "connect"):
+                raise
+        raise ProbeFailed(
+            Reason.ASSERTION, f"{visit.remote} accepted the connection, wanted it refused", phase="connect"
+        )
 
     async def _follow(self, watch: Watch, engine: CurlEngine, handle: pycurl.Curl, visit: Visit) -> None:
         request = _Request(self.url, self.options.method.upper(), self.options.body)
@@ -217,11 +233,12 @@ class HttpCheck:
         place = self.detour if self.detour is not None and host == self.url.hostname else Endpoint(host, port)
         began = watch.clock.monotonic()
         if is_address(place.host):
-            addresses = (place.host,)
+            addresses: tuple[str, ...] = (place.host,)
         else:
             addresses = await resolve(place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic)
         resolved = watch.clock.monotonic()
-        visit.resolved(resolved - began, began - watch.began, addresses[0])
+        first = addresses[0]
+        visit.resolved(resolved - began, began - watch.began, first)
 
         handle.setopt(pycurl.URL, url.geturl())
         for option, value in self.request:
@@ -231,8 +248,8 @@ class HttpCheck:
         same_origin = (url.scheme, host, port) == (self.url.scheme, self.url.hostname, _port(self.url))
         headers = self.public_headers + self.secret_headers if same_origin else _without_host(self.public_headers)
         handle.setopt(pycurl.HTTPHEADER, list(headers))
-        if len(addresses) > 1 or place.host != host or place.port != port or addresses[0] != host:
-            _connect_to(handle, addresses, place.port)
+        if (first, place.port) != (host, port) or len(addresses) > 1:
+            connect_to(handle, addresses, place.port)
         tls = url.scheme == "https"
         if tls:
             handle.setopt(pycurl.VERBOSE, 1)
@@ -341,14 +358,16 @@ _VERSIONS = {
     ("2", "https"): pycurl.CURL_HTTP_VERSION_2TLS,
 }
 
-CURVES: Final = "X25519:P-256:P-384:P-521"
-"""Key exchanges that are offered. OpenSSL's default adds ML-KEM, whose key share costs as much again as X25519's
-and makes the first message larger than a packet; no server can require it yet."""
 
-try:
-    USER_AGENT = f"Stormwatch/{version('stormwatch')}"
-except PackageNotFoundError:
-    USER_AGENT = "Stormwatch"
+def _user_agent() -> str:
+    try:
+        return f"Stormwatch/{version('stormwatch')}"
+    except PackageNotFoundError:
+        return "Stormwatch"
+
+
+USER_AGENT: Final = _user_agent()
+"""What the probe calls itself unless it is told otherwise."""
 
 
 def _request_options(options: HttpOptions) -> tuple[tuple[int, Any], ...]:
@@ -389,18 +408,6 @@ def _set_method(handle: pycurl.Curl, method: str, body: str | None) -> None:
         handle.unsetopt(pycurl.CUSTOMREQUEST)
     else:
         handle.setopt(pycurl.CUSTOMREQUEST, method)
-
-
-def _connect_to(handle: pycurl.Curl, addresses: tuple[str, ...], port: int) -> None:
-    """Connect to these addresses, whatever the URL's host is; TLS and the Host header keep the URL's."""
-    if len(addresses) == 1:
-        handle.setopt(pycurl.CONNECT_TO, [f"::{Endpoint(addresses[0], port)}"])
-        return
-    # A name of our own, made of the addresses: no other check can have put others under it into libcurl's cache.
-    alias = f"{'-'.join(addresses).replace(':', '.')}.stormwatch.invalid"
-    shown = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
-    handle.setopt(pycurl.RESOLVE, [f"+{alias}:{port}:{shown}"])
-    handle.setopt(pycurl.CONNECT_TO, [f"::{alias}:{port}"])
 
 
 def _secret_headers(options: HttpOptions) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 import dns.exception
 import dns.flags
 import dns.message
-import dns.query
 
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.result import Reason

@@ -68,16 +68,15 @@ async def _by_system(host: str, ip: Family) -> tuple[str, ...]:
     answer: asyncio.Future[list[Any]] = loop.create_future()
 
     def look_up() -> None:
+        found: list[Any] | Exception
         try:
-            found = socket.getaddrinfo(host, None, family=_FAMILIES[ip], type=socket.SOCK_STREAM)
+            found = list(socket.getaddrinfo(host, None, family=_FAMILIES[ip], type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
-            settle, outcome = _fail, error
-        else:
-            settle, outcome = _succeed, found
+            found = error
         finally:
             _system_lookups.release()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, answer, outcome)
+            loop.call_soon_threadsafe(_settle, answer, found)
 
     threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
     try:
@@ -94,14 +93,13 @@ async def _by_system(host: str, ip: Family) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _succeed(answer: asyncio.Future[list[Any]], found: list[Any]) -> None:
-    if not answer.done():
+def _settle(answer: asyncio.Future[list[Any]], found: list[Any] | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+    else:
         answer.set_result(found)
-
-
-def _fail(answer: asyncio.Future[list[Any]], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
 
 
 async def _by_server(host: str, ip: Family, server: Endpoint, clock: Callable[[], float]) -> tuple[str, ...]:
