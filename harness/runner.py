@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from stormwatch.exporters.histogram import SHORT_SECONDS, Histogram
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.schedule import Schedule, place_of
 from stormwatch.probes.clock import Clock
@@ -45,8 +46,8 @@ class Runner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
         """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
-        self.delays: list[float] = []
-        """Start delays in seconds since somebody last took them away."""
+        self.delays = Histogram(SHORT_SECONDS)
+        """Seconds between the moment that a run was due and its start."""
 
     @property
     def under_way(self) -> int:
@@ -84,7 +85,7 @@ class Runner:
         try:
             async with self._own.get(probe.kind, self._shared):
                 late = max(0.0, self._clock.monotonic() - due)
-                self.delays.append(late)
+                self.delays.observe(late)
                 result = await run_once(
                     probe,
                     clock=self._clock,

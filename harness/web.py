@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stormwatch.probes.units import parse_duration
@@ -13,7 +13,6 @@ from stormwatch.probes.units import parse_duration
 if TYPE_CHECKING:
     from stormwatch.harness.service import Service
 
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_RESULTS = 10_000
 """How many results one answer of the API may hold."""
 
@@ -46,8 +45,10 @@ class _Web:
     def __init__(self, service: "Service") -> None:
         self._service = service
 
-    async def metrics(self, _request: Request) -> Response:
-        return Response(self._service.exposition(), media_type=METRICS_TYPE)
+    async def metrics(self, request: Request) -> Response:
+        accepted = request.headers.get("accept-encoding", "")
+        exporter = self._service.exporter
+        return StreamingResponse(exporter.chunks(accepted), headers=exporter.headers(accepted))
 
     async def overview(self, _request: Request) -> Response:
         return HTMLResponse(await self._service.overview_page())
