@@ -120,4 +120,5 @@ KIND = Kind(
     build=build,
     phase_metric=STEP_SECONDS,
     metrics=(STEPS_COMPLETED, CONSOLE_ERRORS),
+    target_is_file=True,
 )

@@ -42,6 +42,8 @@ class Kind(Generic[Options]):
     """Every other gauge that its runs may export."""
     extra: str = ""
     """The optional dependency that it needs: `stormwatch[extra]`."""
+    target_is_file: bool = False
+    """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Probe:
     name: str
     kind: str
     target: str
-    check: Check
+    check: Check = field(repr=False)
+    """Not shown: it may hold secrets."""
     every: float = 30.0
     """Seconds between the starts of two runs."""
     timeout: float = 5.0
