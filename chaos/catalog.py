@@ -99,7 +99,7 @@ class HttpStatus:
             raise ValueError(f"an answer with status {self.status} has no body (RFC 9110, 15.3.5 and 15.4.5)")
         if self.method != "*" and not re.fullmatch(r"[A-Za-z-]+(,\s*[A-Za-z-]+)*", self.method):
             raise ValueError(f"method is written like *, POST or GET,HEAD, not {self.method!r}")
-        if not self.content_type.isprintable():
+        if not (self.content_type.isascii() and self.content_type.isprintable()):
             raise ValueError(f"content_type is a media type like text/html, not {self.content_type!r}")
         _share_is_some(self.share)
 

@@ -10,7 +10,7 @@ from stormwatch.probes.result import Outcome, Reason, Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedProbe:
-    """This probe must turn red."""
+    """A probe that must turn red."""
 
     name: str
     reason: Reason | None = None

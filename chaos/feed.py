@@ -45,7 +45,10 @@ class Recording:
             if self.failure or clock.monotonic() >= deadline:
                 return False
             self._came.clear()
-            waiting = [asyncio.ensure_future(self._came.wait()), asyncio.ensure_future(clock.sleep_until(deadline))]
+            waiting: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(self._came.wait()),
+                asyncio.ensure_future(clock.sleep_until(deadline)),
+            ]
             try:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             finally:

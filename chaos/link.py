@@ -1,0 +1,464 @@
+"""One client connection and its connection to the service: bytes both ways, and what the faults do to them.
+
+    client side ──▶ Stream(upstream)   ──▶ service side
+    client side ◀── Stream(downstream) ◀── service side
+
+A Stream writes at once, or keeps chunks in order until the faults let them go. When a fault is removed, all that it kept
+goes on. A full side stops the reading on the other (back-pressure); the end of one direction leaves the other open
+(half-close), except under TLS, where asyncio knows no half-close: there an end of stream ends the connection.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+import struct
+from collections import deque
+from typing import Protocol, cast
+
+from stormwatch.chaos.address import parse_address
+from stormwatch.chaos.catalog import HttpStatus, TcpBlackhole, TcpReset, Way
+from stormwatch.chaos.conversation import LONGEST_HEAD, Conversation, Handed
+from stormwatch.chaos.injection import Injection
+from stormwatch.chaos.route import Route
+from stormwatch.probes.clock import Clock
+
+log = logging.getLogger(__name__)
+
+KEPT = 1024 * 1024
+"""Bytes that a stream keeps back before the reading stops: what a fault may hold in memory a direction."""
+BUFFER = 256 * 1024
+"""Bytes that wait in a socket's buffer before the reading on the other side stops."""
+CONNECT = 10.0
+"""Seconds for the connection to the service, with its TLS handshake."""
+_CLOSED = frozenset({7, 8})
+"""TCP_CLOSE, TCP_CLOSE_WAIT (linux/tcp_states.h): the peer has hung up."""
+
+
+class House(Protocol):
+    """What a link must know of the route that it belongs to."""
+
+    route: Route
+    server_context: ssl.SSLContext | None
+    client_context: ssl.SSLContext | None
+    clock: Clock
+
+    def gone(self, link: "Link") -> None:
+        """A link has ended."""
+        ...
+
+
+class Side(asyncio.Protocol):
+    """One of the two connections of a link."""
+
+    def __init__(self, link: "Link", name: str) -> None:
+        self.link = link
+        self.name = name
+        self.transport: asyncio.Transport | None = None
+        self.over = asyncio.Event()
+        self._stopped: set[str] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the limits of the buffers; the client's side starts the link."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=BUFFER)
+        self.link.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self.link.came(self, data)
+
+    def eof_received(self) -> bool:
+        """The peer has said its last word: keep the connection open for ours."""
+        self.link.ended(self)
+        return self.link.half_closes
+
+    def pause_writing(self) -> None:
+        """Our buffer is full: whoever fills it shall stop reading."""
+        self.link.other(self).stop_reading("full")
+
+    def resume_writing(self) -> None:
+        """Our buffer has emptied."""
+        self.link.other(self).go_on_reading("full")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self.over.set()
+        self.link.lost(self, exc)
+
+    def stop_reading(self, why: str) -> None:
+        """Stop until every reason has gone."""
+        if not self._stopped and self.transport and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._stopped.add(why)
+
+    def go_on_reading(self, why: str) -> None:
+        """One reason has gone."""
+        if why in self._stopped:
+            self._stopped.discard(why)
+            if not self._stopped and self.transport and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def end(self, *, half: bool) -> None:
+        """Say our last word, after all that is buffered."""
+        if self.transport and not self.transport.is_closing():
+            if half and self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+
+    def reset(self) -> None:
+        """End with RST: nothing that is buffered is sent."""
+        if self.transport and not self.transport.is_closing():
+            raw = self.transport.get_extra_info("socket")
+            if raw is not None and raw.fileno() >= 0:
+                # A close with a linger time of zero sends RST instead of FIN (socket(7)).
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+
+
+class Stream:
+    """One direction of a link."""
+
+    def __init__(self, way: Way, source: Side, sink: Side, clock: Clock) -> None:
+        self.way = way
+        self.finished = False
+        """Whether the end was handed on."""
+        self.ending = False
+        """Whether the end is known, and perhaps kept back."""
+        self._source = source
+        self._sink = sink
+        self._clock = clock
+        self._open = False
+        self._holds: list[Injection] = []
+        self._kept: deque[tuple[float, bytes]] = deque()
+        """(moment of the loop's clock, chunk) in order; an empty chunk is the end."""
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def swallowing(self) -> bool:
+        """Whether a black hole keeps something."""
+        return bool(self._kept) and self._kept[-1][0] == float("inf")
+
+    def open(self) -> None:
+        """The sink is connected."""
+        self._open = True
+        self._let_go()
+
+    def feed(self, data: bytes, *, link: "Link") -> None:
+        """Hand on a chunk, now or when the faults allow it."""
+        if self._open and not self._holds and not self._kept:
+            transport = self._sink.transport
+            if transport and not transport.is_closing():
+                transport.write(data)
+            return
+        self._keep(data, link)
+
+    def finish(self, *, link: "Link") -> None:
+        """The source has said its last word."""
+        if not self.ending:
+            self.ending = True
+            self._keep(b"", link)
+            self._let_go()
+
+    def hold(self, injection: Injection) -> None:
+        """A fault keeps chunks from now on."""
+        self._holds.append(injection)
+
+    def unhold(self, injection: Injection) -> None:
+        """A fault ended: what only it kept goes on at once."""
+        if injection in self._holds:
+            self._holds.remove(injection)
+            if not any(isinstance(one.options, TcpBlackhole) for one in self._holds):
+                now = asyncio.get_running_loop().time()
+                everything = not self._holds
+                self._kept = deque((now if everything or at == float("inf") else at, chunk) for at, chunk in self._kept)
+            self._let_go()
+
+    def drop(self) -> None:
+        """Nobody is there to take it."""
+        self._kept.clear()
+        self._size = 0
+        self.finished = self.ending = True
+        if self._timer:
+            self._timer.cancel()
+
+    def _keep(self, data: bytes, link: "Link") -> None:
+        at = asyncio.get_running_loop().time()
+        for injection in self._holds:
+            at += injection.delay(self.way)
+            if data:
+                link.touch(injection, size=len(data))
+        # Chunks never overtake each other, whatever the jitter.
+        self._kept.append((max(at, self._kept[-1][0]) if self._kept else at, data))
+        self._size += len(data)
+        if self._size > KEPT:
+            self._source.stop_reading("kept")
+        self._set_timer()
+
+    def _let_go(self) -> None:
+        if not self._open:
+            return
+        now = asyncio.get_running_loop().time()
+        transport = self._sink.transport
+        while self._kept and self._kept[0][0] <= now:
+            _, data = self._kept.popleft()
+            self._size -= len(data)
+            if not data:
+                self.finished = True
+                self._sink.end(half=not self._source.link.is_over(self))
+                self._source.link.one_way_done()
+            elif transport and not transport.is_closing():
+                transport.write(data)
+        if self._size <= KEPT // 2:
+            self._source.go_on_reading("kept")
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._open and self._kept and self._kept[0][0] != float("inf"):
+            self._timer = asyncio.get_running_loop().call_at(self._kept[0][0], self._let_go)
+
+
+class Link:
+    """Both connections, both streams, and the faults that were drawn for them."""
+
+    def __init__(self, house: House, injections: list[Injection]) -> None:
+        self._house = house
+        self.half_closes = house.server_context is None
+        self.client = Side(self, "client")
+        self.service = Side(self, "service")
+        self._up = Stream(Way.UPSTREAM, self.client, self.service, house.clock)
+        self._down = Stream(Way.DOWNSTREAM, self.service, self.client, house.clock)
+        self._conversation = Conversation(self._decide) if house.route.looked_into else None
+        self._acting: list[Injection] = []
+        self._answering: Injection | None = None
+        self._touched: set[Injection] = set()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._over = False
+        self._standing = list(injections)
+        """The faults that were in place when the client came."""
+
+    def other(self, side: Side) -> Side:
+        """The side across."""
+        return self.service if side is self.client else self.client
+
+    def is_over(self, stream: Stream) -> bool:
+        """Whether the source of a stream is gone for good: nobody would take what the sink still says."""
+        side = self.client if stream is self._up else self.service
+        return side.transport is None or side.transport.is_closing()
+
+    def touch(self, injection: Injection, *, requests: int = 0, size: int = 0) -> None:
+        """Count what of this link met a fault."""
+        fresh = injection not in self._touched
+        self._touched.add(injection)
+        injection.touch(self._house.clock.now(), connections=int(fresh), requests=requests, size=size)
+
+    # What the faults do.
+
+    def inject(self, injection: Injection, *, standing: bool = True) -> None:
+        """A fault begins on a standing connection, or meets a new one."""
+        if not isinstance(injection.options, HttpStatus) and not injection.draw():
+            return
+        self._acting.append(injection)
+        if isinstance(injection.options, TcpReset):
+            self.touch(injection)
+            self.reset()
+        elif isinstance(injection.options, HttpStatus):
+            if self._conversation:
+                self._conversation.armed = True
+        else:
+            for stream in (self._up, self._down):
+                if injection.holds(stream.way):
+                    stream.hold(injection)
+            if isinstance(injection.options, TcpBlackhole) and not standing:
+                self.touch(injection)
+
+    def remove(self, injection: Injection) -> None:
+        """A fault ends: what it kept goes on, nothing that is open is closed."""
+        if injection not in self._acting:
+            return
+        self._acting.remove(injection)
+        for stream in (self._up, self._down):
+            stream.unhold(injection)
+        if self._conversation and not any(isinstance(one.options, HttpStatus) for one in self._acting):
+            self._conversation.armed = False
+            self._hand_on(Handed(upstream=self._conversation.release()))
+        self._changed.set()
+
+    def reset(self) -> None:
+        """End both connections with RST."""
+        if self._task:
+            self._task.cancel()
+        self._up.drop()
+        self._down.drop()
+        self.client.reset()
+        self.service.reset()
+        self._leave()
+
+    def close(self) -> None:
+        """End both connections after what they have buffered."""
+        if self._task:
+            self._task.cancel()
+        self.client.end(half=False)
+        self.service.end(half=False)
+        self._leave()
+
+    async def drained(self) -> None:
+        """Return when both connections have sent what they had buffered and are closed."""
+        for side in (self.client, self.service):
+            if side.transport:
+                await side.over.wait()
+
+    def abort(self) -> None:
+        """Wait no longer for what is buffered."""
+        for side in (self.client, self.service):
+            if side.transport:
+                side.transport.abort()
+
+    # What the connections do.
+
+    def arrived(self, side: Side) -> None:
+        """A connection stands."""
+        if self._over:
+            side.reset()
+        elif side is self.client:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._house.server_context:
+            # Nothing may be read before the handshake is ours to make.
+            self.client.stop_reading("handshake")
+        for injection in self._standing:
+            if not self._over:
+                self.inject(injection, standing=False)
+        if not self._over:
+            self._task = asyncio.create_task(self._connect(), name=f"link of route {self._house.route.name}")
+
+    def came(self, side: Side, data: bytes) -> None:
+        """Bytes came from one side."""
+        conversation = self._conversation
+        if conversation is None or conversation.transparent:
+            (self._up if side is self.client else self._down).feed(data, link=self)
+            return
+        self._hand_on(conversation.from_client(data) if side is self.client else conversation.from_upstream(data))
+        if conversation.backlog > 2 * LONGEST_HEAD:
+            self.client.stop_reading("backlog")
+        else:
+            self.client.go_on_reading("backlog")
+
+    def ended(self, side: Side) -> None:
+        """One side has said its last word."""
+        if side is self.client:
+            if self._conversation:
+                self._hand_on(Handed(upstream=self._conversation.release()))
+            self._up.finish(link=self)
+        else:
+            self._down.finish(link=self)
+
+    def one_way_done(self) -> None:
+        """The end of one direction was handed on; after both, the connections are of no more use."""
+        if self._up.finished and self._down.finished:
+            self.close()
+
+    def lost(self, side: Side, error: Exception | None) -> None:
+        """One connection is over."""
+        if self._over:
+            return
+        away, towards = (self._up, self._down) if side is self.client else (self._down, self._up)
+        if error is not None:
+            # As it would be without us: a reset on one side is a reset on the other.
+            self.reset()
+            return
+        towards.drop()
+        if side is self.client and away.swallowing:
+            # A client that hung up while a black hole kept its request has given up: delivering it later, when the
+            # fault is removed, would be a fault of its own.
+            self.reset()
+            return
+        away.finish(link=self)
+        self.one_way_done()
+
+    async def _connect(self) -> None:
+        try:
+            await self._out_of_black_holes()
+            await self._connect_service()
+            if self._house.server_context:
+                await self._shake_hands(self._house.server_context)
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            log.warning(
+                "route %s: no connection to %s: %s",
+                self._house.route.name,
+                self._house.route.upstream,
+                error or "time-out",
+            )
+            self._task = None
+            self.reset()
+            return
+        self._task = None
+        self._up.open()
+        self._down.open()
+
+    async def _out_of_black_holes(self) -> None:
+        """A new connection in a black hole reaches neither the handshake nor the service until the hole is gone."""
+        while any(isinstance(one.options, TcpBlackhole) for one in self._acting):
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), 1.0)
+            except TimeoutError:
+                if self._house.server_context and self._hung_up():
+                    raise ConnectionResetError("the client hung up in a black hole") from None
+
+    async def _connect_service(self) -> None:
+        loop, route = asyncio.get_running_loop(), self._house.route
+        host, port = parse_address(route.upstream)
+        context = self._house.client_context
+        name = (route.tls.server_name if route.tls else "") or host
+        async with asyncio.timeout(CONNECT):
+            await loop.create_connection(
+                lambda: self.service, host, port, ssl=context, server_hostname=name if context else None
+            )
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        plain = self.client.transport
+        if plain is None:
+            raise ConnectionResetError("the client hung up")
+        transport = await asyncio.get_running_loop().start_tls(plain, self.client, context, server_side=True)
+        if transport is None:
+            raise ConnectionResetError("the client hung up")
+        self.client.transport = transport
+        self.client.go_on_reading("handshake")
+        transport.set_write_buffer_limits(high=BUFFER)
+
+    def _hung_up(self) -> bool:
+        raw = self.client.transport.get_extra_info("socket") if self.client.transport else None
+        if raw is None or raw.fileno() < 0:
+            return True
+        return raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED
+
+    def _hand_on(self, handed: Handed) -> None:
+        if handed.swallowed and self._answering:
+            self.touch(self._answering, size=handed.swallowed)
+        if handed.upstream:
+            self._up.feed(handed.upstream, link=self)
+        if handed.client:
+            self._down.feed(handed.client, link=self)
+        if handed.hang_up:
+            self._down.finish(link=self)
+            self._up.finish(link=self)
+
+    def _decide(self, method: str, target: str) -> HttpStatus | None:
+        for injection in self._acting:
+            if answer := injection.answers(method, target):
+                self._answering = injection
+                self.touch(injection, requests=1)
+                return answer
+        return None
+
+    def _leave(self) -> None:
+        self._over = True
+        self._house.gone(self)

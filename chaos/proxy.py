@@ -1,0 +1,244 @@
+"""The fault proxy: routes that pass traffic on, faults that are put on them, and leases that end by themselves."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from stormwatch.chaos.address import parse_address, show_address
+from stormwatch.chaos.catalog import FAULTS, Options
+from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.injection import Injection
+from stormwatch.chaos.link import Link
+from stormwatch.chaos.route import Route, client_context, server_context
+from stormwatch.probes.clock import Clock
+
+log = logging.getLogger(__name__)
+
+LONGEST_LEASE = 3600.0
+"""Seconds: no fault lives longer than this without being renewed."""
+GRACE = 2.0
+"""Seconds that connections have to end when the proxy stops."""
+
+
+class UnknownRoute(Exception):
+    """There is no such route."""
+
+
+class UnknownFault(Exception):
+    """There is no such fault (any more). `ended` says how it ended, if that is still known."""
+
+    def __init__(self, message: str, ended: "Ended | None" = None) -> None:
+        super().__init__(message)
+        self.ended = ended
+
+
+class Conflict(Exception):
+    """There is a different fault of this id, or the route cannot have this fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A fault that is no longer in place."""
+
+    id: str
+    route: str
+    how: str
+    """`reverted`, `lease ran out`, `proxy stopped`."""
+    at: float
+    evidence: Evidence
+
+
+class Gate:
+    """One route at work: its listening socket, its links, its faults."""
+
+    def __init__(self, route: Route, clock: Clock) -> None:
+        self.route = route
+        self.clock = clock
+        self.server_context: ssl.SSLContext | None = server_context(route.tls) if route.tls else None
+        self.client_context: ssl.SSLContext | None = client_context(route.tls) if route.tls else None
+        self.faults: dict[str, Injection] = {}
+        self.links: set[Link] = set()
+        self.accepted = 0
+        self.address = ""
+        self._server: asyncio.Server | None = None
+
+    def accept(self) -> asyncio.Protocol:
+        """A client has come."""
+        link = Link(self, list(self.faults.values()))
+        self.links.add(link)
+        self.accepted += 1
+        return link.client
+
+    def gone(self, link: Link) -> None:
+        """A link has ended."""
+        self.links.discard(link)
+
+    def put(self, injection: Injection) -> None:
+        """A fault begins: for the connections that stand, and for those that come."""
+        self.faults[injection.id] = injection
+        for link in list(self.links):
+            link.inject(injection)
+
+    def take(self, fault: str) -> Injection | None:
+        """A fault ends."""
+        injection = self.faults.pop(fault, None)
+        if injection:
+            for link in list(self.links):
+                link.remove(injection)
+        return injection
+
+    async def open(self) -> None:
+        """Listen. Raises OSError, with the address in it, when that cannot be had."""
+        self._server = await asyncio.get_running_loop().create_server(self.accept, sock=bound_socket(self.route.listen))
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.address = show_address(host, port)
+
+    async def close(self) -> None:
+        """Take the faults away, let what is under way end, then end it."""
+        if self._server:
+            self._server.close()
+        for fault in list(self.faults):
+            self.take(fault)
+        links = list(self.links)
+        for link in links:
+            link.close()
+        try:
+            async with asyncio.timeout(GRACE):
+                for link in links:
+                    await link.drained()
+        except TimeoutError:
+            for link in links:
+                link.abort()
+
+
+class Proxy:
+    """All routes. `async with Proxy(routes, clock) as proxy:` listens until the block is left."""
+
+    def __init__(self, routes: Sequence[Route], clock: Clock) -> None:
+        names = [route.name for route in routes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"routes must have names of their own; twice: {', '.join(sorted(twice))}")
+        self.clock = clock
+        self.gates = {route.name: Gate(route, clock) for route in routes}
+        self.ended: deque[Ended] = deque(maxlen=1000)
+        """The last faults that ended, so that their evidence can still be asked for."""
+        self._leases = asyncio.Event()
+        self._reaper: asyncio.Task[None] | None = None
+
+    def put(self, *, route: str, fault: str, kind: str, options: Options, lease: float, owner: str = "") -> Injection:
+        """Put a fault on a route until `lease` seconds from now; the same fault again renews its lease.
+
+        Raises UnknownRoute, Conflict.
+        """
+        gate = self.gate(route)
+        if not 0 < lease <= LONGEST_LEASE:
+            raise Conflict(f"a lease is more than 0 and at most {LONGEST_LEASE:g} s, not {lease:g} s")
+        if FAULTS[kind].looks_inside and not gate.route.looked_into:
+            raise Conflict(
+                f"{kind} needs to see requests, and route {route} is not looked into: give it `tls` or `http: true`"
+            )
+        there = gate.faults.get(fault)
+        if there is not None and there.expires <= self.clock.monotonic():
+            self.take(route, fault, "lease ran out")
+            there = None
+        if there is None:
+            now = self.clock.now()
+            there = Injection(fault, route, kind, options, now, self.clock.monotonic() + lease, owner)
+            gate.put(there)
+            log.info("route %s: %s begins, lease %g s, %s", route, kind, lease, owner or "no owner named")
+        elif (there.kind, there.options) != (kind, options):
+            raise Conflict(f"route {route} has a different fault {fault}: take it away first")
+        else:
+            there.expires = self.clock.monotonic() + lease
+        self._leases.set()
+        return there
+
+    def renew(self, route: str, fault: str, lease: float) -> Injection:
+        """Let a fault live until `lease` seconds from now. Raises UnknownRoute, UnknownFault, Conflict."""
+        there = self.find(route, fault)
+        return self.put(
+            route=route, fault=fault, kind=there.kind, options=there.options, lease=lease, owner=there.owner
+        )
+
+    def find(self, route: str, fault: str) -> Injection:
+        """A fault that is in place. Raises UnknownRoute, UnknownFault."""
+        there = self.gate(route).faults.get(fault)
+        if there is None or there.expires <= self.clock.monotonic():
+            known = next((one for one in reversed(self.ended) if (one.route, one.id) == (route, fault)), None)
+            raise UnknownFault(f"route {route} has no fault {fault}", known)
+        return there
+
+    def take(self, route: str, fault: str, how: str = "reverted") -> Ended:
+        """Take a fault away. Raises UnknownRoute, UnknownFault."""
+        there = self.find(route, fault) if how == "reverted" else self.gate(route).faults[fault]
+        self.gate(route).take(fault)
+        ended = Ended(fault, route, how, self.clock.now(), there.evidence())
+        self.ended.append(ended)
+        log.info("route %s: %s ends: %s", route, there.kind, how)
+        return ended
+
+    def gate(self, route: str) -> Gate:
+        """A route at work. Raises UnknownRoute."""
+        if route not in self.gates:
+            raise UnknownRoute(f"there is no route {route}; there are {', '.join(self.gates) or 'none'}")
+        return self.gates[route]
+
+    async def __aenter__(self) -> Self:
+        try:
+            for gate in self.gates.values():
+                await gate.open()
+        except BaseException:
+            await self._close()
+            raise
+        self._reaper = asyncio.create_task(self._end_leases(), name="leases of the fault proxy")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._reaper:
+            self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
+        for gate in self.gates.values():
+            for fault in list(gate.faults):
+                self.take(gate.route.name, fault, "proxy stopped")
+        await asyncio.gather(*(gate.close() for gate in self.gates.values()))
+
+    async def _end_leases(self) -> None:
+        while True:
+            self._leases.clear()
+            expiries = [one.expires for gate in self.gates.values() for one in gate.faults.values()]
+            waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._leases.wait())]
+            if expiries:
+                waiting.append(asyncio.ensure_future(self.clock.sleep_until(min(expiries))))
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            now = self.clock.monotonic()
+            for gate in self.gates.values():
+                for fault in [one.id for one in gate.faults.values() if one.expires <= now]:
+                    self.take(gate.route.name, fault, "lease ran out")
+
+
+def bound_socket(listen: str) -> socket.socket:
+    """A listening socket. Raises OSError, with the address in it, when that cannot be had."""
+    host, port = parse_address(listen)
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(1024)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from error
+    bound.setblocking(False)
+    return bound
