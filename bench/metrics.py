@@ -3,16 +3,20 @@
 import asyncio
 import itertools
 import resource
+import tempfile
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
+from stormwatch.exporters.history import History
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.probes.probe import Kind, Metric, Probe
 from stormwatch.probes.result import Measure, Outcome, Phase, Result
 from stormwatch.probes.watch import Watch
 
 PROBES = 10_000
+WRITTEN = 30_000
 ROUNDS = 5
 PHASES = ("resolve", "connect", "tls", "processing", "transfer")
 STARTED = 1_700_000_000.0
@@ -151,9 +155,38 @@ def expose() -> None:
     print(f"  {series:,} series, {series // PROBES} a probe")
 
 
+def remember() -> None:
+    """Print what the history costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.sqlite"
+        history = History(path, now=lambda: STARTED)
+        results = [result_of(number % 50, at=STARTED + number / 3) for number in range(WRITTEN)]
+        began = time.perf_counter()
+        for result in results:
+            history(result)
+        accepted = time.perf_counter() - began
+        asyncio.run(history.flush(120))
+        took = time.perf_counter() - began
+        began = time.perf_counter()
+        history.strip("front-7", STARTED, STARTED + 86400, 96)
+        strip = time.perf_counter() - began
+        began = time.perf_counter()
+        replayed = sum(1 for _ in history.replay())
+        replay = time.perf_counter() - began
+        asyncio.run(history.aclose())
+        size = path.stat().st_size
+        assert replayed == WRITTEN == history.written
+    print(f"history: {WRITTEN / took:,.0f} results/s written and synced, {size / WRITTEN:.0f} bytes a result")
+    print(
+        f"  {accepted / WRITTEN * 1e6:.1f} µs to hand one over; a strip of {WRITTEN // 50} runs {strip * 1000:.1f} ms;"
+        f" replay {replayed / replay:,.0f} results/s"
+    )
+
+
 def main() -> None:
     """Print both."""
     expose()
+    remember()
 
 
 if __name__ == "__main__":
