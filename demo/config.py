@@ -1,0 +1,233 @@
+"""The configuration that watches and drills the sample platform: `stormwatch.yaml` for the platform as it runs now."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from stormwatch.demo.estate import SERVICES, ZONE
+from stormwatch.demo.layout import HOST
+from stormwatch.demo.platform import Platform
+
+_RUNBOOKS = "https://runbooks.storm.test"
+_HEADER = """\
+# stormwatch.yaml
+# The sample platform, watched. Written when the platform was started: its ports change, so does this file.
+"""
+
+
+def write_config(platform: Platform, path: Path) -> None:
+    """Write the configuration of a running platform. The sample journeys are named where they are installed."""
+    text = yaml.safe_dump(config_of(platform), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    path.write_text(_HEADER + text)
+
+
+def config_of(platform: Platform) -> dict[str, Any]:
+    """The configuration as a document."""
+    return {
+        "location": "demo",
+        "defaults": {"every": "3s", "timeout": "2s", "confirm": {"attempts": 2, "after": "300ms"}},
+        "probes": _probes(platform),
+        "objectives": _objectives(),
+        "proxies": {"control": urlsplit(platform.control).netloc, "routes": _routes(platform)},
+        "drills": _drills(),
+    }
+
+
+def _probes(platform: Platform) -> list[dict[str, Any]]:
+    front_door = SERVICES["shop"].host
+    reached = {"resolver": platform.dns, "ca_file": str(platform.ca)}
+    urls = platform.urls
+
+    def http(name: str, url: str, expect: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        return _probe(name, "http", url, http={**reached, "expect": dict(expect)}, **more)
+
+    def journey(name: str, test: str, **more: Any) -> dict[str, Any]:
+        return _probe(
+            name,
+            "journey",
+            f"{_journeys() / f'test_{test}.py'}::test_{test}",
+            every="12s",
+            timeout="11s",
+            depends_on=["shop-dns", "front"],
+            journey={"environment": {"STORMWATCH_PLATFORM": str(platform.layout.state)}},
+            **more,
+        )
+
+    return [
+        _probe(
+            "shop-dns",
+            "dns",
+            front_door,
+            every="2s",
+            timeout="1s",
+            labels={"service": "dns", "team": "network"},
+            dns={"server": platform.dns, "type": "A", "expect": {"answers": [HOST], "authoritative": True}},
+        ),
+        _probe(
+            "shop-tls",
+            "tls",
+            f"{front_door}:{urlsplit(urls['shop']).port}",
+            every="5s",
+            depends_on=["shop-dns"],
+            labels={"service": "shop", "team": "web"},
+            alert={"severity": "ticket"},
+            tls={**reached, "server_name": front_door, "expires_within": "21d"},
+        ),
+        http(
+            "front",
+            f"{urls['shop']}/shop",
+            {"status": [200], "body_matches": ["Add to cart"]},
+            depends_on=["shop-dns"],
+            labels={"service": "shop", "team": "web"},
+        ),
+        http(
+            "shop-api",
+            f"{urls['shop']}/api/products?q=umbrella",
+            {"status": [200], "body_matches": ["Storm umbrella"]},
+            depends_on=["shop-dns"],
+            labels={"service": "catalog", "team": "web"},
+        ),
+        http(
+            "payments-health",
+            f"{urls['payments']}/healthz",
+            {"status": [200], "slower_than": "1s"},
+            every="2s",
+            timeout="1500ms",
+            depends_on=["shop-dns"],
+            labels={"service": "payments", "team": "money"},
+        ),
+        http(
+            "hotel",
+            f"{urls['shop']}/hotels",
+            {"status": [200], "body_matches": ["Search hotels"]},
+            every="5s",
+            timeout="3500ms",
+            depends_on=["shop-dns"],
+            labels={"service": "hotel", "team": "travel"},
+        ),
+        # Without payments no taxi is ready: that is measured, and nobody is told twice. The `for` outlasts the time that
+        # payments-health needs to find out.
+        http(
+            "taxi",
+            f"{urls['taxi']}/readyz",
+            {"status": [200]},
+            every="5s",
+            timeout="3500ms",
+            depends_on=["shop-dns", "payments-health"],
+            labels={"service": "taxi", "team": "travel"},
+            alert={"severity": "page", "for": "20s"},
+        ),
+        journey("checkout", "checkout", labels={"service": "shop", "team": "web", "tier": "revenue"}),
+        journey("login", "login", labels={"service": "accounts", "team": "identity"}),
+    ]
+
+
+def _probe(name: str, kind: str, target: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "target": target, "runbook": f"{_RUNBOOKS}/{name}", **more}
+
+
+def _objectives() -> list[dict[str, Any]]:
+    def objective(name: str, probe: str, target: str, **more: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "probe": probe,
+            "target": target,
+            "window": "30d",
+            "runbook": f"{_RUNBOOKS}/{name}",
+            **more,
+        }
+
+    return [
+        objective("checkout-availability", "checkout", "99.9%", policy="workbook"),
+        objective("login-availability", "login", "99.9%", policy="workbook"),
+        objective("payments-availability", "payments-health", "99.9%", policy="workbook"),
+        objective("front-fast", "front", "95%", slower_than="500ms", policy="fast-slow"),
+    ]
+
+
+def _routes(platform: Platform) -> list[dict[str, Any]]:
+    services = platform.document["services"]
+    return [
+        {
+            "name": name,
+            "listen": f"{HOST}:{urlsplit(service['url']).port}",
+            "upstream": f"{HOST}:{urlsplit(service['direct']).port}",
+            "tls": {
+                "certificate": service["certificate"],
+                "key": service["key"],
+                "ca": platform.document["ca"],
+                "server_name": f"{name}.{ZONE}",
+            },
+        }
+        for name, service in services.items()
+    ]
+
+
+def _drills() -> list[dict[str, Any]]:
+    """One for each fault on payments, and one for each other service that a journey needs.
+
+    What must be red follows from who needs whom: without payments nobody can pay, and everybody can look around. So `front`,
+    `shop-api`, `hotel` and `login` are allowed nothing: an alert of theirs would be wrong.
+    """
+    checkout_too = ["checkout", "checkout-availability", "payments-health", "payments-availability"]
+    return [
+        _drill("payment-blackhole", {"kind": "tcp-blackhole", "target": "payments"}, "checkout", "step", checkout_too),
+        _drill("payment-reset", {"kind": "tcp-reset", "target": "payments"}, "payments-health", "reset", checkout_too),
+        # Slower than its own probe allows, fast enough for a checkout: only the service itself is late.
+        _drill(
+            "payment-latency",
+            {"kind": "tcp-latency", "target": "payments", "delay": "1200ms"},
+            "payments-health",
+            "too-slow",
+            ["payments-availability"],
+        ),
+        # The health check says that all is well, and nobody can pay: what journeys are for.
+        _drill(
+            "payment-500",
+            {"kind": "http-status", "target": "payments", "status": 500, "path": "/charges*"},
+            "checkout",
+            "step",
+            ["checkout-availability"],
+        ),
+        _drill(
+            "accounts-blackhole",
+            {"kind": "tcp-blackhole", "target": "accounts"},
+            "login",
+            "step",
+            ["login-availability", "checkout", "checkout-availability", "taxi"],
+        ),
+        _drill(
+            "catalog-503",
+            {"kind": "http-status", "target": "catalog", "status": 503},
+            "shop-api",
+            "status",
+            ["front", "front-fast", "checkout-availability"],
+        ),
+    ]
+
+
+def _drill(name: str, fault: dict[str, Any], probe: str, reason: str, allow: list[str]) -> dict[str, Any]:
+    journey = probe in {"checkout", "login"}
+    return {
+        "name": name,
+        "fault": fault,
+        "expect": {
+            # A journey may have just begun, is tried twice when it fails, and takes up to 11 s each time.
+            "probe": {"name": probe, "reason": reason, "within": "45s" if journey else "20s"},
+            "alert": {"probe": probe, "severity": "page", "within": "60s" if journey else "30s"},
+            "resolves_within": "90s",
+            "allow": [other for other in allow if other != probe],
+        },
+    }
+
+
+def _journeys() -> Path:
+    """Where the sample journeys are installed, without importing them: they need pytest and a browser."""
+    spec = importlib.util.find_spec("stormwatch.journeys")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(next(iter(spec.submodule_search_locations))).resolve()
