@@ -6,6 +6,7 @@ asyncio loop costs more than the whole `connect` does. Without epoll (macOS) the
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,6 +51,21 @@ class Ended:
 
     code: int
     message: str
+
+
+def own_error(handle: pycurl.Curl) -> int:
+    """The system's error behind a failed transfer, 0 for none.
+
+    libcurl remembers those of `connect`, and forgets those of `socket`: whether we have run out of descriptors is found
+    out by asking for one more.
+    """
+    number = int(handle.getinfo(pycurl.OS_ERRNO))
+    if number == 0:
+        try:
+            socket.socket().close()
+        except OSError as error:
+            number = error.errno or 0
+    return number
 
 
 class Sockets(Protocol):

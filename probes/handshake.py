@@ -4,6 +4,7 @@ The server's certificates arrive before they are verified, so their facts are kn
 without a second connection. Message formats: RFC 5246 §7.4 (TLS 1.2), RFC 8446 §4 (TLS 1.3).
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import pycurl
@@ -79,9 +80,12 @@ _ALERTS = {
 class Handshake:
     """Collects the server's messages of one handshake: give `take` to libcurl as its debug callback."""
 
-    __slots__ = ("_alert", "_certificate", "_hello")
+    __slots__ = ("_alert", "_certificate", "_clock", "_hello", "began")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.began: float | None = None
+        """When our first message was sent, by the clock; None before that."""
         self._hello = b""
         self._certificate = b""
         self._alert = 0
@@ -89,6 +93,8 @@ class Handshake:
     def take(self, kind: int, data: bytes) -> None:
         """Keep what matters of one debug message. Called some sixty times a handshake: keep it short."""
         if kind != pycurl.INFOTYPE_SSL_DATA_IN:
+            if kind == pycurl.INFOTYPE_SSL_DATA_OUT and self.began is None:
+                self.began = self._clock()
             return
         first, size = data[0], len(data)
         if first == _CERTIFICATE and size > 7:

@@ -22,8 +22,8 @@ from stormwatch.probes.answer import (
     show_version,
 )
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, expires_in, load_trust
-from stormwatch.probes.curl import CURVES, CurlEngine, connect_to
-from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
+from stormwatch.probes.curl import CURVES, CurlEngine, connect_to, own_error
+from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
@@ -227,15 +227,16 @@ class HttpCheck:
     ) -> None:
         """One request and its answer, on a connection of its own."""
         url = request.url
-        visit.begin(url)
+        visit.begin(url, watch.clock.monotonic)
         host = url.hostname or ""
         port = _port(url)
         place = self.detour if self.detour is not None and host == self.url.hostname else Endpoint(host, port)
         began = watch.clock.monotonic()
-        if is_address(place.host):
-            addresses: tuple[str, ...] = (place.host,)
-        else:
+        try:
             addresses = await resolve(place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic)
+        except BaseException:
+            visit.resolved(watch.clock.monotonic() - began, began - watch.began, "")
+            raise
         resolved = watch.clock.monotonic()
         first = addresses[0]
         visit.resolved(resolved - began, began - watch.began, first)
@@ -266,9 +267,9 @@ class HttpCheck:
         try:
             ended = await engine.perform(handle, ca_file=self.ca_file if tls else "")
         except asyncio.CancelledError:
-            visit.ended(handle, watch.clock.monotonic() - resolved, resolved - watch.began)
+            visit.ended(handle, resolved, resolved - watch.began, cancelled=watch.clock.monotonic())
             raise
-        visit.ended(handle, None, resolved - watch.began)
+        visit.ended(handle, resolved, resolved - watch.began)
         shown = f"{url.scheme}://{url.netloc}"
         if content.too_large:
             raise ProbeFailed(
@@ -281,7 +282,7 @@ class HttpCheck:
                 ended,
                 target=shown,
                 phase=visit.phase,
-                os_errno=handle.getinfo(pycurl.OS_ERRNO),
+                os_errno=own_error(handle),
                 alert=visit.handshake.alert,
             )
 

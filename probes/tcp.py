@@ -253,7 +253,7 @@ class TcpCheck:
 
     async def _show_certificates(self, watch: Watch, addresses: tuple[str, ...]) -> None:
         """Python's TLS shows no certificate that it does not accept: one more handshake fetches them as evidence."""
-        hands = Hands()
+        hands = Hands(watch.clock.monotonic)
         with suppress(ProbeFailed, ProbeBroken):
             engine = watch.resources.get(CurlEngine)
             await shake_hands(

@@ -23,7 +23,7 @@ from stormwatch.probes.certificate import (
     load_trust,
     show_time,
 )
-from stormwatch.probes.curl import CURVES, CurlEngine, Ended, connect_to
+from stormwatch.probes.curl import CURVES, CurlEngine, Ended, connect_to, own_error
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.handshake import Handshake
@@ -122,7 +122,7 @@ class TlsCheck:
                 watch.note("remote", str(Endpoint(address, self.place.port)))
 
     async def _shake(self, watch: Watch, addresses: tuple[str, ...], offset: float) -> "Hands":
-        hands = Hands()
+        hands = Hands(watch.clock.monotonic)
         try:
             await shake_hands(
                 watch.resources.get(CurlEngine),
@@ -188,8 +188,8 @@ class Hands:
 
     __slots__ = ("address", "clocks", "ended", "os_errno", "seen")
 
-    def __init__(self) -> None:
-        self.seen = Handshake()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seen = Handshake(clock)
         self.clocks = Clocks(lookup=0.0, connected=0.0, secured=0.0, first_byte=0.0, ended=0.0)
         self.ended: Ended | None = None
         self.address = ""
@@ -231,11 +231,12 @@ async def shake_hands(
         try:
             hands.ended = await engine.perform(handle)
         except asyncio.CancelledError:
-            hands.clocks = Clocks.read(handle, clock() - began)
+            hello = hands.seen.began
+            hands.clocks = Clocks.read(handle).cut_off(clock() - began, None if hello is None else hello - began)
             raise
         hands.clocks = Clocks.read(handle)
         hands.address = handle.getinfo(pycurl.PRIMARY_IP)
-        hands.os_errno = handle.getinfo(pycurl.OS_ERRNO)
+        hands.os_errno = own_error(handle) if hands.ended.code else 0
     finally:
         engine.give_back(handle)
 

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pycurl
 
@@ -27,16 +27,23 @@ class Clocks:
     ended: float
 
     @classmethod
-    def read(cls, handle: pycurl.Curl, elapsed: float | None = None) -> "Clocks":
-        """From a handle. `elapsed` says how long a transfer took that was cancelled: libcurl does not know."""
-        ended = handle.getinfo(pycurl.TOTAL_TIME)
+    def read(cls, handle: pycurl.Curl) -> "Clocks":
+        """From the handle of a transfer that has ended."""
         return cls(
             lookup=handle.getinfo(pycurl.NAMELOOKUP_TIME),
             connected=handle.getinfo(pycurl.CONNECT_TIME),
             secured=handle.getinfo(pycurl.APPCONNECT_TIME),
             first_byte=handle.getinfo(pycurl.STARTTRANSFER_TIME),
-            ended=ended if elapsed is None else max(elapsed, ended),
+            ended=handle.getinfo(pycurl.TOTAL_TIME),
         )
+
+    def cut_off(self, elapsed: float, hello: float | None) -> "Clocks":
+        """The same of a transfer that was cancelled after `elapsed` seconds: libcurl does not know of its end.
+
+        Nor does it know of a connection before its handshake is over, so `hello`, the start of the handshake if there
+        was one, stands in for it.
+        """
+        return replace(self, connected=self.connected or hello or 0.0, ended=max(elapsed, self.ended))
 
     def reached(self, *, tls: bool) -> str:
         """The phase in which the transfer was when it ended."""

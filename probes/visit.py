@@ -1,5 +1,6 @@
 """What one run of the kind `http` saw, over all its redirects: gathered while it goes on, also when it fails."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -81,16 +82,16 @@ class Visit:
         self.location = ""
         self.content_length = -1.0
         self.last_modified = -1.0
-        self.handshake = Handshake()
+        self.handshake = Handshake(lambda: 0.0)
         self.head: list[bytes] = []
         self.content = Content(limit=0, keep=0)
 
-    def begin(self, url: SplitResult) -> None:
+    def begin(self, url: SplitResult, clock: Callable[[], float]) -> None:
         """Another request begins: what belonged to the last answer is forgotten, the phases go on."""
         self.url, self.phase, self.address, self.port = url, "resolve", "", 0
         self.status, self.version, self.location = 0, 0.0, ""
         self.content_length = self.last_modified = -1.0
-        self.handshake = Handshake()
+        self.handshake = Handshake(clock)
         self.head = []
 
     def resolved(self, seconds: float, offset: float, address: str) -> None:
@@ -102,11 +103,18 @@ class Visit:
         if self.seconds is not None:
             self.seconds += seconds
 
-    def ended(self, handle: pycurl.Curl, elapsed: float | None, offset: float) -> None:
-        """A transfer ended, well or not: read everything that libcurl knows about it."""
+    def ended(self, handle: pycurl.Curl, began: float, offset: float, cancelled: float | None = None) -> None:
+        """A transfer ended, well or not: read everything that libcurl knows about it.
+
+        It began at the moment `began` of the monotonic clock, and may have been `cancelled` at another. `offset` is
+        its start after the start of the run.
+        """
         assert self.url is not None
         tls = self.url.scheme == "https"
-        clocks = Clocks.read(handle, elapsed)
+        clocks = Clocks.read(handle)
+        if cancelled is not None:
+            hello = self.handshake.began
+            clocks = clocks.cut_off(cancelled - began, None if hello is None else hello - began)
         for name, start, seconds in clocks.phases(tls=tls):
             self._add(name, offset + start, seconds)
         self.phase = clocks.reached(tls=tls)
@@ -118,8 +126,8 @@ class Visit:
         if self.status:
             self.version = _VERSIONS.get(handle.getinfo(pycurl.INFO_HTTP_VERSION), 0.0)
             self.location = handle.getinfo(pycurl.REDIRECT_URL) or ""
-            self.content_length = handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD)
-            self.last_modified = float(handle.getinfo(pycurl.INFO_FILETIME))
+            self.content_length = handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)
+            self.last_modified = float(handle.getinfo(pycurl.FILETIME_T))
 
     def _add(self, name: str, offset: float, seconds: float) -> None:
         known = self.phases.get(name)
