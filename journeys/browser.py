@@ -9,9 +9,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def browser_type_launch_args(
-    browser_type_launch_args: dict[str, Any], browser_type: "BrowserType"
-) -> dict[str, Any]:
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any], browser_type: "BrowserType") -> dict[str, Any]:
     """pytest-playwright's launch options, with the machine's Chromium where Playwright's own is not there."""
     if browser_type.name != "chromium":
         return browser_type_launch_args

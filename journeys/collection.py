@@ -2,7 +2,9 @@
 
 import re
 
-_FRAME = re.compile(r"^(?:E\s+)?(?:File \"(?P<quoted>[^\"]+)\", line (?P<at>\d+)|(?P<file>[^\s:]+\.py):(?P<line>\d+): )", re.MULTILINE)
+_FRAME = re.compile(
+    r"^(?:E\s+)?(?:File \"(?P<quoted>[^\"]+)\", line (?P<at>\d+)|(?P<file>[^\s:]+\.py):(?P<line>\d+): )", re.MULTILINE
+)
 _WHAT = re.compile(r"^E\s+(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Failed|Exit|Warning|Interrupt)\b.*)", re.MULTILINE)
 _ANY = re.compile(r"^(?:E\s+|ERROR:? )(?P<what>\S.*)", re.MULTILINE)
 

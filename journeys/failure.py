@@ -11,7 +11,7 @@ import re
 
 from stormwatch.probes.result import Reason
 
-_EXPECT = re.compile(r'Expect "(?P<matcher>\w+)"(?: (?P<locator>.+?))? with timeout (?P<timeout>\d+)ms')
+_EXPECT = re.compile(r'Expect "(?P<matcher>\w+)"(?: (?P<locator>.+?))? with timeout (?P<timeout>\d+(?:\.\d+)?)ms')
 _ACTION = re.compile(r"(?P<what>[A-Z]\w+)\.(?P<call>\w+): (?P<said>.*)", re.DOTALL)
 _TIMEOUT = re.compile(r"Timeout (\d+(?:\.\d+)?)ms exceeded")
 _AMBIGUOUS = re.compile(r"strict mode violation: (?P<locator>.+) resolved to (?P<count>\d+) elements")
@@ -32,6 +32,7 @@ _NET_SAYS = {
     "ERR_SSL_PROTOCOL_ERROR": "the TLS handshake failed",
 }
 _OBSTACLES = (
+    ("waiting for scheduled navigations to finish", "the page that it leads to did not come"),
     ("intercepts pointer events", "{line}"),
     ("element is not enabled", "it is not enabled"),
     ("element is not editable", "it cannot be edited"),
@@ -90,7 +91,9 @@ def _of_expect(said: str, match: re.Match[str]) -> str:
     elif "element(s) not found" in head:
         seen = "there was no such element"
     else:
-        seen = "saw " + next((line.partition(": ")[2] for line in lines if line.startswith("Actual value: ")), "nothing")
+        seen = "saw " + next(
+            (line.partition(": ")[2] for line in lines if line.startswith("Actual value: ")), "nothing"
+        )
     return f"{sentence} within {_seconds(match['timeout'])}, {seen}"
 
 

@@ -8,15 +8,17 @@ def available_memory(*, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Pa
 
     Files that are not there bound nothing. See proc(5) for MemAvailable, and the kernel's cgroup-v2 for memory.max.
     """
-    found: list[int] = []
-    for line in _read(meminfo).splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
+    lines = _read(meminfo).splitlines()
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     limit, used = _read(cgroup / "memory.max").strip(), _read(cgroup / "memory.current").strip()
     if limit.isdecimal() and used.isdecimal():
         # Cached files count as used there, and are given back when memory gets short.
         cached = next(
-            (int(line.split()[1]) for line in _read(cgroup / "memory.stat").splitlines() if line.startswith("inactive_file ")),
+            (
+                int(line.split()[1])
+                for line in _read(cgroup / "memory.stat").splitlines()
+                if line.startswith("inactive_file ")
+            ),
             0,
         )
         found.append(max(0, int(limit) - int(used) + cached))

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from stormwatch.journeys.step import Step
@@ -25,8 +26,8 @@ LEAST_MS = 50.0
 
 
 def reserve(seconds: float) -> float:
-    """Seconds to keep for the artifacts of a failure, out of all that a run may take: a tenth, 0.3 to 4 s."""
-    return min(4.0, max(0.3, seconds / 10))
+    """Seconds to keep for the artifacts of a failure, out of all that a run may take: a sixth, 0.5 to 4 s."""
+    return min(4.0, max(0.5, seconds / 6))
 
 
 @dataclass(slots=True)
@@ -66,14 +67,14 @@ class Patience:
         """Bound a context that was just opened, and remember what the journey itself asks of it later."""
         wishes = _Wishes(context.set_default_timeout, context.set_default_navigation_timeout)
         self._contexts[context] = wishes
-        context.on("close", lambda closed: self._contexts.pop(closed, None))
+        context.on("close", self._closed)
 
-        def action(timeout: float) -> None:
-            wishes.action = timeout
+        def action(timeout: float | timedelta) -> None:
+            wishes.action = _milliseconds(timeout)
             self._give(wishes)
 
-        def navigation(timeout: float) -> None:
-            wishes.navigation = timeout
+        def navigation(timeout: float | timedelta) -> None:
+            wishes.navigation = _milliseconds(timeout)
             self._give(wishes)
 
         # On the instance, as the recorder does it: Playwright's class stays as it is.
@@ -87,6 +88,9 @@ class Patience:
 
     def step_ended(self, step: Step) -> None:
         """Nothing changes."""
+
+    def _closed(self, context: "BrowserContext") -> None:
+        self._contexts.pop(context, None)
 
     def _apply(self) -> None:
         for wishes in list(self._contexts.values()):
@@ -107,6 +111,10 @@ class Patience:
     def _bounded(self, asked: float) -> float:
         if self._until is None:
             return asked
-        left = max(LEAST_MS, (self._until - time.monotonic() - self._reserve) * 1000)
+        left = max(LEAST_MS, round((self._until - time.monotonic() - self._reserve) * 1000))
         # 0 asks for no limit at all.
         return min(asked, left) if asked else left
+
+
+def _milliseconds(timeout: float | timedelta) -> float:
+    return timeout / timedelta(milliseconds=1) if isinstance(timeout, timedelta) else timeout

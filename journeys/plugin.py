@@ -37,17 +37,21 @@ def pytest_configure(config: pytest.Config) -> None:
     # Entry points load in any order. Registered now, these fixtures come after pytest-playwright's of the same name,
     # which they complete, and before those of a conftest.py, which go on winning.
     config.pluginmanager.register(browser, "stormwatch-browser")
-    if config.getoption("--stormwatch-artifacts"):
+    if folder := config.getoption("--stormwatch-artifacts"):
         from stormwatch.journeys.recorder import Recorder
 
         recorder = Recorder(config)
-        recorder.keep_in = Path(config.getoption("--stormwatch-artifacts")).absolute()
+        recorder.keep_in = Path(folder).absolute()
         config.pluginmanager.register(recorder, "stormwatch-recorder")
 
 
 @pytest.fixture
 def step(request: pytest.FixtureRequest) -> Steps:
-    """Name and time a stretch of the journey: `with step("add to cart"): …`. Steps may be nested."""
+    """Name and time the stretches of a journey, which may be nested.
+
+    with step("add to cart"):
+        page.get_by_role("button", name="Add to cart").click()
+    """
     steps = Steps(listeners=request.config.stash[LISTENERS])
     request.node.stash[STEPS] = steps
     return steps

@@ -18,7 +18,7 @@ from typing import Any
 
 from stormwatch.journeys.memory import available_memory
 from stormwatch.journeys.report import Report, StepTimes
-from stormwatch.journeys.tree import TOKEN, kill_tree
+from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.result import Outcome, Reason
 
@@ -179,7 +179,9 @@ class WorkerPool:
         return await _Worker.start(journey)
 
     def _dismiss(self, worker: "_Worker", *, kill: bool) -> None:
-        task = asyncio.get_running_loop().create_task(worker.kill() if kill else worker.stop(), name="journey worker ends")
+        task = asyncio.get_running_loop().create_task(
+            worker.kill() if kill else worker.stop(), name="journey worker ends"
+        )
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
@@ -188,13 +190,13 @@ class _Worker:
     """One process, and how far it is."""
 
     def __init__(
-        self, key: tuple[object, ...], process: asyncio.subprocess.Process, token: str, directory: Path
+        self, key: tuple[object, ...], process: asyncio.subprocess.Process, mark: str, directory: Path
     ) -> None:
         self.key = key
         self.runs = 0
         self.gone = False
         self._process = process
-        self._token = token
+        self._mark = mark
         self._directory = directory
         self._said: deque[bytes] = deque(maxlen=40)
         self._listening = asyncio.create_task(self._listen(), name="output of a journey worker")
@@ -203,14 +205,14 @@ class _Worker:
     @classmethod
     async def start(cls, journey: Journey) -> "_Worker":
         """Start a process. Raises ProbeBroken if the machine does not let us."""
-        token = secrets.token_hex(16)
+        mark = secrets.token_hex(16)
         # Everything temporary of pytest, Playwright and the browser goes in there, and away with the worker.
         directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="stormwatch-journey-"))
         command = [
             *(sys.executable, "-P", "-m", "stormwatch.journeys.worker", str(journey.file)),
             *("--browser", journey.browser, "--base-url", journey.base_url, "--directory", str(directory)),
         ]
-        environment = {**os.environ, **journey.environment, "TMPDIR": str(directory), TOKEN: token}
+        environment = {**os.environ, **journey.environment, "TMPDIR": str(directory), MARK: mark}
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -226,7 +228,7 @@ class _Worker:
         except OSError as error:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
             raise ProbeBroken(Reason.RESOURCES, f"no journey worker could be started: {error.strerror}") from error
-        return cls(journey.worker_key, process, token, directory)
+        return cls(journey.worker_key, process, mark, directory)
 
     async def run(self, test: str, request: Mapping[str, Any], *, until: float, seconds: float) -> Report | None:
         """One run. None: the worker cannot do it any more, a fresh one can."""
@@ -263,7 +265,9 @@ class _Worker:
     async def kill(self) -> None:
         """End it and everything that it started, now."""
         self._close_requests()
-        if not await asyncio.to_thread(kill_tree, self._process.pid, self._token):
+        # Once it was waited for, its number may belong to somebody else: then only the mark tells what is ours.
+        pid = self._process.pid if self._process.returncode is None else 0
+        if not await asyncio.to_thread(kill_tree, pid, self._mark):
             log.error("processes of journey worker %d could not be killed", self._process.pid)
         await self._process.wait()
         self._listening.cancel()
@@ -328,6 +332,7 @@ class _Seen:
         self.report: Report | None = None
         self._decided: Report | None = None
         self._waiting_for_browser = False
+        self._kept: list[str] = []
         self._opened_at: list[float] = []
         self._began_at = 0.0
 
@@ -349,6 +354,8 @@ class _Seen:
                 self.steps.append(StepTimes(**event["step"]))
                 self.open.pop()
                 self._opened_at.pop()
+            case "kept":
+                self._kept.append(event["name"])
             case "body-over":
                 self._decided = Report.from_json(event["report"])
             case _:
@@ -357,7 +364,7 @@ class _Seen:
     def at_the_deadline(self) -> Report:
         """What to say of a run that was not over in time."""
         if self._decided is not None and self._decided.outcome is not Outcome.UP:
-            return self._decided
+            return replace(self._decided, artifacts=tuple(sorted(self._kept)))
         if not self.asked:
             return self.so_far(
                 Outcome.BROKEN,
@@ -367,7 +374,9 @@ class _Seen:
             )
         if self._waiting_for_browser:
             return self.so_far(
-                Outcome.BROKEN, Reason.BROWSER, f"the browser did not start within {self._allowed}: is the machine overloaded?"
+                Outcome.BROKEN,
+                Reason.BROWSER,
+                f"the browser did not start within {self._allowed}: is the machine overloaded?",
             )
         if self._decided is not None:
             return replace(

@@ -4,6 +4,7 @@ A pytest plugin, registered only where artifacts are asked for (by the worker, o
 kept is taken at the moment of the failure, before any fixture is torn down, so that the picture shows what went wrong.
 """
 
+import base64
 import contextlib
 import re
 from collections.abc import Callable, Generator
@@ -22,7 +23,7 @@ CONSOLE_ERRORS = 20
 """How many console errors of one run are kept as evidence; all are counted."""
 CONSOLE_LENGTH = 300
 """How many characters of each."""
-SCREENSHOT_MS = 3000
+PICTURE_MS = 3000.0
 """How long a picture may take, in milliseconds: a page that hangs in a script gives none."""
 
 
@@ -35,8 +36,10 @@ class Recorder:
         self.folder: Path | None = None
         self.always = False
         """Keep artifacts of a run that passed, too."""
+        self.picture_ms = PICTURE_MS
         self.on_browser: Callable[[Browser], None] = lambda _browser: None
         self.on_context: Callable[[BrowserContext], None] = lambda _context: None
+        self.on_artifact: Callable[[Path], None] = lambda _path: None
         self.browser: Browser | None = None
         """The browser that was started last."""
         self.contexts: list[BrowserContext] = []
@@ -178,20 +181,36 @@ class Recorder:
         folder = self.folder or (self.keep_in / _folder_name(item.nodeid) if self.keep_in else None)
         if keep and folder:
             folder.mkdir(parents=True, exist_ok=True)
-            for number, page in enumerate(pages := self._pages(), start=1):
-                path = folder / (f"page-{number}.png" if len(pages) > 1 else "page.png")
-                with _whatever_the_browser_says():
-                    page.screenshot(path=path, timeout=SCREENSHOT_MS)
-                    self.artifacts.append(path)
         for number, context in enumerate(self._recording, start=1):
             with _whatever_the_browser_says():
                 if keep and folder:
                     path = folder / (f"trace-{number}.zip" if len(self._recording) > 1 else "trace.zip")
                     context.tracing.stop(path=path)
-                    self.artifacts.append(path)
+                    self._kept(path)
                 else:
                     context.tracing.stop()
         self._recording.clear()
+        if keep and folder:
+            pages = self._pages()
+            for number, page in enumerate(pages, start=1):
+                path = folder / (f"page-{number}.png" if len(pages) > 1 else "page.png")
+                with _whatever_the_browser_says():
+                    self._photograph(page, path)
+                    self._kept(path)
+
+    def _photograph(self, page: "Page", path: Path) -> None:
+        from playwright.sync_api import Error
+
+        try:
+            page.screenshot(path=path, timeout=self.picture_ms)
+        except Error:
+            # Playwright waits for the page that is on its way, and that is what failed. Chromium itself does not.
+            session = page.context.new_cdp_session(page)
+            path.write_bytes(base64.b64decode(session.send("Page.captureScreenshot")["data"]))
+
+    def _kept(self, path: Path) -> None:
+        self.artifacts.append(path)
+        self.on_artifact(path)
 
 
 def _folder_name(nodeid: str) -> str:

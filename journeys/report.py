@@ -48,13 +48,10 @@ class Report:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Report":
         """Read what `as_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        return cls(
-            **{
-                **document,
-                "outcome": Outcome(document["outcome"]),
-                "reason": Reason(document["reason"]),
-                "steps": tuple(StepTimes(**step) for step in document["steps"]),
-                "console_errors": tuple(document["console_errors"]),
-                "artifacts": tuple(document["artifacts"]),
-            }
-        )
+        values: dict[str, Any] = dict(document)
+        values["outcome"] = Outcome(document["outcome"])
+        values["reason"] = Reason(document["reason"])
+        values["steps"] = tuple(StepTimes(**step) for step in document["steps"])
+        values["console_errors"] = tuple(document["console_errors"])
+        values["artifacts"] = tuple(document["artifacts"])
+        return cls(**values)

@@ -1,8 +1,8 @@
 """The processes that a worker started, and their end. Linux: everything is read from /proc.
 
 Chromium makes a process group and a session of its own, and a process whose parent died belongs to init: neither a
-group nor a parent is enough to find all. So a worker starts with a token in its environment, which every process that
-descends from it inherits, and a process belongs to the worker if it descends from it or carries the token.
+group nor a parent is enough to find all. So a worker starts with a mark in its environment, which every process that
+descends from it inherits, and a process belongs to the worker if it descends from it or carries the mark.
 """
 
 import os
@@ -11,18 +11,18 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-TOKEN = "STORMWATCH_WORKER"
+MARK = "STORMWATCH_WORKER"
 """The environment variable that marks a worker and everything it starts."""
 
 
-def kill_tree(pid: int, token: str, *, spare: int = 0, patience: float = 5.0) -> bool:
+def kill_tree(pid: int, mark: str, *, spare: int = 0, patience: float = 5.0) -> bool:
     """SIGKILL a process and all that it started, except `spare`, until none is alive. Blocks: call it in a thread.
 
     Returns whether none was left after `patience` seconds.
     """
     until = time.monotonic() + patience
     while True:
-        left = members(pid, token) - {spare, os.getpid()}
+        left = members(pid, mark) - {spare, os.getpid()}
         if not left:
             return True
         for one in left:
@@ -35,8 +35,8 @@ def kill_tree(pid: int, token: str, *, spare: int = 0, patience: float = 5.0) ->
         time.sleep(0.01)
 
 
-def members(pid: int, token: str) -> set[int]:
-    """The living processes of a worker: itself, what descends from it, and what carries its token."""
+def members(pid: int, mark: str) -> set[int]:
+    """The living processes of a worker: itself, what descends from it, and what carries its mark."""
     parents, dead = _parents()
     children: dict[int, list[int]] = defaultdict(list)
     for child, parent in parents.items():
@@ -46,8 +46,8 @@ def members(pid: int, token: str) -> set[int]:
         one = waiting.pop()
         found.add(one)
         waiting += children[one]
-    mark = f"{TOKEN}={token}".encode()
-    found.update(one for one in parents if one not in found and mark in _environment(one))
+    sign = f"{MARK}={mark}".encode()
+    found.update(one for one in parents if one not in found and sign in _environment(one))
     return found - dead
 
 

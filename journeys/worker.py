@@ -9,6 +9,7 @@ It loads the file once and then reads requests, one JSON object a line, from std
     out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
           {"event": "step-began", "name": "…"} {"event": "step-ended", "step": {…}}
           {"event": "body-over", "report": {…}}      the outcome, as soon as it is known
+          {"event": "kept", "name": "trace.zip"}     an artifact of it
           {"event": "over", "report": {…}}           the same after the fixtures were torn down and artifacts kept
     out   {"event": "stale", "why": "…"}             a file changed: nothing was run, start another worker
 
@@ -20,6 +21,7 @@ stdin means that the owner is gone: the worker ends, and takes everything with i
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import os
@@ -37,12 +39,12 @@ import pytest
 
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.failure import explain
-from stormwatch.journeys.patience import Patience
+from stormwatch.journeys.patience import Patience, reserve
 from stormwatch.journeys.plugin import LISTENERS, STEPS
-from stormwatch.journeys.recorder import Recorder
+from stormwatch.journeys.recorder import PICTURE_MS, Recorder
 from stormwatch.journeys.report import Report, StepTimes
 from stormwatch.journeys.step import Step
-from stormwatch.journeys.tree import TOKEN, kill_tree
+from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.result import Outcome, Reason
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Owner:
         self._requests = requests
         self._events = events
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.busy = False
+        """Whether a run is under way."""
 
     def tell(self, event: str, **values: Any) -> None:
         """Send an event. An owner that is gone is noticed by the reading side."""
@@ -76,12 +80,12 @@ class Owner:
             yield request
 
     def watch(self, last_wish: threading.Event, directory: str) -> None:
-        """Read requests until the owner is gone; then let the session end, and end everything if it does not."""
+        """Read requests until the owner is gone; then let an idle session end, and end everything if it does not."""
         for line in self._requests:
             self._waiting.put(json.loads(line))
         self._waiting.put(None)
-        if not last_wish.wait(GOODBYE):
-            kill_tree(os.getpid(), os.environ.get(TOKEN, "-"), spare=os.getpid())
+        if self.busy or not last_wish.wait(GOODBYE):
+            kill_tree(os.getpid(), os.environ.get(MARK, "-"), spare=os.getpid())
             _remove(directory)
             os._exit(1)
 
@@ -115,6 +119,7 @@ class WarmSession:
         recorder = self._recorder = Recorder(session.config)
         recorder.on_browser = self._browser_started
         recorder.on_context = self._patience.bound
+        recorder.on_artifact = self._kept
         session.config.pluginmanager.register(recorder, "stormwatch-recorder")
         session.config.stash[LISTENERS] += [self._patience, self]
 
@@ -132,6 +137,8 @@ class WarmSession:
             self._owner.tell("not-collected", where=where, why=why or self._collection_errors[0][-TEXT:])
             return True
         self._watch_files(session.config)
+        # What is loaded by now stays: no garbage collection, in a run or at pytest's end, needs to look at it again.
+        gc.freeze()
         self.told = True
         self._owner.tell("ready")
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -139,7 +146,9 @@ class WarmSession:
             if changed := self._changed():
                 self._owner.tell("stale", why=f"{changed} has changed")
                 return True
+            self._owner.busy = True
             self._serve(session, request)
+            self._owner.busy = False
             if terminal is not None:
                 # It keeps every report for its summary: a worker would grow by each run.
                 terminal.stats.clear()
@@ -190,6 +199,9 @@ class WarmSession:
     def _browser_started(self, browser: "Browser") -> None:
         self._owner.tell("browser")
 
+    def _kept(self, path: Path) -> None:
+        self._owner.tell("kept", name=path.name)
+
     def _serve(self, session: pytest.Session, request: Mapping[str, Any]) -> None:
         found = _named(session.items, request["run"])
         if isinstance(found, str):
@@ -200,6 +212,8 @@ class WarmSession:
         self._run = run
         recorder.folder = Path(request["folder"]) if request["folder"] else None
         recorder.always = request["always"]
+        # The other half is for the trace.
+        recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
         if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
             self._owner.tell("browser-wanted")
         module = found.getparent(pytest.Module)
@@ -215,13 +229,12 @@ class WarmSession:
         report = run.report or Report(
             outcome=Outcome.BROKEN, reason=Reason.INTERNAL, sentence="pytest ran the test and gave no report of it"
         )
-        base = recorder.folder
         self._owner.tell(
             "over",
             report=replace(
                 report,
                 steps=run.steps(found),
-                artifacts=tuple(str(path.relative_to(base)) for path in recorder.artifacts) if base else (),
+                artifacts=tuple(sorted(path.name for path in recorder.artifacts)),
                 retire="its browser is gone" if self._browser_is_gone() else "",
             ).as_json(),
         )
@@ -264,7 +277,11 @@ class WarmSession:
         said = str(error)
         if when == "setup":
             if isinstance(error, pytest.FixtureLookupError):
-                return Outcome.BROKEN, Reason.COLLECTION, f"the test asks for a fixture that is not there: {error.argname}"
+                return (
+                    Outcome.BROKEN,
+                    Reason.COLLECTION,
+                    f"the test asks for a fixture that is not there: {error.argname}",
+                )
             if isinstance(error, pytest.UsageError):
                 return Outcome.BROKEN, Reason.COLLECTION, said.strip().splitlines()[0]
             if any(sign in said for sign in NO_BROWSER):
