@@ -1,0 +1,19 @@
+"""Every kind of probe and every fault, by the name that users write: the one table to add a line to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stormwatch.chaos.catalog import FAULTS as _FAULTS
+from stormwatch.chaos.catalog import FaultKind
+from stormwatch.journeys.journey import KIND as JOURNEY
+from stormwatch.probes.dns import KIND as DNS
+from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.probe import Kind
+from stormwatch.probes.tcp import KIND as TCP
+from stormwatch.probes.tls import KIND as TLS
+
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, JOURNEY)}
+"""Kinds of probes."""
+
+FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
+"""Faults for drills."""

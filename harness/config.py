@@ -1,0 +1,190 @@
+"""stormwatch.yaml: read, checked as a whole before anything runs, and turned into frozen values.
+
+file ──document──▶ plain data ──form──▶ entries ──sections──▶ Probe · Objective · Rule · Drill …  ──▶ Config
+             every mistake on the way ──────────────────────▶ ConfigError, all of them at once
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stormwatch.chaos.drill import Drill
+from stormwatch.harness.catalog import FAULTS, KINDS
+from stormwatch.harness.document import read_document
+from stormwatch.harness.draft import Draft
+from stormwatch.harness.drill_section import Faults, Known, Proxies, check_expected_alerts, read_drills, read_proxies
+from stormwatch.harness.entry import AlertsEntry, DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
+from stormwatch.harness.form import form_of, show, unknown_key
+from stormwatch.harness.mistake import ConfigError
+from stormwatch.harness.objective_section import ObjectiveSection, read_maintenance, read_objectives
+from stormwatch.harness.probe_section import Kinds, ProbeSection, read_probes
+from stormwatch.harness.schema import schema
+from stormwatch.harness.secret import Secrets
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.units import show_duration, show_ratio
+from stormwatch.slo.maintenance import Maintenance
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import rules_for_objective, rules_for_probe
+from stormwatch.slo.rule import Rule
+
+__all__ = ["Alerts", "Config", "ConfigError", "Proxies", "effective", "load", "schema"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """Who is told about alerts."""
+
+    alertmanager: str | None = field(default=None, repr=False)
+    """Address of an Alertmanager. Not shown: it may hold a secret."""
+    webhook: str | None = field(default=None, repr=False)
+    """Address that gets Alertmanager's webhook payload. Not shown: it may hold a secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that one stormwatch.yaml says, checked."""
+
+    path: Path
+    location: str
+    probes: tuple[Probe, ...]
+    probe_alerts: Mapping[str, ProbeAlertEntry]
+    """The settings of each probe's alert ProbeDown, by the probe's name."""
+    objectives: tuple[Objective, ...] = ()
+    policies: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The name of each objective's policy, by the objective's name."""
+    rules: tuple[Rule, ...] = ()
+    """What makes alerts of results: the rules of all objectives and probes."""
+    alerts: Alerts = Alerts()
+    maintenance: tuple[Maintenance, ...] = ()
+    proxies: Proxies = field(default_factory=Proxies)
+    drills: tuple[Drill, ...] = ()
+    secrets: frozenset[str] = field(default=frozenset[str](), repr=False)
+    """The values of all secrets that were read, for masking them wherever text leaves the process."""
+
+
+def load(path: Path | str, *, environ: Mapping[str, str], kinds: Kinds = KINDS, faults: Faults = FAULTS) -> Config:
+    """Read a configuration. Raises ConfigError with every mistake in it, and nothing else for what a file can hold."""
+    path = Path(path)
+    document, mistakes = read_document(path)
+    directory = path.absolute().parent
+    secrets = Secrets(environ, directory)
+    draft = Draft(document, secrets, directory, mistakes)
+    config = _read(draft, path, kinds, faults)
+    if draft.mistakes or config is None:
+        raise ConfigError(draft.mistakes)
+    return config
+
+
+def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | None:
+    data = draft.document.data
+    if not isinstance(data, dict):
+        draft.complain((), f"wanted a mapping that begins with `probes:`, not {show(data)}")
+        return None
+    sections = form_of(FileEntry).shape.keys
+    for key in data:
+        if key not in sections:
+            draft.complain((key,), unknown_key(key, sections, data))
+    head = draft.read(HeadEntry, {key: data[key] for key in ("location",) if key in data}, ())
+    defaults = draft.read(DefaultsEntry, data.get("defaults", {}), ("defaults",))
+    told = draft.read(AlertsEntry, data.get("alerts", {}), ("alerts",), secret=True) or AlertsEntry()
+    if not data.get("probes", True):
+        draft.complain(("probes",), "there are no probes, so nothing is watched; add one")
+    elif "probes" not in data:
+        draft.complain((), "probes is missing; add `probes:`")
+    probes = read_probes(
+        draft, data.get("probes", []), defaults=defaults, location=head.location if head else "", kinds=kinds
+    )
+    objectives = read_objectives(draft, data.get("objectives", []), probes)
+    maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
+    proxies, routes = read_proxies(draft, data.get("proxies", {}))
+    known = Known(routes=routes, probes=frozenset(probes.places), objectives=frozenset(objectives.places))
+    drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
+    rules = (*_rules_of_objectives(objectives, probes), *_rules_of_probes(probes))
+    check_expected_alerts(draft, drills, rules, sound=probes.probes.keys() | objectives.objectives.keys())
+    return Config(
+        path=path,
+        location=head.location if head else "",
+        probes=tuple(probes.probes.values()),
+        probe_alerts=probes.alerts,
+        objectives=tuple(objectives.objectives.values()),
+        policies=objectives.policies,
+        rules=rules,
+        alerts=Alerts(alertmanager=told.alertmanager, webhook=told.webhook),
+        maintenance=maintenance,
+        proxies=proxies,
+        drills=tuple(drill for _, drill in drills),
+        secrets=draft.secrets.values,
+    )
+
+
+def _rules_of_objectives(objectives: ObjectiveSection, probes: ProbeSection) -> tuple[Rule, ...]:
+    return tuple(
+        rule
+        for name, objective in objectives.objectives.items()
+        for rule in rules_for_objective(
+            objective,
+            [probes.probes[probe] for probe in objective.probes if probe in probes.probes],
+            policy=objectives.policies[name],
+        )
+    )
+
+
+def _rules_of_probes(probes: ProbeSection) -> tuple[Rule, ...]:
+    return tuple(
+        rule
+        for name, probe in probes.probes.items()
+        for rule in rules_for_probe(probe, severity=probes.alerts[name].told, lasting=probes.alerts[name].lasting)
+    )
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """What is in force, as JSON with the units that people write; secrets are masked."""
+    mask = Secrets.of(config.secrets).mask
+    return mask(
+        {
+            "location": config.location,
+            "probes": [_effective_probe(config, probe) for probe in config.probes],
+            "objectives": [
+                {
+                    "name": objective.name,
+                    "probes": list(objective.probes),
+                    "target": show_ratio(objective.target),
+                    "window": show_duration(objective.window),
+                    "slower_than": None if objective.slower_than is None else show_duration(objective.slower_than),
+                    "policy": config.policies[objective.name],
+                    "labels": dict(objective.labels),
+                    "runbook": objective.runbook,
+                }
+                for objective in config.objectives
+            ],
+            "alerts": {"alertmanager": config.alerts.alertmanager, "webhook": config.alerts.webhook},
+            "maintenance": [
+                {"match": dict(each.match), "rrule": each.rrule, "duration": show_duration(each.duration)}
+                for each in config.maintenance
+            ],
+            "proxies": {
+                "control": config.proxies.control,
+                "routes": [route.as_json() for route in config.proxies.routes],
+            },
+            "drills": [drill.as_json() for drill in config.drills],
+        }
+    )
+
+
+def _effective_probe(config: Config, probe: Probe) -> dict[str, Any]:
+    alert = config.probe_alerts[probe.name]
+    return {
+        "name": probe.name,
+        "kind": probe.kind,
+        "target": probe.target,
+        "every": show_duration(probe.every),
+        "timeout": show_duration(probe.timeout),
+        "confirm": {"attempts": probe.confirm.attempts, "after": show_duration(probe.confirm.after)},
+        "depends_on": list(probe.depends_on),
+        "labels": dict(probe.labels),
+        "runbook": probe.runbook,
+        "dashboard": probe.dashboard,
+        "alert": {"severity": alert.severity, "for": show_duration(alert.lasting)},
+        probe.kind: dict(probe.options),
+    }

@@ -1,0 +1,118 @@
+"""A configuration while it is read: what is valid so far, and every mistake that was found on the way."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stormwatch.harness.document import Document, Place
+from stormwatch.harness.form import form_of, show
+from stormwatch.harness.mistake import Mistake
+from stormwatch.harness.remedy import did_you_mean
+from stormwatch.harness.secret import Secrets, refers
+from stormwatch.harness.shape import Shape
+
+T = TypeVar("T")
+
+CREDENTIAL = re.compile(
+    r"(?:^|[_-])(?:password|passwd|passphrase|token|secret|api[_-]?key|authorization|cookie)$", re.IGNORECASE
+)
+"""Names of headers and variables whose value is a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Reads parts of one document. Nothing here raises for what a user wrote: it is complained about."""
+
+    document: Document
+    secrets: Secrets
+    directory: Path
+    """What relative file names are relative to."""
+    mistakes: list[Mistake] = field(default_factory=list[Mistake])
+
+    def complain(self, place: Place, sentence: str) -> None:
+        """Note a mistake. A secret in the sentence is masked."""
+        self.mistakes.append(self.document.mistake(place, self.secrets.mask(sentence)))
+
+    def read(
+        self, model: type[T], data: Any, place: Place, *, also: tuple[str, ...] = (), secret: bool = False
+    ) -> T | None:
+        """Read a value, or complain and give None.
+
+        `also` are keys that are read elsewhere, and only known for suggestions. `secret` says that texts in it may
+        refer to secrets.
+        """
+        form = form_of(model)
+        before = len(self.mistakes)
+        prepared = self._prepare(data, form.shape, place, secret=secret)
+        refused = len(self.mistakes) > before
+        reading = form.read(prepared, also=also)
+        for where, sentence in reading.faults:
+            self.complain((*place, *where), sentence)
+        return None if refused else reading.value
+
+    def items(self, data: Any, place: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+        """The mappings of a list with their places; complaints about whatever else is there."""
+        if data is None:
+            self.complain(place, "is empty, wanted a list; write its items, or leave the key out")
+        elif not isinstance(data, list):
+            self.complain(place, f"wanted a list, not {show(data)}; begin each item with `- `")
+        else:
+            for index, item in enumerate(data):
+                if isinstance(item, dict):
+                    yield (*place, index), item
+                else:
+                    self.complain((*place, index), f"wanted a mapping (key: value), not {show(item)}")
+
+    def unique(self, named: Mapping[Place, str], noun: str) -> None:
+        """Complain about every name that was given before."""
+        first: dict[str, Place] = {}
+        for place, name in named.items():
+            if name in first:
+                line = self.document.line(first[name])
+                self.complain(
+                    (*place, "name"), f"another {noun}, on line {line}, is called {name} too; give each its own name"
+                )
+            first.setdefault(name, place)
+
+    def refer(self, name: str, known: Collection[str], place: Place, noun: str) -> bool:
+        """Whether a name is known; complains when it is not."""
+        if name in known:
+            return True
+        self.complain(
+            place, f"no {noun} is called {name}; {did_you_mean(name, known) if known else f'there is no {noun} at all'}"
+        )
+        return False
+
+    def _prepare(self, data: Any, shape: Shape, place: Place, *, secret: bool) -> Any:
+        """Secrets in the place of their references, file names made absolute."""
+        if isinstance(data, str):
+            return self._prepare_text(data, shape, place, secret=secret)
+        if isinstance(data, dict):
+            return {
+                key: self._prepare(value, shape.inside(key), (*place, key), secret=secret)
+                for key, value in data.items()
+            }
+        if isinstance(data, list):
+            return [
+                self._prepare(value, shape.inside(index), (*place, index), secret=secret)
+                for index, value in enumerate(data)
+            ]
+        return data
+
+    def _prepare_text(self, text: str, shape: Shape, place: Place, *, secret: bool) -> str:
+        key = place[-1] if place else ""
+        if "${" in text:
+            if refers(text) and not secret:
+                self.complain(place, "a secret may not stand here, where everybody can read it; write it plainly")
+                return text
+            try:
+                text = self.secrets.resolve(text)
+            except ValueError as error:
+                self.complain(place, str(error))
+        elif text and (shape.secret or (secret and not shape.name and CREDENTIAL.search(str(key)))):
+            self.complain(place, "a secret is never written inline; write ${env:NAME} or ${file:PATH}")
+        if text and shape.is_file:
+            text = str(self.directory / Path(text).expanduser())
+        return text

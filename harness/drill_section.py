@@ -1,0 +1,199 @@
+"""`proxies:` and `drills:` in the configuration: routes, and what must be seen when a fault is put on one."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stormwatch.chaos.catalog import FaultKind
+from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
+from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.route import Route, client_context, server_context
+from stormwatch.harness.document import Place
+from stormwatch.harness.draft import Draft
+from stormwatch.harness.entry import DrillEntry, ExpectedAlertEntry, ProxiesEntry
+from stormwatch.harness.form import show
+from stormwatch.harness.remedy import did_you_mean
+from stormwatch.slo.identity import labels_of
+from stormwatch.slo.rule import Rule
+
+Faults = Mapping[str, FaultKind[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxies:
+    """The fault proxy."""
+
+    control: str = ProxiesEntry().control
+    """Where its control API listens, `host:port`."""
+    routes: tuple[Route, ...] = ()
+
+
+def read_proxies(draft: Draft, data: Any) -> tuple[Proxies, Mapping[str, Route | None]]:
+    """The section, and the names of all routes, also of those with mistakes in them."""
+    routes = data.get("routes") if isinstance(data, dict) else None
+    named: dict[Place, str] = {}
+    for index, item in enumerate(routes if isinstance(routes, list) else []):
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            named["proxies", "routes", index] = item["name"]
+    draft.unique(named, "route")
+    entry = draft.read(ProxiesEntry, data, ("proxies",))
+    if entry is None:
+        return Proxies(), dict.fromkeys(named.values())
+    taken = {entry.control: "the control API"}
+    for index, route in enumerate(entry.routes):
+        place = ("proxies", "routes", index)
+        if route.listen in taken and not route.listen.endswith(":0"):
+            draft.complain(
+                (*place, "listen"), f"{taken[route.listen]} listens on {route.listen} too; choose another port"
+            )
+        taken.setdefault(route.listen, f"route {route.name}")
+        if route.tls is not None:
+            try:
+                server_context(route.tls)
+                client_context(route.tls)
+            except ValueError as error:
+                draft.complain((*place, "tls"), str(error))
+    return Proxies(control=entry.control, routes=entry.routes), {route.name: route for route in entry.routes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a drill may refer to."""
+
+    routes: Mapping[str, Route | None]
+    """By name; None for one with mistakes in it."""
+    probes: frozenset[str]
+    objectives: frozenset[str]
+
+
+def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tuple[tuple[Place, Drill], ...]:
+    """The drills that are right, with their places."""
+    named: dict[Place, str] = {}
+    drills: list[tuple[Place, Drill]] = []
+    for place, item in draft.items(data, ("drills",)):
+        if isinstance(item.get("name"), str):
+            named[place] = item["name"]
+        written = {key: value for key, value in item.items() if key != "fault"}
+        entry = draft.read(DrillEntry, written, place, also=("fault",))
+        fault = _read_fault(draft, item, place, faults, known)
+        expect = item.get("expect")
+        sound = isinstance(expect, dict) and _check_references(draft, expect, (*place, "expect"), known)
+        if entry is None or fault is None or not sound:
+            continue
+        try:
+            drill = Drill(
+                name=entry.name,
+                fault=fault,
+                probe=entry.expect.probe
+                and ExpectedProbe(
+                    name=entry.expect.probe.name, reason=entry.expect.probe.reason, within=entry.expect.probe.within
+                ),
+                alert=entry.expect.alert
+                and ExpectedAlert(labels=_alert_labels(entry.expect.alert), within=entry.expect.alert.within),
+                resolves_within=entry.expect.resolves_within,
+                allow=entry.expect.allow,
+                abort_on_unexpected=entry.abort_on_unexpected,
+                labels=entry.labels,
+            )
+        except ValueError as error:
+            draft.complain((*place, "expect"), str(error))
+            continue
+        drills.append((place, drill))
+    draft.unique(named, "drill")
+    return tuple(drills)
+
+
+def check_expected_alerts(
+    draft: Draft, drills: Iterable[tuple[Place, Drill]], rules: Iterable[Rule], *, sound: Collection[str]
+) -> None:
+    """Complain about drills that wait for an alert that no rule makes.
+
+    `sound` are the objectives and probes without mistakes: of the others it is not known which rules they will have.
+    """
+    made = [labels_of(rule) for rule in rules]
+    for place, drill in drills:
+        if drill.alert is None:
+            continue
+        expected = drill.alert.labels
+        subject = "objective" if "objective" in expected else "probe"
+        name = expected[subject]
+        if name not in sound or any(drill.alert.matches(labels) for labels in made):
+            continue
+        of_it = [labels for labels in made if labels.get(subject) == name]
+        near = [labels for labels in of_it if labels["alertname"] == expected["alertname"]]
+        there = " and ".join(_written(labels) for labels in near or of_it)
+        draft.complain(
+            (*place, "expect", "alert"),
+            f"no rule makes the alert {_written(expected)}; those of {subject} {name} are {there}",
+        )
+
+
+def _written(labels: Mapping[str, str]) -> str:
+    return f"{labels['alertname']}{{{', '.join(f'{key}={value}' for key, value in sorted(labels.items()) if key != 'alertname')}}}"
+
+
+def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Faults, known: Known) -> FaultSpec | None:
+    at = (*place, "fault")
+    written = item.get("fault")
+    if not isinstance(written, dict):
+        seen = (
+            f"wanted {{kind: …, target: …}}, not {show(written)}"
+            if "fault" in item
+            else "fault is missing; add `fault:`"
+        )
+        draft.complain(at if "fault" in item else place, seen)
+        return None
+    sound = True
+    for key in ("kind", "target"):
+        if not isinstance(written.get(key), str):
+            seen = f"wanted text, not {show(written[key])}" if key in written else f"{key} is missing; add `{key}:`"
+            draft.complain((*at, key) if key in written else at, seen)
+            sound = False
+    kind, target = written.get("kind"), written.get("target")
+    if isinstance(target, str):
+        sound &= draft.refer(target, known.routes, (*at, "target"), "route")
+    if not isinstance(kind, str):
+        return None
+    if kind not in faults:
+        draft.complain((*at, "kind"), f"there is no fault {show(kind)}; {did_you_mean(kind, faults)}")
+        return None
+    rest = {key: value for key, value in written.items() if key not in ("kind", "target")}
+    options = draft.read(faults[kind].options, rest, at, also=("kind", "target"))
+    route = known.routes.get(target) if isinstance(target, str) else None
+    if faults[kind].looks_inside and route is not None and not route.looked_into:
+        draft.complain(
+            (*at, "kind"),
+            f"{kind} looks at requests, and the route {route.name} is not looked into; give it `tls`, or `http: true`",
+        )
+        return None
+    if options is None or not sound or not isinstance(target, str):
+        return None
+    return FaultSpec(kind=kind, target=target, options=options)
+
+
+def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known: Known) -> bool:
+    sound = True
+    probe, alert, allow = expect.get("probe"), expect.get("alert"), expect.get("allow")
+    if isinstance(probe, dict) and isinstance(probe.get("name"), str):
+        sound &= draft.refer(probe["name"], known.probes, (*at, "probe", "name"), "probe")
+    if isinstance(alert, dict):
+        if ("objective" in alert) == ("probe" in alert):
+            seen = "names an objective and a probe" if "probe" in alert else "names neither objective nor probe"
+            draft.complain((*at, "alert"), f"{seen}; name one of them, whose alert must fire")
+            sound = False
+        for key, names in (("objective", known.objectives), ("probe", known.probes)):
+            if isinstance(alert.get(key), str):
+                sound &= draft.refer(alert[key], names, (*at, "alert", key), key)
+    for index, name in enumerate(allow if isinstance(allow, list) else []):
+        if isinstance(name, str):
+            sound &= draft.refer(name, known.objectives | known.probes, (*at, "allow", index), "objective or probe")
+    return sound
+
+
+def _alert_labels(entry: ExpectedAlertEntry) -> Mapping[str, str]:
+    own = (
+        {"alertname": "ErrorBudgetBurn", "objective": entry.objective}
+        if entry.objective
+        else {"alertname": "ProbeDown", "probe": entry.probe or ""}
+    )
+    return {**own, "severity": entry.severity, **entry.labels}

@@ -1,0 +1,329 @@
+"""The entries of stormwatch.yaml, as users write them.
+
+From these classes come the checks, the JSON Schema and the reference; everything behind `harness.config` gets the frozen
+values of the other packages instead.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from stormwatch.chaos.address import parse_address
+from stormwatch.chaos.route import Route
+from stormwatch.harness.remedy import did_you_mean
+from stormwatch.probes.result import BROKEN_REASONS, Reason
+from stormwatch.probes.units import Ratio, Seconds
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
+
+ENTRY = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+RESERVED = frozenset(
+    {"alertname", "instance", "job", "kind", "le", "location", "objective"}
+    | {"outcome", "phase", "probe", "reason", "severity", "step"}
+)
+"""Labels that our own metrics and alerts carry: a user's label of that name would hide one."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"a name is up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit, not {name!r}"
+        )
+    return name
+
+
+def _check_label(name: str) -> str:
+    if name in RESERVED or name.startswith("__"):
+        raise ValueError(f"the label {name} is one that stormwatch sets itself; choose another name")
+    if not _LABEL.fullmatch(name):
+        raise ValueError(f"a label's name is letters, digits and '_', not beginning with a digit, not {name!r}")
+    return name
+
+
+def _check_value(value: str) -> str:
+    if not value:
+        raise ValueError("a label without a value is no label; give it one, or leave it out")
+    return value
+
+
+def _check_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        whole = False
+    if not whole or any(ord(sign) <= 32 for sign in text):
+        raise ValueError("a URL is written like https://host/path")
+    return text
+
+
+def _check_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _check_positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be more than 0s")
+    return seconds
+
+
+def _read_reason(text: object) -> Reason:
+    if isinstance(text, str) and text in _REASONS:
+        return Reason(text)
+    near = did_you_mean(text, _REASONS) if isinstance(text, str) else did_you_mean("", _REASONS)
+    raise ValueError(f"a target fails for one of the reasons that `down` results have, not {text!r}; {near}")
+
+
+_REASONS = tuple(reason.value for reason in Reason if reason is not Reason.NONE and reason not in BROKEN_REASONS)
+
+Name = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
+Label = Annotated[str, AfterValidator(_check_label)]
+Labels = Mapping[Label, Annotated[str, AfterValidator(_check_value)]]
+Url = Annotated[str, AfterValidator(_check_url), Field(json_schema_extra={"pattern": "^https?://"})]
+Address = Annotated[str, AfterValidator(_check_address), Field(examples=["127.0.0.1:8474"])]
+Positive = Annotated[Seconds, AfterValidator(_check_positive)]
+SeverityName = Literal["page", "high", "ticket", "info"]
+FailureReason = Annotated[Reason, BeforeValidator(_read_reason), WithJsonSchema({"enum": list(_REASONS)})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmEntry:
+    """What happens when an attempt fails: the run is down only when every attempt failed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    """How often it is tried in all. 1 does not try again."""
+    after: Seconds = 1.0
+    """Time between the end of one attempt and the start of the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultsEntry:
+    """What probes have that do not say otherwise."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    every: Positive = 30.0
+    """Time between the starts of two runs."""
+    timeout: Positive = 5.0
+    """Time that one attempt may take."""
+    confirm: ConfirmEntry = ConfirmEntry()
+    """What happens when an attempt fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAlertEntry:
+    """The alert ProbeDown of a probe: its last run is down."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    severity: Literal["page", "high", "ticket", "info", "none"] = "page"
+    """Who is told; `none` makes no alert."""
+    lasting: Annotated[Seconds, Field(alias="for")] = 0.0
+    """Time that the probe must stay down before the alert fires."""
+
+    @property
+    def told(self) -> Severity | None:
+        """The severity, None for no alert."""
+        return None if self.severity == "none" else Severity(self.severity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeEntry:
+    """One probe. Options of its kind stand in a block under the kind's name."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """What it is called everywhere. Unique among the probes."""
+    kind: str
+    """What it checks: the name of a kind."""
+    target: Annotated[str, Field(min_length=1)]
+    """Where it looks: a URL, `host:port`, a domain name or a journey, as the kind wants it."""
+    every: Positive | None = None
+    """Time between the starts of two runs; that of `defaults` when not given."""
+    timeout: Positive | None = None
+    """Time that one attempt may take, less than `every`; that of `defaults` when not given."""
+    confirm: ConfirmEntry | None = None
+    """What happens when an attempt fails; that of `defaults` when not given."""
+    depends_on: tuple[Name, ...] = ()
+    """Probes whose failure explains this one's: while one of them is down, this one is measured and its alerts are muted."""
+    labels: Labels = field(default_factory=dict[str, str])
+    """Labels of its metrics and alerts, like team and service."""
+    runbook: Url = ""
+    """Where its alerts send people."""
+    dashboard: Url = ""
+    """Where its numbers are drawn."""
+    alert: ProbeAlertEntry = ProbeAlertEntry()
+    """The alert ProbeDown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveEntry:
+    """A promise about one probe, or about all probes with some labels."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """What it is called everywhere. Unique among the objectives."""
+    probe: Name | None = None
+    """The probe whose runs it judges. Give this or `match`."""
+    match: Mapping[str, str] | None = None
+    """Labels of the probes whose runs it judges, all of which must be equal; `kind` and `location` count as labels."""
+    target: Ratio
+    """The share of runs that must be good, less than 100%."""
+    window: Positive = 30 * 86400.0
+    """The time over which the share is counted, rolling."""
+    slower_than: Positive | None = None
+    """A run that took longer is bad too. Not given: a run is bad when it is down."""
+    policy: Annotated[str, Field(json_schema_extra={"enum": list(POLICIES)})] = DEFAULT_POLICY
+    """The set of burn-rate rules that guard its budget."""
+    labels: Labels = field(default_factory=dict[str, str])
+    """Labels of its alerts."""
+    runbook: Url = ""
+    """Where its alerts send people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsEntry:
+    """Who is told about alerts."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    alertmanager: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9093"]})] = None
+    """Prometheus' Alertmanager: its address without a path. May hold secrets."""
+    webhook: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9000/hook"]})] = None
+    """Receives Alertmanager's webhook payload, version 4. May hold secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceEntry:
+    """Planned work: results are no evidence, and alerts are muted."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    match: Mapping[str, str]
+    """Labels of the probes that it is about, all of which must be equal; `probe`, `kind` and `location` count as labels.
+    `{}` is about every probe."""
+    rrule: str
+    """When it begins, as a recurrence rule (RFC 5545) in UTC, like `FREQ=WEEKLY;BYDAY=SU;BYHOUR=3;BYMINUTE=0;BYSECOND=0`."""
+    duration: Positive
+    """How long it lasts each time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxiesEntry:
+    """The fault proxy: what `stormwatch proxy` serves and where drills put their faults."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    control: Address = "127.0.0.1:8474"
+    """Where its control API listens, `host:port`."""
+    routes: tuple[Route, ...] = ()
+    """What it passes on, and where to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedProbeEntry:
+    """The probe that must turn red."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """Its name."""
+    reason: FailureReason | None = None
+    """The reason that its failure must have; any when not given."""
+    within: Positive = 60.0
+    """Time from the injection until it is red."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedAlertEntry:
+    """The alert that must fire. Name its objective or its probe."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    objective: Name | None = None
+    """The objective whose alert ErrorBudgetBurn must fire."""
+    probe: Name | None = None
+    """The probe whose alert ProbeDown must fire."""
+    severity: SeverityName = "page"
+    """Its severity."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """More labels that it must have."""
+    within: Positive = 90.0
+    """Time from the injection until it fires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectEntry:
+    """What a drill must see."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    probe: ExpectedProbeEntry | None = None
+    """The probe that must turn red."""
+    alert: ExpectedAlertEntry | None = None
+    """The alert that must fire."""
+    resolves_within: Positive = 300.0
+    """Time from taking the fault back until the probe is green and the alert resolved."""
+    allow: tuple[Name, ...] = ()
+    """Objectives and probes whose alerts may fire too; every other alert must stay silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillEntry:
+    """One fault, and what must be seen of it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """What it is called. Unique among the drills."""
+    expect: ExpectEntry
+    """What must be seen."""
+    abort_on_unexpected: bool = False
+    """Take the fault back at once when a page fires that is neither expected nor allowed."""
+    labels: Labels = field(default_factory=dict[str, str])
+    """For people and reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadEntry:
+    """What stands for itself at the top."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    location: Name = "local"
+    """Where this stormwatch runs: a label of every metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry(HeadEntry):
+    """stormwatch.yaml: what is watched, what is promised, who is told, and how the watching is proved."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    probes: Annotated[tuple[ProbeEntry, ...], Field(min_length=1)]
+    """What is watched."""
+    defaults: DefaultsEntry = DefaultsEntry()
+    """What probes have that do not say otherwise."""
+    objectives: tuple[ObjectiveEntry, ...] = ()
+    """What is promised."""
+    alerts: AlertsEntry = AlertsEntry()
+    """Who is told about alerts."""
+    maintenance: tuple[MaintenanceEntry, ...] = ()
+    """When it does not count."""
+    proxies: ProxiesEntry = ProxiesEntry()
+    """The fault proxy."""
+    drills: tuple[DrillEntry, ...] = ()
+    """How the watching is proved."""

@@ -1,0 +1,231 @@
+"""A form is one thing that users may write: read strictly, and each mistake told in a sentence of ours.
+
+plain data ──pydantic, strict──▶ frozen value
+     └──────── errors ─────────▶ (place, sentence): what was wanted, what was seen, the remedy
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from stormwatch.harness.document import Place
+from stormwatch.harness.remedy import did_you_mean, near_duration, near_ratio, near_size
+from stormwatch.harness.shape import Shape
+
+T = TypeVar("T")
+
+Fault = tuple[Place, str]
+"""Where something is wrong, and the sentence that says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """What came of reading: a value, or why there is none."""
+
+    value: T | None
+    faults: tuple[Fault, ...] = ()
+
+
+class Form(Generic[T]):
+    """Reads plain data as a frozen dataclass. Built once a type: `form_of`."""
+
+    def __init__(self, model: type[T]) -> None:
+        # A tuple around it, because pydantic takes a configuration only for types that have none of their own.
+        config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+        wrapper: Any = tuple.__class_getitem__(model)
+        self._adapter: TypeAdapter[tuple[T]] = TypeAdapter(wrapper, config=config)
+        wrapped = self._adapter.json_schema(mode="validation")
+        self.schema: Mapping[str, Any] = {"$defs": wrapped.get("$defs", {}), **wrapped["prefixItems"][0]}
+        """JSON Schema of what users write."""
+        self.shape = Shape.of(self.schema)
+
+    def read(self, data: Any, *, also: tuple[str, ...] = ()) -> Reading[T]:
+        """Read what users wrote. Never raises for it. `also` are keys that are read elsewhere, known for suggestions."""
+        try:
+            # From JSON, because YAML's types are JSON's: strict then means that a list may become a tuple, and no
+            # text a number.
+            (value,) = self._adapter.validate_json(json.dumps([data]), strict=True)
+        except ValidationError as error:
+            return Reading(None, tuple(_sentences(error, data, self.shape, also)))
+        return Reading(value)
+
+    def write(self, value: T) -> Any:
+        """A value as JSON, the way users write it."""
+        return self._adapter.dump_python((value,), mode="json", by_alias=True, fallback=str)[0]
+
+
+def form_of(model: type[T]) -> Form[T]:
+    """The form of a type, built once."""
+    return cast("Form[T]", _form_of(model))
+
+
+@lru_cache(maxsize=256)
+def _form_of(model: type[Any]) -> Form[Any]:
+    return Form(model)
+
+
+@dataclass(slots=True)
+class _Complaints:
+    """All that was said about one place: alternatives (`wanted a number or text`) are told in one sentence."""
+
+    sentences: list[str] = field(default_factory=list[str])
+    wanted: list[str] = field(default_factory=list[str])
+    remedy: str = ""
+
+
+def _sentences(error: ValidationError, data: Any, shape: Shape, also: tuple[str, ...]) -> list[Fault]:
+    places: dict[Place, _Complaints] = {}
+    for each in error.errors(include_url=False):
+        location = each["loc"][1:]
+        if each["type"] in _UNKNOWN:
+            where = _place(location, data)
+            above = _value(data, where[:-1])
+            known = (*shape.at(where[:-1]).keys, *(also if len(where) == 1 else ()))
+            places.setdefault(where, _Complaints()).sentences.append(unknown_key(str(where[-1]), known, above))
+            continue
+        if each["type"] in _MISSING:
+            where = _place(location[:-1], data)
+            places.setdefault(where, _Complaints()).sentences.append(
+                f"{location[-1]} is missing; add `{location[-1]}:`"
+            )
+            continue
+        where = _place(location, data)
+        complaints = places.setdefault(where, _Complaints())
+        value = _value(data, where)
+        context: Mapping[str, Any] = each.get("ctx", {})
+        if each["type"] in ("value_error", "assertion_error"):
+            complaints.sentences.append(_with_remedy(str(context["error"]), value))
+            continue
+        wanted = _WANTED[each["type"]](context) if each["type"] in _WANTED else _lowered(each["msg"])
+        if wanted not in complaints.wanted:
+            complaints.wanted.append(wanted)
+        complaints.remedy = complaints.remedy or _remedy(each["type"], context, value)
+    return [
+        (where, sentence)
+        for where, complaints in places.items()
+        for sentence in _told(complaints, _value(data, where))
+        # One alternative wanted something else altogether, another one looked inside and knows better.
+        if complaints.sentences or not any(len(other) > len(where) and other[: len(where)] == where for other in places)
+    ]
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _told(complaints: _Complaints, value: Any) -> list[str]:
+    if complaints.sentences:
+        return list(dict.fromkeys(complaints.sentences))
+    if value is None:
+        return [f"is empty, wanted {' or '.join(complaints.wanted)}; write it, or leave the key out"]
+    remedy = f"; {complaints.remedy}" if complaints.remedy and len(complaints.wanted) == 1 else ""
+    return [f"wanted {' or '.join(complaints.wanted)}, not {show(value)}{remedy}"]
+
+
+_UNKNOWN = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
+_MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
+
+_TEXT, _WHOLE, _NUMBER, _LIST, _MAPPING = "text", "a whole number", "a number", "a list", "a mapping (key: value)"
+_WANTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    **dict.fromkeys(("string_type", "string_sub_type", "path_type"), lambda _: _TEXT),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), lambda _: _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), lambda _: _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), lambda _: "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), lambda _: _LIST),
+    **dict.fromkeys(("dict_type", "mapping_type", "dataclass_type", "model_type"), lambda _: _MAPPING),
+    **dict.fromkeys(("literal_error", "enum"), lambda context: context["expected"].replace("'", "")),
+    "string_pattern_mismatch": lambda context: f"text that matches {context['pattern']}",
+    "string_too_short": lambda context: f"text of at least {context['min_length']} characters",
+    "string_too_long": lambda context: f"text of at most {context['max_length']} characters",
+    "greater_than": lambda context: f"more than {context['gt']:g}",
+    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
+    "less_than": lambda context: f"less than {context['lt']:g}",
+    "less_than_equal": lambda context: f"at most {context['le']:g}",
+    "too_short": lambda context: f"at least {context['min_length']} of them",
+    "too_long": lambda context: f"at most {context['max_length']} of them",
+    "none_required": lambda _: "nothing",
+}
+
+
+def _remedy(kind: str, context: Mapping[str, Any], value: Any) -> str:
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f'put it in quotes: "{json.dumps(value)}"'
+    if kind == "bool_type" and isinstance(value, str) and value.lower() in _YES | _NO:
+        return f"write {'true' if value.lower() in _YES else 'false'}"
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        try:
+            return f"write {float(value):g} without quotes"
+        except ValueError:
+            return ""
+    if kind in ("list_type", "tuple_type") and isinstance(value, str | int | float):
+        return f"write [{value}]"
+    if kind in ("literal_error", "enum") and isinstance(value, str):
+        choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ",").split(",")]
+        suggestion = did_you_mean(value, choices)
+        return suggestion if suggestion.startswith("did") else ""
+    return ""
+
+
+_YES = frozenset({"yes", "on", "y", "true", "1"})
+_NO = frozenset({"no", "off", "n", "false", "0"})
+
+
+def _with_remedy(sentence: str, value: Any) -> str:
+    for start, near in (
+        ("a duration is written", near_duration),
+        ("a size is written", near_size),
+        ("a ratio is written", near_ratio),
+    ):
+        if sentence.startswith(start):
+            if value is None:
+                return f"is empty: {sentence.partition(', not ')[0]}; write it, or leave the key out"
+            written = near(value)
+            return f"{sentence}; write {written}" if written else sentence
+    return sentence
+
+
+def unknown_key(key: str, known: Iterable[str], present: Collection[str]) -> str:
+    """What to say about a key that is not known, in a mapping that has the keys `present`."""
+    names = list(known)
+    suggestion = did_you_mean(key, names)
+    if not suggestion.startswith("did"):
+        return f"unknown key; {did_you_mean(key, [name for name in names if name not in present])}"
+    near = suggestion.removeprefix("did you mean ").removesuffix("?")
+    return f"unknown key; {suggestion}{' It stands here already' if near in present else ''}"
+
+
+def show(value: Any) -> str:
+    """A value as people wrote it, cut short, with what it is when that is not plain."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:59] + "…")
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "a mapping" if isinstance(value, dict) else "nothing"
+
+
+def _place(location: tuple[str | int, ...], data: Any) -> Place:
+    """The part of pydantic's location that the user wrote: it also names the alternatives of a union."""
+    place: list[str | int] = []
+    for part in location:
+        if isinstance(data, dict) and part in data:
+            data = cast("dict[str | int, Any]", data)[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = cast("list[Any]", data)[part]
+        else:
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _value(data: Any, place: Place) -> Any:
+    for part in place:
+        data = data[part]
+    return data

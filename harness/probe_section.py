@@ -1,0 +1,193 @@
+"""`probes:` in the configuration: from what was written to frozen probes with their checks built."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from stormwatch.harness.document import Place
+from stormwatch.harness.draft import Draft
+from stormwatch.harness.entry import ConfirmEntry, DefaultsEntry, ProbeAlertEntry, ProbeEntry
+from stormwatch.harness.form import form_of, show
+from stormwatch.harness.remedy import did_you_mean
+from stormwatch.probes.probe import Check, Confirm, Kind, Probe
+from stormwatch.probes.units import show_duration
+
+Kinds = Mapping[str, Kind[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSection:
+    """The probes that are right, and what other sections may know of the others."""
+
+    probes: Mapping[str, Probe]
+    alerts: Mapping[str, ProbeAlertEntry]
+    """What each probe's own alert is, by the probe's name."""
+    places: Mapping[str, Place]
+    """Where each probe stands, by its name, also those with mistakes in them."""
+    labels: Mapping[str, Mapping[str, Any]]
+    """What a match looks at, by the probe's name, also of those with mistakes in them."""
+
+    def matching(self, match: Mapping[str, str]) -> tuple[str, ...]:
+        """Names of the probes that have all of these labels, in the order of the file."""
+        return tuple(name for name, labels in self.labels.items() if match.items() <= labels.items())
+
+
+def read_probes(
+    draft: Draft, data: Any, *, defaults: DefaultsEntry | None, location: str, kinds: Kinds
+) -> ProbeSection:
+    """Read the section; every mistake in it is complained about."""
+    probes: dict[str, Probe] = {}
+    alerts: dict[str, ProbeAlertEntry] = {}
+    named: dict[Place, str] = {}
+    places: dict[str, Place] = {}
+    labels: dict[str, Mapping[str, Any]] = {}
+    for place, item in draft.items(data, ("probes",)):
+        name = item.get("name")
+        if isinstance(name, str):
+            named[place] = name
+            places.setdefault(name, place)
+            labels.setdefault(name, _labels(item, location))
+        entry, check, options = _read_probe(draft, place, item, kinds)
+        if entry is None:
+            continue
+        if defaults is None:
+            continue
+        _check_time(draft, place, item, entry, defaults)
+        if check is None or entry.name in probes:
+            continue
+        confirm = _confirm(entry.confirm or defaults.confirm)
+        alerts[entry.name] = entry.alert
+        probes[entry.name] = Probe(
+            name=entry.name,
+            kind=entry.kind,
+            target=entry.target,
+            check=check,
+            every=entry.every or defaults.every,
+            timeout=entry.timeout or defaults.timeout,
+            location=location,
+            confirm=confirm,
+            depends_on=entry.depends_on,
+            labels=entry.labels,
+            runbook=entry.runbook,
+            dashboard=entry.dashboard,
+            options=options,
+        )
+    draft.unique(named, "probe")
+    _check_dependencies(draft, named, places)
+    return ProbeSection(probes, alerts, places, labels)
+
+
+def _read_probe(
+    draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds
+) -> tuple[ProbeEntry | None, Check | None, Mapping[str, Any]]:
+    kind = _kind(draft, place, item, kinds)
+    blocks = [key for key in item if key in kinds]
+    for key in blocks:
+        if kind is not None and key != kind.name:
+            draft.complain(
+                (*place, key), f"options of kind {key} on a probe of kind {kind.name}; move them to `{kind.name}:`"
+            )
+    also = (kind.name,) if kind else tuple(kinds)
+    entry = draft.read(ProbeEntry, {key: value for key, value in item.items() if key not in blocks}, place, also=also)
+    if kind is None:
+        return entry, None, {}
+    block = (*place, kind.name)
+    options = draft.read(kind.options, item.get(kind.name, {}), block, secret=True)
+    if entry is None or options is None:
+        return entry, None, {}
+    target = entry.target
+    file, separator, rest = target.partition("::")
+    if kind.target_is_file and separator:
+        target = f"{draft.directory / Path(file).expanduser()}{separator}{rest}"
+    try:
+        check = kind.build(target, options)
+    except (ValueError, OSError) as error:
+        where, sentence = _blame(str(error), item.get(kind.name), kind)
+        draft.complain((*block, *where) if where else (*place, "target"), sentence)
+        return entry, None, {}
+    return entry, check, draft.secrets.mask(form_of(kind.options).write(options))
+
+
+def _kind(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Kind[Any] | None:
+    written = item.get("kind")
+    if isinstance(written, str) and written not in kinds:
+        draft.complain((*place, "kind"), f"there is no kind {show(written)}; {did_you_mean(written, kinds)}")
+    return kinds.get(written) if isinstance(written, str) else None
+
+
+_BEGINNING = re.compile(r"(\w+)((?:\.\w+|\[\d+\])*)(:? *)")
+
+
+def _blame(sentence: str, block: Any, kind: Kind[Any]) -> tuple[Place, str]:
+    """The option that a kind's sentence begins with, if any, and the sentence without it where it was a prefix."""
+    match = _BEGINNING.match(sentence)
+    if match is None or match[1] not in form_of(kind.options).shape.keys or not isinstance(block, dict):
+        return (), sentence
+    place: list[str | int] = [match[1]]
+    place += [int(part) if part.isdigit() else part for part in re.findall(r"\w+", match[2])]
+    return tuple(place), sentence[match.end() :] if match[3].startswith(":") else sentence
+
+
+def _labels(item: Mapping[str, Any], location: str) -> Mapping[str, Any]:
+    labels = item.get("labels")
+    own = {"probe": item["name"], "kind": item.get("kind"), "location": location}
+    return {**labels, **own} if isinstance(labels, dict) else own
+
+
+def _confirm(entry: ConfirmEntry) -> Confirm:
+    return Confirm(attempts=entry.attempts, after=entry.after if entry.attempts > 1 else 0.0)
+
+
+def _check_time(
+    draft: Draft, place: Place, item: Mapping[str, Any], entry: ProbeEntry, defaults: DefaultsEntry
+) -> None:
+    """A run must be over before the next one is due, whatever the target does."""
+    every, timeout = entry.every or defaults.every, entry.timeout or defaults.timeout
+    confirm = _confirm(entry.confirm or defaults.confirm)
+    longest = confirm.attempts * timeout + (confirm.attempts - 1) * confirm.after
+    where = next((key for key in ("timeout", "confirm", "every") if key in item), "")
+    at = (*place, where) if where else place
+    if timeout >= every:
+        draft.complain(
+            at,
+            f"timeout {show_duration(timeout)} is not less than every {show_duration(every)}; "
+            "shorten timeout, or raise every",
+        )
+    elif longest > every:
+        between = f" with {show_duration(confirm.after)} between" if confirm.after else ""
+        draft.complain(
+            at,
+            f"{confirm.attempts} attempts of {show_duration(timeout)}{between} take up to {show_duration(longest)}, "
+            f"more than every {show_duration(every)}; shorten timeout, confirm less, or raise every",
+        )
+
+
+def _check_dependencies(draft: Draft, named: Mapping[Place, str], places: Mapping[str, Place]) -> None:
+    graph: dict[str, list[str]] = {}
+    for place, name in named.items():
+        index = place[-1]
+        assert isinstance(index, int)
+        needed = draft.document.data["probes"][index].get("depends_on", [])
+        for number, other in enumerate(needed if isinstance(needed, list) else []):
+            if isinstance(other, str) and draft.refer(other, places, (*place, "depends_on", number), "probe"):
+                graph.setdefault(name, []).append(other)
+    while True:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = list(reversed(error.args[1][1:]))
+            first = min(range(len(circle)), key=lambda number: places[circle[number]])
+            circle = [*circle[first:], *circle[:first]]
+            told = " → ".join([*circle, circle[0]])
+            draft.complain(
+                (*places[circle[0]], "depends_on"),
+                f"{circle[0]} depends on itself; take it out"
+                if len(circle) == 1
+                else f"probes depend on each other in a circle: {told}; take one of them out",
+            )
+            graph[circle[-1]] = [other for other in graph[circle[-1]] if other != circle[0]]
+        else:
+            return

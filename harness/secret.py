@@ -1,0 +1,101 @@
+"""Secrets: `${env:NAME}` and `${file:PATH}` in the configuration, read once, and masked wherever anything is shown."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+MASK = "***"
+
+_REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
+
+
+class Secret(str):
+    """A text with a secret in it: the text itself for whoever sends it, `'***'` for whoever prints what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """The mask, so that a traceback or a dataclass does not show it."""
+        return repr(MASK)
+
+
+class Secrets:
+    """Reads references, and remembers what they stood for so that it can be masked."""
+
+    def __init__(self, environ: Mapping[str, str], directory: Path) -> None:
+        """`directory` is what relative paths in `${file:…}` are relative to."""
+        self._environ = environ
+        self._directory = directory
+        self._values: set[str] = set()
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> "Secrets":
+        """For masking only: secrets that were read before."""
+        secrets = cls({}, Path())
+        secrets._values.update(values)
+        return secrets
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Every secret that was read."""
+        return frozenset(self._values)
+
+    def resolve(self, text: str) -> str:
+        """Put the secrets in the place of their references; `$${` stands for `${`.
+
+        Raises ValueError, one sentence, for a reference that leads nowhere.
+        """
+        resolved = _REFERENCE.sub(self._one, text)
+        return Secret(resolved) if refers(text) else resolved
+
+    def mask(self, value: Any) -> Any:
+        """The same JSON value with `***` in the place of every secret."""
+        if not self._values:
+            return value
+        if isinstance(value, str):
+            for secret in sorted(self._values, key=len, reverse=True):
+                value = value.replace(secret, MASK)
+            return value
+        if isinstance(value, Mapping):
+            return {key: self.mask(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mask(item) for item in value]
+        return value
+
+    def _one(self, match: re.Match[str]) -> str:
+        escaped, inside, closed = match.groups()
+        if escaped:
+            return match[0][1:]
+        source, colon, name = inside.partition(":")
+        if not closed or not colon or source not in ("env", "file") or not name.strip():
+            raise ValueError(
+                f"{match[0]} is no reference; write ${{env:NAME}} or ${{file:PATH}}, or $${{ for a plain ${{"
+            )
+        value = self._from_environment(name.strip()) if source == "env" else self._from_file(name.strip())
+        self._values.add(value)
+        return value
+
+    def _from_environment(self, name: str) -> str:
+        value = self._environ.get(name)
+        if not value:
+            seen = "is not set" if value is None else "is empty"
+            raise ValueError(f"the environment variable {name} {seen}; set it, or use ${{file:PATH}}")
+        return value
+
+    def _from_file(self, name: str) -> str:
+        path = self._directory / Path(name).expanduser()
+        try:
+            value = path.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ValueError(f"the secret file {name} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the secret file {name} is not text in UTF-8") from error
+        if not value:
+            raise ValueError(f"the secret file {name} is empty; write the secret into it")
+        return value
+
+
+def refers(text: str) -> bool:
+    """Whether a text refers to a secret."""
+    return any(not escaped for escaped, _, _ in _REFERENCE.findall(text))
