@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from stormwatch.chaos.undo import UndoRecord, Unreadable
 from stormwatch.exporters.exposition import Family, Sample
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.runner import Runner
@@ -10,6 +11,7 @@ from stormwatch.probes.clock import Clock
 from stormwatch.probes.probe import Probe
 from stormwatch.slo.alert import AlertState, Transition
 from stormwatch.slo.objective import Objective
+from stormwatch.slo.window import Counts
 
 LAG_WINDOW = 15.0
 """Seconds back from a scrape over which the worst loop lag is told: the usual scrape interval."""
@@ -54,8 +56,8 @@ def sinks(errors: Counter[str]) -> Iterable[Family]:
     )
 
 
-def objectives(all_of_them: Sequence[Objective], events: Mapping[str, tuple[int, int]]) -> Iterable[Family]:
-    """Judged results since the start, and the targets. `events` has (good, bad) by objective."""
+def objectives(all_of_them: Sequence[Objective], events: Mapping[str, Counts]) -> Iterable[Family]:
+    """Judged results since the start, and the targets. `events` counts by objective."""
     yield Family(
         "stormwatch_objective_events_total",
         "Results that an objective judged. Broken runs and maintenance are no evidence and not counted.",
@@ -94,11 +96,15 @@ def alerts(active: Sequence[Transition]) -> Iterable[Family]:
     )
 
 
-def faults(active: Iterable[tuple[str, str]]) -> Iterable[Family]:
-    """Faults of which an undo record is on disk: (kind, target)."""
+def faults(records: Iterable[UndoRecord | Unreadable]) -> Iterable[Family]:
+    """Faults of which an undo record is on disk."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        kind, _, target = record.what.partition(" on ") if isinstance(record, UndoRecord) else ("unknown", "", "")
+        counted[kind, target] += 1
     yield Family(
         "stormwatch_fault_active",
         "Faults that a drill has injected on this machine and not yet taken back.",
         "gauge",
-        [Sample(count, {"kind": kind, "target": target}) for (kind, target), count in Counter(active).items()],
+        [Sample(count, {"kind": kind, "target": target}) for (kind, target), count in counted.items()],
     )

@@ -1,0 +1,267 @@
+"""`stormwatch run`: everything that has to live together, wired once, started and stopped in order.
+
+Runner ▸ FanOut ▸ { metrics, latest, history, evaluator, feed, JSON lines }
+Evaluator ▸ Transition ▸ { history, feed, notifiers, listeners }
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from stormwatch.chaos.feed import Feed
+from stormwatch.chaos.undo import UndoJournal, state_directory
+from stormwatch.exporters import notification
+from stormwatch.exporters.history import History, HistoryUnavailable
+from stormwatch.exporters.jsonl import JsonLines
+from stormwatch.exporters.prometheus import PrometheusExporter
+from stormwatch.exporters.sink import FanOut, Sink
+from stormwatch.harness import telemetry
+from stormwatch.harness.catalog import KINDS
+from stormwatch.harness.config import Config, effective
+from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.latest import Latest
+from stormwatch.harness.notifying import notification_of, notifiers_of
+from stormwatch.harness.problem import Problem
+from stormwatch.harness.runner import Runner
+from stormwatch.harness.server import serving
+from stormwatch.harness.web import web_app
+from stormwatch.journeys.pool import WorkerPool
+from stormwatch.probes.clock import Clock, SystemClock
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Outcome, Result
+from stormwatch.slo.alert import Transition
+from stormwatch.slo.evaluator import Evaluator
+
+log = logging.getLogger(__name__)
+
+EVALUATION = 1.0
+"""Seconds between two evaluations of the rules. A result that is not up, or the first up after one, is evaluated at once."""
+JOURNEYS_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
+"""A browser needs a core of its own for its timings to mean something."""
+
+
+class Service:
+    """`async with Service(config, data=…) as service:` watches from entering to leaving; leaving closes in reverse order."""
+
+    def __init__(
+        self, config: Config, *, data: Path, page: str = "", jsonl: Path | None = None, clock: Clock | None = None
+    ) -> None:
+        """`page` is the address of the status page, for links in notifications; it ends with a slash."""
+        self.config = config
+        self.page = page
+        self.artifacts = data / "artifacts"
+        self.clock: Clock = clock or SystemClock()
+        self.started = self.clock.now()
+        self.latest = Latest()
+        self.feed = Feed()
+        self.exporter = PrometheusExporter(config.probes, KINDS, started=self.started)
+        self.evaluator = Evaluator(config.objectives, config.rules, config.probes, maintenance=config.maintenance)
+        self._data = data
+        self._snapshot = data / "alerts.json"
+        self._jsonl = jsonl
+        self._stack = AsyncExitStack()
+        self._soon = asyncio.Event()
+        self._outcomes: dict[str, Outcome] = {}
+        self._listeners: list[Callable[[Transition], None]] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def listen(self, listener: Callable[[Transition], None]) -> None:
+        """Tell of every transition from now on. For the demo's screen; drills read the feed."""
+        self._listeners.append(listener)
+
+    async def _open(self) -> None:
+        self._make_directory()
+        self.history = History(self._data / "history.sqlite")
+        self._stack.push_async_callback(self.history.aclose)
+        sinks: dict[str, Sink] = {
+            "prometheus": self.exporter,
+            "latest": self.latest,
+            "history": self.history,
+            "evaluator": self._observe,
+            "feed": self.feed,
+        }
+        if self._jsonl:
+            lines = sinks["jsonl"] = JsonLines(self._jsonl)
+            self._stack.push_async_callback(lines.aclose)
+        await self._remember()
+        self._notifiers = notifiers_of(self.config, self.feed, page=self.page, clock=self.clock)
+        for notifier in self._notifiers:
+            self._stack.push_async_callback(notifier.aclose)
+            self._background(notifier.run(), f"notifier {notifier.counts.notifier}")
+        for transition in self.evaluator.active():
+            self._notify(transition)
+            self.feed.transition(transition)
+        resources = await self._stack.enter_async_context(Resources())
+        resources.put(WorkerPool, WorkerPool(size=JOURNEYS_AT_ONCE, artifacts=self.artifacts))
+        lag = LoopLag(self.clock)
+        fan_out = FanOut(sinks)
+        runner = Runner(
+            self.config.probes,
+            take=fan_out,
+            clock=self.clock,
+            resources=resources,
+            lag=lag,
+            concurrency={"journey": JOURNEYS_AT_ONCE},
+        )
+        self._sources(runner, lag, fan_out)
+        self._background(lag.watch(), "loop lag")
+        self._background(self._evaluate(), "evaluation")
+        self._background(runner.run(), "runner")
+
+    def _make_directory(self) -> None:
+        try:
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Problem(
+                f"cannot keep history in {self._data}: {error.strerror}; choose another directory with --data"
+            ) from error
+
+    def _sources(self, runner: Runner, lag: LoopLag, fan_out: FanOut) -> None:
+        undo = UndoJournal(state_directory(os.environ) / "undo")
+        self.exporter.sources += [
+            lambda: telemetry.schedule(runner),
+            lambda: telemetry.loop(lag, self.clock),
+            lambda: telemetry.sinks(fan_out.errors),
+            lambda: telemetry.objectives(self.config.objectives, self.evaluator.events()),
+            lambda: telemetry.maintenance(
+                self.config.probes, lambda probe: self.evaluator.in_maintenance(probe, self.clock.now())
+            ),
+            lambda: telemetry.alerts(self.evaluator.active()),
+            lambda: telemetry.faults(undo.pending()),
+            lambda: notification.families(notifier.counts for notifier in self._notifiers),
+        ]
+
+    def _background(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+
+        async def end() -> None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(task, return_exceptions=True)
+
+        task.add_done_callback(_tell_of_death)
+        self._stack.push_async_callback(end)
+
+    async def _remember(self) -> None:
+        """Take up what an earlier life saw: alerts go on where they were, windows are full."""
+        try:
+            self.evaluator.restore(json.loads(await asyncio.to_thread(self._snapshot.read_text)))
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            log.warning("the alerts of the last run in %s cannot be read, they begin anew: %s", self._snapshot, error)
+        since = self.clock.now() - self.evaluator.reach
+        try:
+            await asyncio.to_thread(lambda: self.evaluator.replay(self.history.replay(since)))
+            for probe in self.config.probes:
+                self.latest.restore(await asyncio.to_thread(self._last_two, probe.name))
+        except HistoryUnavailable as error:
+            log.warning("what was seen before cannot be read, so windows begin empty: %s", error)
+
+    def _last_two(self, probe: str) -> Sequence[Result]:
+        found = {r.started: r for r in (self.history.last_failure(probe), self.history.last(probe)) if r}
+        return [found[at] for at in sorted(found)]
+
+    def _observe(self, result: Result) -> None:
+        before = self._outcomes.get(result.probe)
+        self._outcomes[result.probe] = result.outcome
+        self.evaluator.observe(result)
+        if result.outcome is not Outcome.UP or before is not result.outcome:
+            self._soon.set()
+
+    async def _evaluate(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVALUATION):
+                    await self._soon.wait()
+            self._soon.clear()
+            changed = self.evaluator.evaluate(self.clock.now())
+            for transition in changed:
+                self._tell(transition)
+            if changed:
+                await asyncio.to_thread(self._save)
+
+    def _tell(self, transition: Transition) -> None:
+        log.info("%s %s ▸ %s", dict(transition.alert.labels), transition.before, transition.after)
+        self.history.record_transition(transition.as_json())
+        self.feed.transition(transition)
+        self._notify(transition)
+        for listener in self._listeners:
+            listener(transition)
+
+    def _notify(self, transition: Transition) -> None:
+        told = notification_of(transition, page=self.page)
+        if told:
+            for notifier in self._notifiers:
+                notifier.notify(told)
+
+    def _save(self) -> None:
+        document = json.dumps(self.evaluator.snapshot())
+        try:
+            with tempfile.NamedTemporaryFile("w", dir=self._data, delete=False) as file:
+                file.write(document)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).replace(self._snapshot)
+        except OSError as error:
+            log.warning("cannot keep the state of alerts in %s: %s", self._snapshot, error)
+
+    async def results(self, probe: str | None, since: float, limit: int) -> Sequence[Result]:
+        """Recorded results since a Unix time, the newest first."""
+        return await asyncio.to_thread(lambda: self.history.results(probe, since=since, limit=limit))
+
+    async def transitions(self, since: float) -> Sequence[dict[str, Any]]:
+        """Recorded transitions of alerts since a Unix time, the oldest first."""
+        return await asyncio.to_thread(lambda: self.history.transitions(since))
+
+    def effective_config(self) -> dict[str, Any]:
+        """What is in force; secrets are masked."""
+        return effective(self.config)
+
+    def probe_documents(self) -> list[dict[str, Any]]:
+        """Each probe with its last result, as JSON."""
+        documents: list[dict[str, Any]] = []
+        for probe in self.config.probes:
+            result = self.latest.result(probe.name)
+            documents.append(
+                {
+                    "name": probe.name,
+                    "kind": probe.kind,
+                    "target": probe.target,
+                    "labels": dict(probe.labels),
+                    "since": self.latest.since(probe.name),
+                    "last": result.as_json() if result else None,
+                }
+            )
+        return documents
+
+
+async def serve(service: Service, bound: socket.socket, stop: asyncio.Event) -> None:
+    """Serve the pages and the API of a service until `stop` is set."""
+    async with serving(web_app(service), bound):
+        await stop.wait()
+
+
+def _tell_of_death(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("the task %s ended: monitoring is not complete any more", task.get_name(), exc_info=error)
