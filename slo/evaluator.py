@@ -1,0 +1,480 @@
+"""The rules, evaluated in process: results go in, transitions of alerts come out. Nothing else happens here.
+
+    observe(result) ──▶ what each objective judged, and how each probe stands
+    evaluate(now)   ──▶ for each rule that can have changed: is its condition met? ──▶ life.advance ──▶ Transition
+
+An evaluation costs what is going on, not what is configured: a probe that is up and a budget that nobody burns are not
+looked at.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.result import Outcome, Reason, Result
+from stormwatch.probes.units import show_duration
+from stormwatch.slo.alert import Alert, AlertState, Transition
+from stormwatch.slo.budget import Budget, allowed_bad, burn_rate, expected_results, share_left
+from stormwatch.slo.identity import labels_of
+from stormwatch.slo.life import Standing, advance
+from stormwatch.slo.maintenance import Maintenance, labels_of_probe
+from stormwatch.slo.objective import Judgement, Objective
+from stormwatch.slo.policy import show_pair
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, NoEvidence, Rule, Windows
+from stormwatch.slo.window import Counts, Ledger
+
+SNAPSHOT_VERSION = 1
+
+
+class Evaluator:
+    """All rules over all results of one process. It is a Sink: `fan_out` may call it with every result.
+
+    After a restart: `restore` the snapshot, then `replay` the history of the last `reach` seconds, then go on.
+    """
+
+    def __init__(
+        self,
+        objectives: Iterable[Objective],
+        rules: Iterable[Rule],
+        probes: Iterable[Probe],
+        *,
+        maintenance: Sequence[Maintenance] = (),
+    ) -> None:
+        """Raises ValueError for a rule about an objective or a probe that is not there, and for two equal alerts."""
+        self._probes = {probe.name: probe for probe in probes}
+        self._calendar = {
+            probe.name: tuple(window for window in maintenance if window.matches(labels_of_probe(probe)))
+            for probe in self._probes.values()
+        }
+        every = {probe.name: probe.every for probe in self._probes.values()}
+        given = tuple(rules)
+        self._books = {
+            objective.name: _Book(objective, expected_results(objective, every), _windows_of(objective, given))
+            for objective in objectives
+        }
+        self._books_of: dict[str, list[_Book]] = {}
+        for book in self._books.values():
+            for name in book.objective.probes:
+                self._books_of.setdefault(name, []).append(book)
+        self._rules = tuple(self._checked(number, rule) for number, rule in enumerate(given))
+        self._by_key = _by_key(self._rules)
+        self._budget_rules = [rule for rule in self._rules if isinstance(rule.rule, BurnRate | BudgetLeft)]
+        self._down_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, Down))
+        self._blind_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, NoEvidence))
+        self._standing: dict[str, _ProbeStanding] = {}
+        self._down: set[str] = set()
+        self._due: list[tuple[float, str]] | None = None
+        self._blind: set[str] = set()
+        self._active: dict[int, Transition] = {}
+        self._orphans: list[Transition] = []
+        self._started: float | None = None
+        self._evaluated: float | None = None
+        self._stopped_for_since: float | None = None
+
+    def __call__(self, result: Result) -> None:
+        """The same as `observe`."""
+        self.observe(result)
+
+    def observe(self, result: Result) -> None:
+        """Take a new result. It counts at the moment at which it was decided, `result.finished`."""
+        self._take(result, new=True)
+
+    def replay(self, results: Iterable[Result]) -> None:
+        """Take results of an earlier process from the history: windows and states know them, `events` does not.
+
+        The exported counters begin at 0 with the process, as Prometheus expects: a counter that came back with a month of
+        results in it would look like a month of results in one scrape.
+        """
+        for result in results:
+            self._take(result, new=False)
+
+    @property
+    def reach(self) -> float:
+        """How many seconds of history the rules and budgets look back on."""
+        return max((book.reach for book in self._books.values()), default=0.0)
+
+    def evaluate(self, now: float) -> tuple[Transition, ...]:
+        """Evaluate all rules at `now` (unix time in seconds); every change of state, in the order of the rules."""
+        self._begin(now)
+        changes = self._forsake(now)
+        for number in sorted(self._candidates(now)):
+            rule = self._rules[number]
+            condition = self._condition(rule, now)
+            change = self._live(rule, condition, now)
+            if change is not None:
+                changes.append(change)
+        self._evaluated = now
+        return tuple(changes)
+
+    def active(self) -> tuple[Transition, ...]:
+        """What is pending or firing as of the last evaluation: of each such alert the transition that made it so."""
+        return (*self._orphans, *(self._active[number] for number in sorted(self._active)))
+
+    def budget(self, objective: str, now: float) -> Budget:
+        """The error budget of an objective at `now`. Raises KeyError for a name that is not there."""
+        book = self._books[objective]
+        counts = book.ledger.counts(book.objective.window, now)
+        allowed = allowed_bad(book.objective, counts.total, book.expected)
+        return Budget(
+            objective=objective,
+            bad=counts.bad,
+            total=counts.total,
+            allowed=allowed,
+            left=share_left(counts.bad, allowed),
+            burn={window: burn_rate(book.ledger.counts(window, now), book.objective.budget) for window in book.windows},
+        )
+
+    def events(self) -> dict[str, Counts]:
+        """Good and bad results of each objective since this process began: `stormwatch_objective_events_total`."""
+        return {name: Counts(book.good, book.bad) for name, book in self._books.items()}
+
+    def in_maintenance(self, probe: str, at: float) -> bool:
+        """Whether planned work is going on for a probe: `stormwatch_maintenance`."""
+        return any(window.open_at(at) for window in self._calendar.get(probe, ()))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state of the alerts as a JSON object, for `restore` in the next process. Counts come from the history."""
+        return {
+            "version": SNAPSHOT_VERSION,
+            "evaluated": self._evaluated,
+            "active": [transition.as_json() for transition in self.active()],
+            "probes": {name: standing.as_json() for name, standing in self._standing.items()},
+        }
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """Take over what `snapshot` gave, before the first evaluation.
+
+        The time between the two does not count towards a rule's `for`, as with Prometheus. Alerts whose rule is gone
+        are resolved by the next evaluation. Raises ValueError or KeyError for anything that is not such a snapshot.
+        """
+        if document["version"] != SNAPSHOT_VERSION:
+            raise ValueError(
+                f"the snapshot has version {document['version']!r}, wanted {SNAPSHOT_VERSION}; start without it"
+            )
+        for entry in document["active"]:
+            transition = Transition.from_json(entry)
+            known = self._by_key.get(transition.alert.key)
+            if known is None:
+                self._orphans.append(transition)
+            else:
+                self._active[known] = transition
+        for name, standing in document["probes"].items():
+            if name in self._probes:
+                self._stand(name, _ProbeStanding.from_json(standing))
+        self._stopped_for_since = document["evaluated"]
+
+    def _take(self, result: Result, *, new: bool) -> None:
+        at = result.finished
+        # A run that touched the window was disturbed by the work, at whichever end.
+        planned = self.in_maintenance(result.probe, result.started) or self.in_maintenance(result.probe, at)
+        if not planned:
+            for book in self._books_of.get(result.probe, ()):
+                book.take(result, at, new=new)
+        if result.probe in self._probes:
+            known = self._standing.get(result.probe)
+            if known is None or at >= known.at:
+                evidence = at if result.outcome is not Outcome.BROKEN else known.evidence if known else None
+                self._stand(
+                    result.probe, _ProbeStanding(result.outcome, at, evidence, result.reason.value, result.message)
+                )
+
+    def _stand(self, probe: str, standing: "_ProbeStanding") -> None:
+        self._standing[probe] = standing
+        (self._down.add if standing.outcome is Outcome.DOWN else self._down.discard)(probe)
+
+    def _begin(self, now: float) -> None:
+        if self._started is None:
+            self._started = now
+            self._due = [(now + rule.after, probe) for probe, rules in self._blind_rules.items() for rule in rules[:1]]
+            heapq.heapify(self._due)
+            if self._stopped_for_since is not None:
+                pause = max(0.0, now - self._stopped_for_since)
+                for number, transition in self._active.items():
+                    if transition.after is AlertState.PENDING:
+                        self._active[number] = replace(transition, since=transition.since + pause)
+
+    def _forsake(self, now: float) -> list[Transition]:
+        """Resolve what was restored and has no rule any more."""
+        orphans, self._orphans = self._orphans, []
+        return [replace(orphan, before=orphan.after, after=_END_OF[orphan.after], at=now) for orphan in orphans]
+
+    def _candidates(self, now: float) -> set[int]:
+        """The numbers of the rules whose alert may have to change."""
+        numbers = set(self._active)
+        for rule in self._budget_rules:
+            if rule.book is not None and now - rule.book.last_bad < rule.reach:
+                numbers.add(rule.number)
+        for name in self._down:
+            numbers.update(rule.number for rule in self._down_rules.get(name, ()))
+        for name in self._overdue(now):
+            numbers.update(rule.number for rule in self._blind_rules.get(name, ()))
+        return numbers
+
+    def _overdue(self, now: float) -> set[str]:
+        """Probes that gave no evidence for too long. A heap of the earliest moments at which they can be overdue."""
+        assert self._due is not None
+        for name in [name for name in self._blind if now <= self._evidence_due(name)]:
+            self._blind.discard(name)
+            heapq.heappush(self._due, (self._evidence_due(name), name))
+        while self._due and self._due[0][0] < now:
+            _, name = heapq.heappop(self._due)
+            if (due := self._evidence_due(name)) < now:
+                self._blind.add(name)
+            else:
+                heapq.heappush(self._due, (due, name))
+        return self._blind
+
+    def _evidence_due(self, probe: str) -> float:
+        return self._last_evidence(probe) + min(rule.after for rule in self._blind_rules[probe])
+
+    def _last_evidence(self, probe: str) -> float:
+        """A process that has just begun gives its probes the whole time again."""
+        assert self._started is not None
+        standing = self._standing.get(probe)
+        evidence = standing.evidence if standing else None
+        return self._started if evidence is None else max(self._started, evidence)
+
+    def _condition(self, known: "_KnownRule", now: float) -> "_Condition":
+        rule, book = known.rule, known.book
+        if isinstance(rule, BurnRate):
+            assert book is not None
+            condition = book.burning(known, now)
+        elif isinstance(rule, BudgetLeft):
+            assert book is not None
+            condition = book.low(rule, now)
+        elif isinstance(rule, Down):
+            down = rule.probe in self._down
+            condition = _Condition(down, 0.0 if down else 1.0, self._seen_of(rule.probe) if down else None)
+        else:
+            silent = now - self._last_evidence(rule.probe)
+            condition = _Condition(silent > rule.after, silent, self._seen_of(rule.probe, only=Outcome.BROKEN))
+        return condition._replace(met=False) if condition.met and self._muted(rule, now) else condition
+
+    def _muted(self, rule: Rule, now: float) -> bool:
+        if any(name in self._down for name in rule.muted_by):
+            return True
+        return isinstance(rule, Down | NoEvidence) and self.in_maintenance(rule.probe, now)
+
+    def _seen_of(self, probe: str, only: Outcome | None = None) -> "_Seen":
+        standing = self._standing.get(probe)
+        if standing is None or (only is not None and standing.outcome is not only):
+            return _Seen(probe=probe)
+        return _Seen(standing.reason, standing.message, probe)
+
+    def _live(self, known: "_KnownRule", condition: "_Condition", now: float) -> Transition | None:
+        before = self._active.get(known.number)
+        standing = Standing(before.after, before.since) if before else Standing()
+        after = advance(standing, met=condition.met, now=now, lasting=known.rule.lasting)
+        if after.state is standing.state:
+            return None
+        alert = before.alert if before and not condition.met else known.alert(condition.pair)
+        seen = condition.seen or (_seen(before) if before else _Seen())
+        since = standing.since if before else after.since
+        change = Transition(
+            alert=alert,
+            before=standing.state,
+            after=after.state,
+            at=now,
+            since=since,
+            value=condition.value,
+            reason=seen.reason,
+            message=seen.message,
+            probe=seen.probe,
+        )
+        if after.state in {AlertState.PENDING, AlertState.FIRING}:
+            self._active[known.number] = change
+        else:
+            self._active.pop(known.number, None)
+        return change
+
+    def _checked(self, number: int, rule: Rule) -> "_KnownRule":
+        if isinstance(rule, BurnRate | BudgetLeft):
+            if rule.objective not in self._books:
+                raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}, which is not there")
+            return _KnownRule(number, rule, self._books[rule.objective])
+        if rule.probe not in self._probes:
+            raise ValueError(f"rule {rule.alertname} is about the probe {rule.probe!r}, which is not there")
+        return _KnownRule(number, rule, None)
+
+
+class _Seen(NamedTuple):
+    """The last bad result, as a transition tells it."""
+
+    reason: str = ""
+    message: str = ""
+    probe: str = ""
+
+
+class _Condition(NamedTuple):
+    """Whether a rule's condition is met now, by which number, and what was seen."""
+
+    met: bool
+    value: float
+    seen: _Seen | None
+    pair: Windows | None = None
+
+
+@dataclass(slots=True)
+class _ProbeStanding:
+    """How the last run of a probe ended."""
+
+    outcome: Outcome
+    at: float
+    evidence: float | None
+    """Unix time of the last up or down result."""
+    reason: str
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome.value,
+            "at": self.at,
+            "evidence": self.evidence,
+            "reason": self.reason,
+            "message": self.message,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "_ProbeStanding":
+        return cls(
+            Outcome(document["outcome"]),
+            document["at"],
+            document["evidence"],
+            document["reason"],
+            document["message"],
+        )
+
+
+class _Book:
+    """What one objective has seen."""
+
+    def __init__(self, objective: Objective, expected: Fraction, windows: tuple[float, ...]) -> None:
+        self.objective = objective
+        self.expected = expected
+        self.windows = windows
+        """Of its burn-rate rules, the shortest first."""
+        self.reach = max(objective.window, *windows) if windows else objective.window
+        self.ledger = Ledger((*windows, objective.window))
+        self.good = 0
+        self.bad = 0
+        self.last_bad = -math.inf
+        self.seen = _Seen()
+
+    def take(self, result: Result, at: float, *, new: bool) -> None:
+        judgement = self.objective.judges(result)
+        self.ledger.add(result.probe, at, judgement)
+        if new:
+            self.good += judgement is Judgement.GOOD
+            self.bad += judgement is Judgement.BAD
+        if judgement is Judgement.BAD and at >= self.last_bad:
+            self.last_bad = at
+            self.seen = self._describe(result)
+
+    def burning(self, known: "_KnownRule", now: float) -> _Condition:
+        """The first pair of which both windows burn too fast; else the pair that comes nearest, by its long window."""
+        worst = _Condition(met=False, value=0.0, seen=self.seen)
+        nearest = Fraction(-1)
+        for pair, threshold in known.thresholds:
+            long = self.ledger.counts(pair.long, now)
+            short = long if pair.short == pair.long else self.ledger.counts(pair.short, now)
+            rate = burn_rate(long, self.objective.budget)
+            # Without a budget there is no burn rate: then the share of bad results is told.
+            value = float(rate) if rate is not None else long.bad / max(1, long.total)
+            if _exceeds(long, threshold) and _exceeds(short, threshold):
+                return _Condition(met=True, value=value, seen=self.seen, pair=pair)
+            if rate is not None and rate / pair.factor > nearest:
+                nearest, worst = rate / pair.factor, worst._replace(value=value)
+        return worst
+
+    def low(self, rule: BudgetLeft, now: float) -> _Condition:
+        counts = self.ledger.counts(self.objective.window, now)
+        left = share_left(counts.bad, allowed_bad(self.objective, counts.total, self.expected))
+        return _Condition(met=left < rule.below, value=float(left), seen=self.seen)
+
+    def _describe(self, result: Result) -> _Seen:
+        if result.outcome is Outcome.DOWN:
+            return _Seen(result.reason.value, result.message, result.probe)
+        limit = self.objective.slower_than
+        took = f"{result.probe} took {show_duration(result.seconds)}"
+        return _Seen(Reason.TOO_SLOW.value, f"{took}, wanted at most {show_duration(limit or 0.0)}", result.probe)
+
+
+@dataclass(slots=True)
+class _KnownRule:
+    """A rule with what it needs at each evaluation."""
+
+    number: int
+    rule: Rule
+    book: _Book | None
+    labels: dict[str, str] = field(init=False)
+    thresholds: tuple[tuple[Windows, tuple[int, int]], ...] = field(init=False, default=())
+    reach: float = field(init=False, default=0.0)
+    """Seconds after which a bad result is forgotten."""
+
+    def __post_init__(self) -> None:
+        self.labels = labels_of(self.rule)
+        if isinstance(self.rule, BurnRate) and self.book is not None:
+            budget = self.book.objective.budget
+            self.thresholds = tuple((pair, (pair.factor * budget).as_integer_ratio()) for pair in self.rule.pairs)
+            self.reach = max(pair.long for pair in self.rule.pairs)
+        elif self.book is not None:
+            self.reach = self.book.objective.window
+
+    @property
+    def after(self) -> float:
+        """Seconds without evidence, of a NoEvidence rule."""
+        return self.rule.after if isinstance(self.rule, NoEvidence) else math.inf
+
+    def alert(self, pair: Windows | None) -> Alert:
+        """The alert; of a burn rate with the windows that burn."""
+        windows = {"windows": show_pair(pair)} if pair else {}
+        return Alert(labels=self.labels, annotations={**self.rule.annotations, **windows})
+
+
+_END_OF = {AlertState.FIRING: AlertState.RESOLVED, AlertState.PENDING: AlertState.INACTIVE}
+
+
+def _exceeds(counts: Counts, threshold: tuple[int, int]) -> bool:
+    """Whether the share of bad results is above a fraction, in whole numbers. Without results it is not."""
+    numerator, denominator = threshold
+    return counts.bad * denominator > numerator * counts.total
+
+
+def _windows_of(objective: Objective, rules: Iterable[Rule]) -> tuple[float, ...]:
+    return tuple(
+        sorted(
+            {
+                window
+                for rule in rules
+                if isinstance(rule, BurnRate) and rule.objective == objective.name
+                for pair in rule.pairs
+                for window in (pair.short, pair.long)
+            }
+        )
+    )
+
+
+def _by_probe(rules: Iterable[_KnownRule]) -> dict[str, list[_KnownRule]]:
+    grouped: dict[str, list[_KnownRule]] = {}
+    for known in rules:
+        if isinstance(known.rule, Down | NoEvidence):
+            grouped.setdefault(known.rule.probe, []).append(known)
+    return grouped
+
+
+def _by_key(rules: Iterable[_KnownRule]) -> dict[tuple[tuple[str, str], ...], int]:
+    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    for known in rules:
+        key = Alert(labels=known.labels).key
+        if key in numbers:
+            raise ValueError(f"two rules give the same alert {dict(key)}; one of them needs another label")
+        numbers[key] = known.number
+    return numbers
+
+
+def _seen(transition: Transition) -> _Seen:
+    return _Seen(transition.reason, transition.message, transition.probe)

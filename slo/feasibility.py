@@ -1,0 +1,237 @@
+"""What an objective's alerts can and cannot do with the probes it has: said before anything runs.
+
+Synthetic probes are low traffic. At one run a minute and 99.9 %, a single failed run in an hour burns 16.7 times too fast.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.units import show_duration, show_ratio
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.latency import Bounds, failures_to_fire, first_failure, time_to_fire
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import show_pair
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Rule, Windows
+
+
+class Weight(StrEnum):
+    """How serious a finding is: an error is refused, a warning is shown, an info is shown when asked."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fact about an alert, in one sentence, with the numbers behind it."""
+
+    severity: Weight
+    subject: str
+    """Name of the objective or probe."""
+    text: str
+    alert: Severity | None = None
+    """Severity of the alert that it is about."""
+    failures: int | None = None
+    """Failed runs in a row that it takes to fire, after a healthy time."""
+    detection: Bounds | None = None
+    """Seconds to fire when every run fails."""
+
+
+def findings(
+    objective: Objective, probes: Iterable[Probe], rules: Iterable[Rule], *, evaluation_interval: float = 1.0
+) -> tuple[Finding, ...]:
+    """What `rules` mean for an objective: for each pair of windows whether, after how many failures and when it fires.
+
+    `probes` may be all that there are. Only the objective's own rules are looked at.
+    """
+    judged = [probe for probe in probes if probe.name in objective.probes]
+    if not judged:
+        asked = ", ".join(objective.probes) or "no probe"
+        return (
+            Finding(
+                severity=Weight.ERROR,
+                subject=objective.name,
+                text=f"{objective.name} judges {asked}, and there is no such probe; name one that exists",
+            ),
+        )
+    found: list[Finding] = []
+    for rule in rules:
+        if isinstance(rule, BurnRate) and rule.objective == objective.name:
+            for pair in rule.pairs:
+                found += _about_pair(rule, pair, objective, judged, evaluation_interval)
+        elif isinstance(rule, BudgetLeft) and rule.objective == objective.name:
+            found += _about_budget(rule, objective, judged)
+    return tuple(found)
+
+
+def findings_of_probe(
+    probe: Probe, probes: Iterable[Probe], rules: Iterable[Rule], *, evaluation_interval: float = 1.0
+) -> tuple[Finding, ...]:
+    """What the reachability rules of a probe mean: when it pages, and whether a dependency can mute it in time."""
+    known = {other.name: other for other in probes}
+    found: list[Finding] = []
+    for rule in rules:
+        if not isinstance(rule, Down) or rule.probe != probe.name:
+            continue
+        bounds = time_to_fire(rule, probe, evaluation_interval)
+        found.append(
+            Finding(
+                severity=Weight.INFO,
+                subject=probe.name,
+                alert=rule.severity,
+                failures=1,
+                detection=bounds,
+                text=f"{probe.name} is reported down ({rule.severity.value}) {_between(bounds)} after it fails",
+            )
+        )
+        if rule.severity is Severity.PAGE and probe.confirm.attempts == 1 and not rule.lasting:
+            found.append(
+                Finding(
+                    severity=Weight.WARNING,
+                    subject=probe.name,
+                    alert=rule.severity,
+                    failures=1,
+                    text=f"{probe.name} pages on one unconfirmed attempt; give it confirm: {{attempts: 2}}, or alert: "
+                    f"{{for: {show_duration(probe.every)}}}",
+                )
+            )
+        for name in rule.muted_by:
+            if name in known:
+                # It is muted in time when the dependency is known to be down before the dependant's `for` is over.
+                needed = first_failure(known[name]).worst + evaluation_interval
+                if rule.lasting < needed:
+                    found.append(
+                        Finding(
+                            severity=Weight.INFO,
+                            subject=probe.name,
+                            alert=rule.severity,
+                            text=f"{probe.name} may be reported down up to {show_duration(needed - rule.lasting)} before "
+                            f"{name} is seen down and mutes it; alert: {{for: {show_duration(needed)}}} always waits for it",
+                        )
+                    )
+    return tuple(found)
+
+
+def _about_pair(
+    rule: BurnRate, pair: Windows, objective: Objective, judged: list[Probe], evaluation_interval: float
+) -> list[Finding]:
+    name, shown = objective.name, show_pair(pair)
+    threshold = pair.factor * objective.budget
+    if threshold >= 1:
+        lowest = 1 - 1 / pair.factor
+        return [
+            Finding(
+                severity=Weight.ERROR,
+                subject=name,
+                alert=rule.severity,
+                text=f"{name}: the {rule.severity.value} at {shown} can never fire, since it needs more than "
+                f"{float(threshold * 100):.4g}% bad runs; set a target above {_up(lowest)} or another policy",
+            )
+        ]
+    every = _every(judged)
+    failures = failures_to_fire(pair, objective, every)
+    assert failures is not None
+    found: list[Finding] = []
+    if pair.short < every:
+        found.append(
+            Finding(
+                severity=Weight.WARNING,
+                subject=name,
+                alert=rule.severity,
+                text=f"{name}: the window of {show_duration(pair.short)} is shorter than the {show_duration(float(every))} "
+                "between two runs, so its alert comes and goes; run the probe more often",
+            )
+        )
+    confirmed = all(probe.confirm.attempts > 1 for probe in judged)
+    if failures == 1 and rule.severity is Severity.PAGE and not rule.lasting:
+        found.append(_pages_on_one(name, rule, shown, confirmed=confirmed))
+    bounds = _detection(rule, pair, objective, judged, evaluation_interval)
+    runs = max(1, math.floor(Fraction(pair.long) / every))
+    lasting = f" for {show_duration(rule.lasting)}" if rule.lasting else ""
+    found.append(
+        Finding(
+            severity=Weight.INFO,
+            subject=name,
+            alert=rule.severity,
+            failures=failures,
+            detection=bounds,
+            text=f"{name}: {rule.severity.value} at {shown}{lasting} after {failures} failed of {runs} runs; "
+            f"when every run fails {_between(bounds)}",
+        )
+    )
+    return found
+
+
+def _pages_on_one(name: str, rule: BurnRate, shown: str, *, confirmed: bool) -> Finding:
+    if confirmed:
+        return Finding(
+            severity=Weight.WARNING,
+            subject=name,
+            alert=rule.severity,
+            failures=1,
+            text=f"{name}: one failed run pages at {shown}, though confirmed by a second attempt; run the probe more often "
+            "or lower the target",
+        )
+    return Finding(
+        severity=Weight.ERROR,
+        subject=name,
+        alert=rule.severity,
+        failures=1,
+        text=f"{name}: one unconfirmed failed run pages at {shown}; give the probe confirm: {{attempts: 2}}, run it more "
+        "often, or lower the target",
+    )
+
+
+def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -> list[Finding]:
+    allowed = objective.budget * Fraction(objective.window) / _every(judged)
+    found: list[Finding] = []
+    if allowed < 1:
+        found.append(
+            Finding(
+                severity=Weight.WARNING,
+                subject=objective.name,
+                alert=rule.severity,
+                text=f"{objective.name}: {show_duration(objective.window)} allow {float(allowed):.2g} failed runs, so the "
+                "first one overspends the budget; run the probe more often, or lower the target",
+            )
+        )
+    found.append(
+        Finding(
+            severity=Weight.INFO,
+            subject=objective.name,
+            alert=rule.severity,
+            text=f"{objective.name}: the budget of {show_duration(objective.window)} is {float(allowed):.4g} failed runs; "
+            f"{rule.severity.value} when less than {show_ratio(rule.below)} of it is left",
+        )
+    )
+    return found
+
+
+def _detection(
+    rule: BurnRate, pair: Windows, objective: Objective, judged: list[Probe], evaluation_interval: float
+) -> Bounds:
+    """When everything that it judges fails: the first of its probes to fill the windows decides."""
+    alone = BurnRate(
+        alertname=rule.alertname, severity=rule.severity, lasting=rule.lasting, objective=rule.objective, pairs=(pair,)
+    )
+    each = [time_to_fire(alone, probe, evaluation_interval, objective=objective) for probe in judged]
+    return Bounds(min(bounds.best for bounds in each), max(bounds.worst for bounds in each))
+
+
+def _every(judged: list[Probe]) -> Fraction:
+    """Seconds between two results of all the probes together."""
+    return 1 / sum((1 / Fraction(probe.every) for probe in judged), Fraction(0))
+
+
+def _between(bounds: Bounds) -> str:
+    return f"between {show_duration(round(bounds.best, 1))} and {show_duration(round(bounds.worst, 1))}"
+
+
+def _up(ratio: Fraction) -> str:
+    """A percentage that is not below the ratio, to two decimals."""
+    return show_ratio(Fraction(math.ceil(ratio * 10000), 10000))

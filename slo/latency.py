@@ -1,0 +1,130 @@
+"""How long an alert takes, at best and at worst, from the moment at which its probe begins to fail every time.
+
+    failure ──▶ next run starts ──▶ its attempts fail ──▶ … as many runs as the windows need ──▶ evaluation ──▶ `for`
+             0 … every          0 … time-outs             × every                            0 … interval
+
+Pure arithmetic, so that a drill which asks for less than the configuration can give is refused before it starts.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+from stormwatch.probes.probe import Probe
+from stormwatch.slo.budget import share_left
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import longest_run
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, NoEvidence, Rule, Windows
+
+
+class Bounds(NamedTuple):
+    """Seconds; infinite when it never fires."""
+
+    best: float
+    worst: float
+
+
+def time_to_fire(
+    rule: Rule,
+    probe: Probe,
+    evaluation_interval: float,
+    *,
+    objective: Objective | None = None,
+    healthy: float | None = None,
+) -> Bounds:
+    """From the first moment of a total failure of `probe` to the evaluation at which the rule's alert fires.
+
+    Best: a run starts at that moment and fails at once, and `healthy` seconds of good results were there before; not
+    given, none were, which makes windows fill with failures at once. Worst: a run has just passed, every attempt of the
+    following ones times out, and `healthy` seconds of good results were there before; not given, as many as the windows hold.
+
+    `objective` is that of a burn-rate or budget rule; the probe is taken for the only one that it judges. Raises ValueError
+    when it is missing. A NoEvidence rule is about a probe that is broken from that moment on.
+    """
+    holding = math.ceil(rule.lasting / evaluation_interval) * evaluation_interval if rule.lasting else 0.0
+    if isinstance(rule, Down):
+        quick, slow = first_failure(probe)
+        return Bounds(quick + holding, slow + evaluation_interval + holding)
+    if isinstance(rule, NoEvidence):
+        # The last evidence may be a whole interval and a long run old when the probe breaks, or has just come.
+        return Bounds(
+            max(0.0, rule.after - probe.every - longest_run(probe)) + holding,
+            rule.after + evaluation_interval + holding,
+        )
+    if objective is None or objective.name != rule.objective:
+        seen = "none" if objective is None else repr(objective.name)
+        raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}; {seen} was given")
+    best = _needed(rule, objective, probe, healthy=healthy or 0.0)
+    worst = _needed(rule, objective, probe, healthy=math.inf if healthy is None else healthy)
+    quick, slow = first_failure(probe)
+    return Bounds(
+        math.inf if best is None else quick + (best - 1) * probe.every + holding,
+        math.inf
+        if worst is None
+        else slow + (worst - 1) * interval_when_failing(probe) + evaluation_interval + holding,
+    )
+
+
+def first_failure(probe: Probe) -> Bounds:
+    """Until the first failed run is decided, all its attempts included."""
+    confirm = probe.confirm
+    pauses = (confirm.attempts - 1) * confirm.after
+    return Bounds(pauses, probe.every + longest_run(probe))
+
+
+def interval_when_failing(probe: Probe) -> float:
+    """Seconds between runs of which every attempt times out: a run that takes longer than the interval skips ticks."""
+    return max(1, math.ceil(longest_run(probe) / probe.every)) * probe.every
+
+
+def failures_to_fire(pair: Windows, objective: Objective, every: Fraction, *, healthy: float = math.inf) -> int | None:
+    """How many bad results in a row, `every` seconds apart, make both windows burn faster than the factor.
+
+    `healthy` seconds of good results, equally far apart, stand before them. None: even bad results alone never do, since
+    the factor times the budget is 1 or more.
+    """
+    threshold = pair.factor * objective.budget
+    if threshold >= 1:
+        return None
+
+    def burns(failures: int) -> bool:
+        return all(_share_bad(failures, window, every, healthy) > threshold for window in (pair.short, pair.long))
+
+    return _smallest(burns, limit=_holds(pair.long, every))
+
+
+def _needed(rule: BurnRate | BudgetLeft, objective: Objective, probe: Probe, *, healthy: float) -> int | None:
+    every = Fraction(probe.every)
+    if isinstance(rule, BurnRate):
+        needed = [failures_to_fire(pair, objective, every, healthy=healthy) for pair in rule.pairs]
+        return min((count for count in needed if count is not None), default=None)
+    allowed = objective.budget * Fraction(objective.window) / every
+    return _smallest(lambda failures: share_left(failures, allowed) < rule.below, _holds(objective.window, every))
+
+
+def _holds(window: float, every: Fraction) -> int:
+    """How many results a full window holds, at least one."""
+    return max(1, math.floor(Fraction(window) / every))
+
+
+def _share_bad(failures: int, window: float, every: Fraction, healthy: float) -> Fraction:
+    """The share of bad results in a window right after the last of so many failures."""
+    holds = _holds(window, every)
+    bad = min(failures, holds)
+    before = holds if math.isinf(healthy) else math.floor(Fraction(healthy) / every)
+    return Fraction(bad, bad + min(before, holds - bad))
+
+
+def _smallest(enough: Callable[[int], bool], limit: int) -> int | None:
+    """The smallest number from 1 to `limit` that is enough, when every larger one is enough too."""
+    if not enough(limit):
+        return None
+    low, high = 1, limit
+    while low < high:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low

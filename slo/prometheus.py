@@ -1,0 +1,341 @@
+"""The same rules as Prometheus rules: what `Evaluator` computes from results, PromQL computes from our counters.
+
+Recorded series carry sloth's names and labels, so that dashboards made for it work. Alerts have exactly the labels that the
+evaluator gives them, and look at aggregated series for that: a label of a scrape would make another alert of it.
+
+Three things are unlike sloth, on purpose. Numbers are exact decimals, or exact quotients where there is no decimal. The ratio
+over the whole period is one ratio, and no average of averages. Where there were no results nothing is recorded, instead
+of a NaN that spoils every window it is in.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import yaml
+
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.units import show_duration
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.budget import expected_results
+from stormwatch.slo.identity import labels_of
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import show_pair
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Rule, Windows
+
+DAY = 86400
+CURRENT = 300.0
+"""Seconds of the window that sloth's dashboards call the current burn rate."""
+BUDGET_INTERVAL = 60
+"""Seconds between evaluations of what looks over a whole period: a month of samples is not read every few seconds."""
+LOOK_BACK = 6 * 3600
+"""Seconds for which the evidence of a prober that is gone is remembered. Later `up` must have told."""
+
+Group = dict[str, Any]
+
+
+def render_rules(
+    objectives: Iterable[Objective], rules: Iterable[Rule], probes: Iterable[Probe] = (), *, version: str = ""
+) -> str:
+    """A Prometheus rule file, as text. `probes` tell how many results a full window of an objective holds.
+
+    `version` is told in `sloth_slo_info`. Raises ValueError for a rule about an objective that is not given.
+    """
+    every = {probe.name: probe.every for probe in probes}
+    known = {objective.name: objective for objective in objectives}
+    of_objective: dict[str, list[BurnRate | BudgetLeft]] = {name: [] for name in known}
+    of_probes: list[Rule] = []
+    for rule in rules:
+        if isinstance(rule, BurnRate | BudgetLeft):
+            if rule.objective not in known:
+                raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}, which is not there")
+            of_objective[rule.objective].append(rule)
+        else:
+            of_probes.append(rule)
+    groups: list[Group] = []
+    for name, its_rules in of_objective.items():
+        groups += _groups_of(known[name], its_rules, expected_results(known[name], every), version)
+    if of_probes:
+        groups.append({"name": "stormwatch-probes", "rules": [_probe_alert(rule) for rule in of_probes]})
+    return _yaml({"groups": groups})
+
+
+def render_scrape(targets: Sequence[str], *, interval: float = 15.0, job: str = "stormwatch") -> str:
+    """The `scrape_configs` of a Prometheus that reads `stormwatch run`. `targets` are `host:port`.
+
+    `honor_labels` keeps `instance` as the probed target, which is what dashboards for blackbox_exporter expect.
+    """
+    return _yaml(
+        {
+            "scrape_configs": [
+                {
+                    "job_name": job,
+                    "honor_labels": True,
+                    "scrape_interval": show_duration(interval),
+                    "static_configs": [{"targets": list(targets)}],
+                }
+            ]
+        }
+    )
+
+
+def _groups_of(
+    objective: Objective, rules: Sequence[BurnRate | BudgetLeft], expected: Fraction, version: str
+) -> list[Group]:
+    """Two groups: what must be fast, and what looks over the whole period.
+
+    Series and the alerts that read them stand in one group, since the rules of a group are evaluated one after the other
+    at the same moment; in two groups an alert would read the value of an evaluation ago.
+    """
+    series = _Series(objective)
+    burns = [rule for rule in rules if isinstance(rule, BurnRate)]
+    windows = {window for rule in burns for pair in rule.pairs for window in (pair.short, pair.long)}
+    fast = [
+        _record(series.name(window), series.ratio(window), series.of(window)) for window in sorted(windows | {CURRENT})
+    ]
+    fast += [
+        _record("slo:objective:ratio", f"vector({exact(objective.target)})", series.labels),
+        _record("slo:error_budget:ratio", f"vector({exact(objective.budget)})", series.labels),
+        _record("slo:time_period:days", f"vector({exact(Fraction(objective.window) / DAY)})", series.labels),
+        _record("slo:current_burn_rate:ratio", _burn(series.recorded(CURRENT), objective), series.labels),
+        _record(
+            "sloth_slo_info",
+            "vector(1)",
+            {
+                **series.labels,
+                "sloth_version": version,
+                "sloth_mode": "stormwatch",
+                "sloth_spec": "stormwatch",
+                "sloth_objective": _decimal(objective.target * 100),
+            },
+        ),
+    ]
+    fast += [_alert(rule, _burning(rule, series, objective), _which_pair(rule, series, objective)) for rule in burns]
+    slow = [
+        _record(series.period_name, series.ratio(objective.window), series.of(objective.window)),
+        _record("slo:period_burn_rate:ratio", series.period_burn(expected), series.labels),
+        _record(
+            "slo:period_error_budget_remaining:ratio",
+            f"1 - slo:period_burn_rate:ratio{series.selector}",
+            series.labels,
+        ),
+    ]
+    slow += [
+        _alert(rule, f"max(slo:period_error_budget_remaining:ratio{series.selector}) < {exact(rule.below)}")
+        for rule in rules
+        if isinstance(rule, BudgetLeft)
+    ]
+    if objective.window in windows | {CURRENT}:
+        slow = slow[1:]
+    return [
+        {"name": f"stormwatch-slo-{objective.name}", "rules": fast},
+        {
+            "name": f"stormwatch-budget-{objective.name}",
+            **({"interval": show_duration(BUDGET_INTERVAL)} if objective.window > DAY else {}),
+            "rules": slow,
+        },
+    ]
+
+
+class _Series:
+    """The recorded series of one objective: names, labels, selectors."""
+
+    def __init__(self, objective: Objective) -> None:
+        service = objective.labels.get("service") or (objective.probes[0] if objective.probes else objective.name)
+        identity = {"sloth_id": f"{service}-{objective.name}", "sloth_service": service, "sloth_slo": objective.name}
+        self.labels = {**objective.labels, **identity}
+        self.selector = _selector(identity)
+        self.period_name = self.name(objective.window)
+        self._objective = objective
+
+    def name(self, window: float) -> str:
+        return f"slo:sli_error:ratio_rate{_duration(window)}"
+
+    def of(self, window: float) -> dict[str, str]:
+        return {**self.labels, "sloth_window": _duration(window)}
+
+    def recorded(self, window: float) -> str:
+        return f"{self.name(window)}{self.selector}"
+
+    def ratio(self, window: float) -> str:
+        """Bad results among all, of one window; no sample when there were none."""
+        return f"{self._increase(window, judgement='bad')}\n/\n({self._increase(window)} > 0)"
+
+    def period_burn(self, expected: Fraction) -> str:
+        """Bad results of the period in budgets. A period that is not full yet is taken as full."""
+        window, budget = self._objective.window, self._objective.budget
+        bad, total = self._increase(window, judgement="bad"), self._increase(window)
+        if budget == 0:
+            return f"({bad} > bool 0) and ({total} > 0)"
+        return f"{bad}\n/\n({exact(budget)} * clamp_min({total} > 0, {exact(expected)}))"
+
+    def _increase(self, window: float, **labels: str) -> str:
+        selector = _selector({"objective": self._objective.name, **labels})
+        return f"sum(increase(stormwatch_objective_events_total{selector}[{_duration(window)}]))"
+
+
+def _burning(rule: BurnRate, series: _Series, objective: Objective) -> str:
+    pairs = [_pair(pair, series, objective) for pair in rule.pairs]
+    return _muted("\nor\n".join(f"(\n{pair}\n)" for pair in pairs), rule)
+
+
+def _pair(pair: Windows, series: _Series, objective: Objective) -> str:
+    threshold = exact(pair.factor * objective.budget)
+    windows = dict.fromkeys((pair.long, pair.short))
+    return "\nand\n".join(f"max({series.recorded(window)}) > {threshold}" for window in windows)
+
+
+def _which_pair(rule: BurnRate, series: _Series, objective: Objective) -> dict[str, str]:
+    """The annotation that says which windows burn, by asking again when the alert is written: a label must not change."""
+    text = ""
+    for number, pair in enumerate(rule.pairs):
+        query = json.dumps(_pair(pair, series, objective).replace("\n", " "))
+        text += f"{{{{ {'else ' if number else ''}if query {query} }}}}{_plain(show_pair(pair))}"
+    return {"windows": f"{text}{{{{ end }}}}"}
+
+
+def _burn(ratio: str, objective: Objective) -> str:
+    # Without a budget there is no burn rate; a division by zero would record infinities.
+    ratio = f"max without (sloth_window) ({ratio})"
+    return f"{ratio} / {exact(objective.budget)}" if objective.budget else f"{ratio} unless {ratio}"
+
+
+def _probe_alert(rule: Rule) -> dict[str, Any]:
+    assert not isinstance(rule, BurnRate | BudgetLeft)
+    probe = _selector({"probe": rule.probe})
+    maintenance = f"max(stormwatch_maintenance{probe}) == 1"
+    if isinstance(rule, Down):
+        return _alert(rule, _muted(_down(rule.probe), rule, maintenance))
+    look_back = _duration(max(LOOK_BACK, 2 * rule.after))
+    silent = f"time() - max(max_over_time(stormwatch_probe_evidence_timestamp_seconds{probe}[{look_back}]))"
+    return _alert(rule, _muted(f"{silent} > {exact(Fraction(str(rule.after)))}", rule, maintenance))
+
+
+def _down(probe: str) -> str:
+    return f"max(probe_success{_selector({'probe': probe})}) == 0"
+
+
+def _muted(expression: str, rule: Common, *also: str) -> str:
+    mutes = [*(_down(name) for name in rule.muted_by), *also]
+    if not mutes:
+        return expression
+    return f"(\n{expression}\n)" + "".join(f"\nunless on() ({mute})" for mute in mutes)
+
+
+def _record(name: str, expression: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    return {"record": name, "expr": expression, "labels": dict(labels)}
+
+
+def _alert(rule: Rule, expression: str, templates: Mapping[str, str] | None = None) -> dict[str, Any]:
+    labels = labels_of(rule)
+    name = labels.pop("alertname")
+    return {
+        "alert": name,
+        "expr": expression,
+        **({"for": _duration(rule.lasting)} if rule.lasting else {}),
+        "labels": {label: _plain(value) for label, value in labels.items()},
+        "annotations": {
+            **{annotation: _plain(text) for annotation, text in rule.annotations.items()},
+            **(templates or {}),
+        },
+    }
+
+
+def exact(number: Fraction) -> str:
+    """A number as PromQL: the decimal if it has one, else the quotient of two whole numbers, which rounds once."""
+    denominator = number.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return _decimal(number) if denominator == 1 else f"({number.numerator} / {number.denominator})"
+
+
+def _decimal(number: Fraction) -> str:
+    """All digits of a number that has finitely many."""
+    digits = 0
+    scaled = number
+    while scaled.denominator != 1:
+        scaled *= 10
+        digits += 1
+        if digits > 40:
+            return str(float(number))
+    sign, text = ("-" if scaled < 0 else ""), str(abs(scaled.numerator)).rjust(digits + 1, "0")
+    return f"{sign}{text[:-digits]}.{text[-digits:]}" if digits else f"{sign}{text}"
+
+
+def _duration(seconds: float) -> str:
+    """A window as Prometheus reads it, in its units down to milliseconds."""
+    milliseconds = round(seconds * 1000)
+    rest = milliseconds % 1000
+    whole = show_duration(milliseconds // 1000) if milliseconds >= 1000 else ""
+    return f"{whole}{rest}ms" if rest else whole
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items()) + "}"
+
+
+def _plain(text: str) -> str:
+    """Text that Prometheus expands as a template, without being one."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long expressions as block text, so that people can read and compare them."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _yaml(document: Any) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def render_alertmanager(webhooks: Mapping[Severity, str], *, group_wait: float = 30.0) -> str:
+    """An Alertmanager configuration: pages at once, the rest collected for `group_wait` seconds, each to a webhook.
+
+    `webhooks` gives the address for each severity; one that is missing goes where tickets go, else where pages go.
+    Raises ValueError when there is no address at all.
+    """
+    fallback = webhooks.get(Severity.TICKET) or webhooks.get(Severity.PAGE) or next(iter(webhooks.values()), "")
+    if not fallback:
+        raise ValueError("no webhook is given, so nobody would hear of an alert; give one for page or ticket")
+    urgent = (Severity.PAGE, Severity.HIGH)
+    routes = [
+        {
+            "matchers": [f'severity="{severity.value}"'],
+            "receiver": severity.value,
+            **({"group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h"} if severity in urgent else {}),
+        }
+        for severity in Severity
+        if severity in webhooks
+    ]
+    receivers = [("default", fallback), *((s.value, webhooks[s]) for s in Severity if s in webhooks)]
+    return _yaml(
+        {
+            "route": {
+                "receiver": "default",
+                "group_by": ["alertname", "objective", "probe"],
+                "group_wait": show_duration(group_wait),
+                "group_interval": "1m",
+                "repeat_interval": "12h",
+                "routes": routes,
+            },
+            # Who was paged about an objective need not read a ticket about the same burn.
+            "inhibit_rules": [
+                {
+                    "source_matchers": ['severity="page"', 'alertname="ErrorBudgetBurn"'],
+                    "target_matchers": ['severity="ticket"', 'alertname="ErrorBudgetBurn"'],
+                    "equal": ["objective"],
+                }
+            ],
+            "receivers": [
+                {"name": name, "webhook_configs": [{"url": url, "send_resolved": True}]} for name, url in receivers
+            ],
+        }
+    )
