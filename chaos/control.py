@@ -28,11 +28,9 @@ from stormwatch.chaos.address import show_address
 from stormwatch.chaos.catalog import read_options
 from stormwatch.chaos.process import identify
 from stormwatch.chaos.proxy import Conflict, Ended, Gate, Proxy, UnknownFault, UnknownRoute, bound_socket
+from stormwatch.chaos.proxy_control import SERVICE
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import Clock, SystemClock
-
-SERVICE = "stormwatch-proxy"
-"""How `/healthz` says that it is ours."""
 
 
 @dataclass(frozen=True, slots=True)

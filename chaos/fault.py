@@ -96,6 +96,11 @@ class FaultNotInjected(Exception):
 class FaultLost(Exception):
     """The fault ended before it was taken back: its lease ran out, or what held it was restarted."""
 
+    def __init__(self, message: str, evidence: Evidence | None = None) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+        """What it had touched, if that is known."""
+
 
 class FaultNotReverted(Exception):
     """It could not be proved that the fault is gone: one may still be in place. One sentence: asked, seen, remedy."""

@@ -32,6 +32,8 @@ class Notified:
 class Recording:
     """Everything that came since it was opened, in the order it came."""
 
+    wants: Callable[[Result], bool] = lambda _result: True
+    """Which results are kept."""
     results: list[Result] = field(default_factory=list[Result])
     transitions: list[Transition] = field(default_factory=list[Transition])
     notifications: list[Notified] = field(default_factory=list[Notified])
@@ -73,6 +75,8 @@ class Feed:
         """The last result of each probe."""
         self.firing: dict[tuple[tuple[str, str], ...], Transition] = {}
         """The alerts that fire now, by their identity."""
+        self.pending: dict[tuple[tuple[str, str], ...], Transition] = {}
+        """The alerts whose condition holds, and which do not fire yet."""
         self.failure = ""
         """Why nothing comes any more; empty while all is well."""
         self._recordings: list[Recording] = []
@@ -81,15 +85,17 @@ class Feed:
         """Take a result. This makes a Feed a sink."""
         self.latest[result.probe] = result
         for recording in self._recordings:
-            recording.results.append(result)
-            recording.woke()
+            if recording.wants(result):
+                recording.results.append(result)
+                recording.woke()
 
     def transition(self, transition: Transition) -> None:
         """Take an alert's change of state."""
-        if transition.after is AlertState.FIRING:
-            self.firing[transition.alert.key] = transition
-        else:
-            self.firing.pop(transition.alert.key, None)
+        for state, alerts in ((AlertState.FIRING, self.firing), (AlertState.PENDING, self.pending)):
+            if transition.after is state:
+                alerts[transition.alert.key] = transition
+            else:
+                alerts.pop(transition.alert.key, None)
         for recording in self._recordings:
             recording.transitions.append(transition)
             recording.woke()
@@ -112,9 +118,9 @@ class Feed:
         self.failure = ""
 
     @contextlib.contextmanager
-    def recording(self) -> Generator[Recording]:
-        """Keep everything from now on until the block is left."""
-        recording = Recording(failure=self.failure)
+    def recording(self, *, wants: Callable[[Result], bool] = lambda _result: True) -> Generator[Recording]:
+        """Keep everything from now on until the block is left; of the results those that `wants` answers for."""
+        recording = Recording(wants, failure=self.failure)
         self._recordings.append(recording)
         try:
             yield recording

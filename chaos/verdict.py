@@ -100,6 +100,11 @@ def judge(drill: Drill, seen: Detection) -> Judgement:
     return Judgement(_weigh(drill, seen, bites=bites, detected=detected, silence=silence, recovered=recovered), clauses)
 
 
+def unexpected(drill: Drill, seen: Detection) -> list[Transition]:
+    """The alerts that fired because of the fault, as far as that can be told, and should have stayed silent."""
+    return [one for one in _others(seen, drill) if not drill.tolerates(one.alert.labels)]
+
+
 def _weigh(
     drill: Drill, seen: Detection, *, bites: Clause, detected: list[Clause], silence: Clause, recovered: list[Clause]
 ) -> Verdict:
@@ -112,11 +117,13 @@ def _weigh(
         if _everything_came(drill, seen):
             return Verdict.LATE
         return Verdict.MISATTRIBUTED if _something_else_told(drill, seen) else Verdict.MISSED
-    if Answer.INCONCLUSIVE in answers | {clause.answer for clause in (*recovered, silence)}:
-        return Verdict.INCONCLUSIVE
+    # What is known to be wrong weighs more than what is not known.
     if any(clause.answer is Answer.NO for clause in recovered):
         return Verdict.NOT_RESOLVED
-    return Verdict.PROVED if silence.answer is Answer.YES else Verdict.NOISY
+    if silence.answer is Answer.NO:
+        return Verdict.NOISY
+    unknown = Answer.INCONCLUSIVE in answers | {clause.answer for clause in (*recovered, silence)}
+    return Verdict.INCONCLUSIVE if unknown else Verdict.PROVED
 
 
 def _baseline(drill: Drill, seen: Detection) -> Clause:
@@ -183,8 +190,7 @@ def _alert(drill: Drill, seen: Detection) -> Clause | None:
 def _silence(drill: Drill, seen: Detection) -> Clause:
     allowed = f" (allowed: {', '.join(drill.allow)})" if drill.allow else ""
     asked = f"no other alert fires{allowed}"
-    noise = [one for one in _others(seen, drill) if not drill.tolerates(one.alert.labels)]
-    if noise:
+    if noise := unexpected(drill, seen):
         names = ", ".join(dict.fromkeys(f"{show_labels(one.alert.labels)} {_after(seen, one.at)}" for one in noise))
         return Clause("silence", Answer.NO, asked, names)
     if seen.observed.trouble:
@@ -251,7 +257,7 @@ def _something_else_told(drill: Drill, seen: Detection) -> bool:
 
 
 def _others(seen: Detection, drill: Drill) -> list[Transition]:
-    """The alerts that began to fire because of the fault, as far as that can be told, and are not the expected one."""
+    """The alerts whose condition began with the fault, and which are not the expected one."""
     injected = seen.injected or 0.0
     before = {tuple(sorted(labels.items())) for labels in seen.observed.fired_before}
     return [

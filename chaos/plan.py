@@ -1,0 +1,98 @@
+"""What a drill can show at best, before anything is broken: what is asked against what the configuration can give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stormwatch.chaos.catalog import BEHIND, FAULTS
+from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.verdict import show_labels, show_seconds
+from stormwatch.probes.units import show_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seconds from the injection: not sooner than `best`, not later than `worst` if the monitoring works."""
+
+    best: float
+    worst: float
+
+    def __str__(self) -> str:
+        return f"{show_seconds(self.best)} to {show_seconds(self.worst)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One drill on paper."""
+
+    drill: Drill
+    probe: Span | None
+    alert: Span | None
+    recovery: Span | None
+    refusals: tuple[str, ...]
+    """Why it cannot be proved as it is asked: it must not be run."""
+    warnings: tuple[str, ...]
+    """Why it may fail although the monitoring works."""
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        drill = self.drill
+        lines = [f"{drill.name}: {drill.fault.kind} on {drill.fault.target}"]
+        if drill.probe:
+            reason = f" ({drill.probe.reason.value})" if drill.probe.reason else ""
+            lines.append(_line(f"{drill.probe.name} turns red{reason}", drill.probe.within, self.probe))
+        if drill.alert:
+            lines.append(_line(f"{show_labels(drill.alert.labels)} fires", drill.alert.within, self.alert))
+        lines.append(_line("all is well again after the undo", drill.resolves_within, self.recovery))
+        lines += [f"  ✗ {refusal}" for refusal in self.refusals]
+        lines += [f"  ! {warning}" for warning in self.warnings]
+        return lines
+
+    def as_json(self) -> Mapping[str, Any]:
+        """A JSON object for readers."""
+        return {
+            "drill": self.drill.as_json(),
+            **{
+                name: span and {"best": span.best, "worst": span.worst}
+                for name, span in (("probe", self.probe), ("alert", self.alert), ("recovery", self.recovery))
+            },
+            "refusals": list(self.refusals),
+            "warnings": list(self.warnings),
+        }
+
+
+def plan(drill: Drill, *, probe: Span | None = None, alert: Span | None = None, recovery: Span | None = None) -> Plan:
+    """Compare what a drill asks with what the configuration can give; a span that is not known is None."""
+    asked = [
+        (f"{drill.probe.name} red", drill.probe.within, probe) if drill.probe else None,
+        (show_labels(drill.alert.labels), drill.alert.within, alert) if drill.alert else None,
+        ("recovery", drill.resolves_within, recovery),
+    ]
+    refusals: list[str] = []
+    warnings: list[str] = []
+    for what, within, span in (one for one in asked if one):
+        if span is None:
+            continue
+        if within < span.best:
+            refusals.append(
+                f"{what}: asked {show_duration(within)}, cannot be better than {show_seconds(span.best)}: ask for "
+                f"{show_seconds(span.worst)}, or make the configuration faster"
+            )
+        elif within < span.worst:
+            warnings.append(
+                f"{what}: asked {show_duration(within)}, may take {show_seconds(span.worst)} although all works"
+            )
+    kind = FAULTS[drill.fault.kind]
+    if drill.probe and drill.probe.reason and drill.probe.reason not in kind.reasons | BEHIND:
+        likely = ", ".join(sorted(reason.value for reason in kind.reasons))
+        warnings.append(
+            f"reason {drill.probe.reason.value} is unusual for {kind.name}, which normally shows as {likely}"
+        )
+    return Plan(
+        drill=drill, probe=probe, alert=alert, recovery=recovery, refusals=tuple(refusals), warnings=tuple(warnings)
+    )
+
+
+def _line(what: str, within: float, span: Span | None) -> str:
+    can = f", can be {span}" if span else ""
+    return f"  {what}: asked within {show_duration(within)}{can}"
