@@ -65,9 +65,9 @@ def heading(name: str, help: str, kind: FamilyKind) -> bytes:  # noqa: A002 - th
 
 
 def lines(family: Family) -> bytes:
-    """The sample lines of one family."""
+    """The sample lines of one family. Label names that are not valid become the nearest that are."""
     rendered = [
-        f"{family.name}{s.suffix}{{{label_pairs(s.labels)}}} {number(s.value)}\n"
+        f"{family.name}{s.suffix}{{{label_pairs({label_name(n): v for n, v in s.labels.items()})}}} {number(s.value)}\n"
         if s.labels
         else f"{family.name}{s.suffix} {number(s.value)}\n"
         for s in family.samples

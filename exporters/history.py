@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.exporters.batch import INTERVAL, KEPT, Batches
+from stormwatch.exporters.exposition import Family, FamilyKind, Sample
 from stormwatch.probes.result import Attempt, Outcome, Reason, Result
 
 log = logging.getLogger(__name__)
@@ -183,8 +184,8 @@ class History:
 
     @property
     def dropped(self) -> int:
-        """Entries that were given up because too many waited."""
-        return self._batches.dropped
+        """Entries that were given up: too many waited, or no try could have written them."""
+        return self._batches.dropped + self._batches.unwritable
 
     @property
     def written(self) -> int:
@@ -204,6 +205,18 @@ class History:
         if self._writer:
             self._writer.close()
             self._writer = None
+
+    def families(self) -> list[Family]:
+        """The history's own metrics: a source for `/metrics`."""
+        numbers: list[tuple[str, FamilyKind, str, int]] = [
+            ("written_total", "counter", "Results and transitions that are on disk.", self.written),
+            ("write_errors_total", "counter", "Batches that could not be written, to be tried again.", self.errors),
+            ("dropped_total", "counter", "Results and transitions that were given up.", self.dropped),
+            ("waiting", "gauge", "Results and transitions that are not on disk yet.", self.waiting),
+        ]
+        return [
+            Family(f"stormwatch_history_{name}", text, kind, [Sample(value)]) for name, kind, text, value in numbers
+        ]
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
