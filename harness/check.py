@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from stormwatch.exporters.prometheus import PrometheusExporter
+from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.runner import CONCURRENCY
 from stormwatch.probes.clock import SystemClock
@@ -29,6 +31,11 @@ async def check(probes: Sequence[Probe], resources: Resources) -> list[Result]:
     finally:
         watching.cancel()
     return [task.result() for task in tasks]
+
+
+def metrics_of(probe: Probe, result: Result) -> str:
+    """What a result would export."""
+    return PrometheusExporter([probe], KINDS, started=result.started).of(result).decode()
 
 
 def exit_code(results: Sequence[Result]) -> int:

@@ -69,7 +69,7 @@ def check(
         async with Resources() as resources:
             results = await checking.check(probes or loaded.probes, resources)
         if debug:
-            metrics = checking.metrics_of(probes, results)
+            metrics = checking.metrics_of(probes[0], results[0])
             print(outcomes.debug_text(results[0], options=dict(probes[0].options), metrics=metrics))
         elif form is Format.JSON:
             print(outcomes.as_json(results))
@@ -104,8 +104,8 @@ def run(
     async def watch() -> int:
         bound = bind(listen)
         stop = stop_on_signals()
-        async with Service(loaded, data=directory, jsonl=jsonl) as service:
-            address = address_of(bound)
+        address = address_of(bound)
+        async with Service(loaded, data=directory, page=f"http://{address}/", jsonl=jsonl) as service:
             _say(
                 f"watching {len(loaded.probes)} probes; status page http://{address}/, metrics http://{address}/metrics"
             )
@@ -163,10 +163,10 @@ def init(directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path()) -
 @app.command()
 def proxy(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Serve the fault proxy: the routes of `proxies`, passing traffic through until a drill puts a fault on one."""
-    from stormwatch.harness.proxying import serve_routes
+    from stormwatch.harness import proxying
 
     loaded = _load(config)
-    _finish(lambda: serve_routes(loaded, _say))
+    _finish(lambda: proxying.command(loaded, _say))
 
 
 @app.command()
@@ -205,7 +205,7 @@ def undo(
     """Take back every fault that a dead run left behind, and prove that it is gone."""
     from stormwatch.harness import undoing
 
-    _finish(lambda: undoing.command(force=force))
+    _finish(lambda: undoing.command(force=force, say=print))
 
 
 @app.command()
@@ -259,7 +259,10 @@ def _load(path: Path) -> Any:
 
 def _finish(run: Callable[[], Coroutine[Any, Any, int]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(run())
+        try:
+            code = runner.run(run())
+        except asyncio.CancelledError as stopped:
+            raise Problem("interrupted; everything that was begun is taken back", code=Exit.NO_VERDICT) from stopped
     raise typer.Exit(int(code))
 
 

@@ -109,16 +109,28 @@ _STR, _NULL, _BOOL, _INT, _FLOAT, _MERGE, _SEQ, _MAP = (
 class _Loader(yaml.CSafeLoader):
     """libyaml's parser with the core schema's idea of what a plain scalar is."""
 
+    def resolve(self, kind: type[Node], value: str | None, implicit: Any) -> str:
+        """The tag of a node that has none."""
+        if kind is ScalarNode:
+            if implicit[0] and (not value or value[0] in _NOT_TEXT):
+                return next((tag for tag, pattern in _PLAIN_SCALARS if pattern.fullmatch(value or "")), _STR)
+            return _STR
+        return _SEQ if kind is SequenceNode else _MAP
 
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    (_NULL, r"(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    (_BOOL, r"(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    (_INT, r"(?:[-+]?[0-9]{1,18}|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15})$", list("-+0123456789")),
-    (_FLOAT, r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?$", list("-+.0123456789")),
-    (_MERGE, r"<<$", ["<"]),
-):
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+
+_NOT_TEXT = frozenset("~nNtTfF-+.0123456789<")
+"""What a plain scalar that is not text may begin with."""
+
+_PLAIN_SCALARS = tuple(
+    (tag, re.compile(pattern))
+    for tag, pattern in (
+        (_NULL, r"~|null|Null|NULL|"),
+        (_BOOL, r"true|True|TRUE|false|False|FALSE"),
+        (_INT, r"[-+]?[0-9]{1,18}|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}"),
+        (_FLOAT, r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?"),
+        (_MERGE, r"<<"),
+    )
+)
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     _STR: str,

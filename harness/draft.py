@@ -111,7 +111,7 @@ class Draft:
                 text = self.secrets.resolve(text)
             except ValueError as error:
                 self.complain(place, str(error))
-        elif text and (shape.secret or (secret and not shape.name and CREDENTIAL.search(str(key)))):
+        elif text and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(str(key)))):
             self.complain(place, "a secret is never written inline; write ${env:NAME} or ${file:PATH}")
         if text and shape.is_file:
             text = str(self.directory / Path(text).expanduser())

@@ -1,5 +1,6 @@
 """`objectives:` and `maintenance:` in the configuration: promises about probes, and when they do not count."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,14 @@ from stormwatch.harness.entry import MaintenanceEntry, ObjectiveEntry
 from stormwatch.harness.form import show
 from stormwatch.harness.probe_section import ProbeSection
 from stormwatch.harness.remedy import did_you_mean
+from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.maintenance import Maintenance
 from stormwatch.slo.objective import Objective
-from stormwatch.slo.policy import POLICIES
+from stormwatch.slo.policy import POLICIES, RESULTS_TO_FILL
+
+RESULTS = 3 * RESULTS_TO_FILL
+"""Results that the window of an objective must hold: fewer, and no rule can tell a burn from a blip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,10 @@ def read_objectives(draft: Draft, data: Any, probes: ProbeSection) -> ObjectiveS
             continue
         sound = _check_policy(draft, entry, place)
         sound &= _check_target(draft, entry, place)
-        sound &= _check_slower_than(
-            draft, entry, place, [probes.probes[name].timeout for name in judged if name in probes.probes]
-        )
+        known = [probes.probes[name] for name in judged if name in probes.probes]
+        sound &= _check_slower_than(draft, entry, place, known)
+        if len(known) == len(judged):
+            sound &= _check_window(draft, entry, place, known)
         if not sound or not judged or entry.name in objectives:
             continue
         policies[entry.name] = entry.policy
@@ -134,13 +140,28 @@ def _check_target(draft: Draft, entry: ObjectiveEntry, place: Place) -> bool:
     return 0 < entry.target < 1
 
 
-def _check_slower_than(draft: Draft, entry: ObjectiveEntry, place: Place, timeouts: list[float]) -> bool:
-    if entry.slower_than is None or not timeouts or entry.slower_than < max(timeouts):
+def _check_slower_than(draft: Draft, entry: ObjectiveEntry, place: Place, judged: list[Probe]) -> bool:
+    longest = max((probe.timeout for probe in judged), default=math.inf)
+    if entry.slower_than is None or entry.slower_than < longest:
         return True
     draft.complain(
         (*place, "slower_than"),
-        f"no run is slower than {show_duration(entry.slower_than)}, because timeout {show_duration(max(timeouts))} "
+        f"no run is slower than {show_duration(entry.slower_than)}, because timeout {show_duration(longest)} "
         "ends it; give less",
+    )
+    return False
+
+
+def _check_window(draft: Draft, entry: ObjectiveEntry, place: Place, judged: list[Probe]) -> bool:
+    """A burn rate is seen in a window of two results and one of three times its length."""
+    rate = sum(1 / probe.every for probe in judged)
+    if not judged or entry.window * rate >= RESULTS:
+        return True
+    every = f"one every {show_duration(1 / rate)}"
+    draft.complain(
+        (*place, "window"),
+        f"a window of {show_duration(entry.window)} holds fewer than {RESULTS} results, with {every}; "
+        "lengthen it, or run the probe more often",
     )
     return False
 

@@ -23,12 +23,14 @@ from stormwatch.exporters.history import History, HistoryUnavailable
 from stormwatch.exporters.jsonl import JsonLines
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.exporters.sink import FanOut, Sink
+from stormwatch.exporters.status import render_overview, render_probe
 from stormwatch.harness import telemetry
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import notification_of, notifiers_of
+from stormwatch.harness.pages import Moment, Pages
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.runner import Runner
 from stormwatch.harness.server import serving
@@ -93,6 +95,7 @@ class Service:
         self._make_directory()
         self.history = History(self._data / "history.sqlite")
         self._stack.push_async_callback(self.history.aclose)
+        self._pages = Pages(self.config, self.latest, self.history)
         sinks: dict[str, Sink] = {
             "prometheus": self.exporter,
             "latest": self.latest,
@@ -199,7 +202,7 @@ class Service:
             for transition in changed:
                 self._tell(transition)
             if changed:
-                await asyncio.to_thread(self._save)
+                await asyncio.to_thread(self._save, json.dumps(self.evaluator.snapshot()))
 
     def _tell(self, transition: Transition) -> None:
         log.info("%s %s ▸ %s", dict(transition.alert.labels), transition.before, transition.after)
@@ -215,8 +218,7 @@ class Service:
             for notifier in self._notifiers:
                 notifier.notify(told)
 
-    def _save(self) -> None:
-        document = json.dumps(self.evaluator.snapshot())
+    def _save(self, document: str) -> None:
         try:
             with tempfile.NamedTemporaryFile("w", dir=self._data, delete=False) as file:
                 file.write(document)
@@ -233,6 +235,18 @@ class Service:
     async def transitions(self, since: float) -> Sequence[dict[str, Any]]:
         """Recorded transitions of alerts since a Unix time, the oldest first."""
         return await asyncio.to_thread(lambda: self.history.transitions(since))
+
+    async def overview_page(self) -> str:
+        """The status page as HTML."""
+        moment = Moment.of(self.config, self.evaluator, self.clock.now())
+        view = await asyncio.to_thread(self._pages.overview, moment)
+        return await asyncio.to_thread(render_overview, view)
+
+    async def probe_page(self, name: str) -> str | None:
+        """The page of one probe as HTML; None for a name that is not there."""
+        moment = Moment.of(self.config, self.evaluator, self.clock.now())
+        view = await asyncio.to_thread(self._pages.probe, name, moment)
+        return await asyncio.to_thread(render_probe, view) if view else None
 
     def effective_config(self) -> dict[str, Any]:
         """What is in force; secrets are masked."""

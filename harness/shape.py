@@ -1,7 +1,6 @@
 """What may stand where, read from a JSON Schema: known keys, which texts are secrets, which are names of files."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from stormwatch.harness.document import Place
@@ -12,20 +11,27 @@ FILES = frozenset({"ca", "ca_file", "certificate", "key"})
 """Options of these names hold the name of a file, as do all whose schema has the format `path`."""
 
 
-@dataclass(frozen=True, slots=True)
 class Shape:
     """Every form that a value may take in one place."""
 
-    schemas: tuple[Schema, ...]
-    definitions: Mapping[str, Schema]
-    name: str = ""
-    """The declared key that it stands under; empty for an item, or in a mapping whose keys are free."""
+    __slots__ = ("_definitions", "_inside", "_schemas", "is_file", "keys", "secret")
+
+    def __init__(self, schemas: Iterable[Schema], definitions: Mapping[str, Schema], name: str | None = None) -> None:
+        """`name` is the declared key that it stands under; None for an item, or where keys are free."""
+        self._schemas = tuple(flat for schema in schemas for flat in _flat(schema, definitions))
+        self._definitions = definitions
+        self._inside: dict[str | int | None, Shape] = {}
+        self.keys = tuple(dict.fromkeys(key for schema in self._schemas for key in schema.get("properties", ())))
+        """The keys that a mapping may have here, in the order of their declaration."""
+        self.secret: bool | None = any(schema.get("writeOnly") for schema in self._schemas) if name else None
+        """Whether the text here is one that nobody may read; None where keys are free, so that only the key can tell."""
+        self.is_file = name in FILES or any(schema.get("format") == "path" for schema in self._schemas)
+        """Whether the text here names a file."""
 
     @classmethod
     def of(cls, schema: Schema) -> "Shape":
         """The shape of a whole document with this schema."""
-        definitions: Mapping[str, Schema] = schema.get("$defs", {})
-        return cls(tuple(_flat(schema, definitions)), definitions)
+        return cls([schema], schema.get("$defs", {}))
 
     def at(self, place: Place) -> "Shape":
         """The shape further down; it knows nothing where nothing is declared."""
@@ -36,36 +42,21 @@ class Shape:
 
     def inside(self, part: str | int) -> "Shape":
         """The shape of one member or item."""
-        found: list[Schema] = []
-        declared = ""
-        for schema in self.schemas:
-            if isinstance(part, str) and part in schema.get("properties", {}):
-                found.append(schema["properties"][part])
-                declared = part
-            elif isinstance(part, str) and isinstance(schema.get("additionalProperties"), Mapping):
-                found.append(schema["additionalProperties"])
-            elif isinstance(part, int):
-                prefix = schema.get("prefixItems", ())
-                item = prefix[part] if part < len(prefix) else schema.get("items")
-                if isinstance(item, Mapping):
-                    found.append(item)
-        flat = tuple(each for schema in found for each in _flat(schema, self.definitions))
-        return Shape(flat, self.definitions, declared)
+        declared = part if isinstance(part, str) and part in self.keys else None
+        # All free keys have one shape, and so have all items: our schemas have no list whose items differ by position.
+        known = declared or (None if isinstance(part, str) else 0)
+        if known not in self._inside:
+            self._inside[known] = Shape(self._members(part), self._definitions, declared)
+        return self._inside[known]
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys that a mapping may have here, in the order of their declaration."""
-        return tuple(dict.fromkeys(key for schema in self.schemas for key in schema.get("properties", ())))
-
-    @property
-    def secret(self) -> bool:
-        """Whether the text here is one that nobody may read."""
-        return any(schema.get("writeOnly") for schema in self.schemas)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the text here names a file."""
-        return self.name in FILES or any(schema.get("format") == "path" for schema in self.schemas)
+    def _members(self, part: str | int) -> Iterable[Schema]:
+        for schema in self._schemas:
+            if isinstance(part, int):
+                found = schema.get("items")
+            else:
+                found = schema.get("properties", {}).get(part) or schema.get("additionalProperties")
+            if isinstance(found, Mapping):
+                yield found
 
 
 def _flat(schema: Schema, definitions: Mapping[str, Schema]) -> Iterable[Schema]:

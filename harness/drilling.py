@@ -1,0 +1,198 @@
+"""`stormwatch drill`: drills of a configuration, watched in this process or by a running service."""
+
+import json
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from stormwatch.chaos.audit import AuditJournal
+from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.feed import Feed
+from stormwatch.chaos.plan import Plan, Span
+from stormwatch.chaos.plan import plan as plan_drill
+from stormwatch.chaos.proxy_fault import ProxyFault
+from stormwatch.chaos.report import Progress, Report, html_of
+from stormwatch.chaos.run import Baseline, run_drill
+from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
+from stormwatch.chaos.verdict import Verdict
+from stormwatch.harness.config import Config
+from stormwatch.harness.polling import polled_feed
+from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.service import EVALUATION, Service
+from stormwatch.harness.stop import cancelled_by_signals
+from stormwatch.probes.clock import Clock, SystemClock
+from stormwatch.probes.probe import Probe
+from stormwatch.slo.latency import first_failure, interval_when_failing, time_to_fire
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import longest_run
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Rule
+
+
+async def command(
+    config: Config, drills: Sequence[Drill], *, plan: bool, watch: str, as_json: bool, html: Path | None
+) -> int:
+    """Run the drills one after the other and print each report. Exit code 0 only when every verdict is `proved`."""
+    plans = [plan_of(config, drill) for drill in drills]
+    if plan:
+        print_plans(plans, as_json=as_json)
+        return Exit.NOT_GOOD if any(one.refusals for one in plans) else Exit.GOOD
+    refusals = [f"{one.drill.name}: {refusal}" for one in plans for refusal in one.refusals]
+    if refusals:
+        raise Problem(*refusals, "nothing was injected; `stormwatch drill --plan` shows the time budget")
+    await heal()
+    screen = Console(stderr=True)
+    clock = SystemClock()
+    async with cancelled_by_signals(), watched(config, watch, clock) as feed:
+        reports = [await run(config, drill, feed, clock, on_progress=_teller(screen)) for drill in drills]
+    show(reports, as_json=as_json, html=html)
+    return exit_code([report.verdict for report in reports])
+
+
+async def run(
+    config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
+) -> Report:
+    """One drill on the proxy of a configuration."""
+    state = state_directory(os.environ)
+    fault = ProxyFault(
+        drill.fault,
+        control=f"http://{config.proxies.control}",
+        journal=UndoJournal(state / "undo"),
+        drill=drill.name,
+        clock=clock,
+    )
+    return await run_drill(
+        drill,
+        fault,
+        feed,
+        clock=clock,
+        journal=AuditJournal(state / "audit.jsonl", clock=clock),
+        on_progress=on_progress,
+        baseline=_baseline(config, drill),
+    )
+
+
+@asynccontextmanager
+async def watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Feed]:
+    """The feed of a running service, or of one that watches in this process for as long as the block lasts."""
+    if url:
+        async with polled_feed(url, clock) as feed:
+            yield feed
+    else:
+        async with Service(config, data=state_directory(os.environ) / "drill", clock=clock) as service:
+            yield service.feed
+
+
+async def heal() -> None:
+    """Take back what dead drills left behind. Raises Problem, exit code 4, when something may still be in place."""
+    outcomes = await UndoJournal(state_directory(os.environ) / "undo").undo_all()
+    failed = [outcome for outcome in outcomes if outcome.state is UndoState.FAILED]
+    if failed:
+        raise Problem(
+            *(f"{outcome.what} of an earlier drill may still be in place: {outcome.why}" for outcome in failed),
+            "nothing was injected; mend this, then `stormwatch undo`",
+            code=Exit.UNSAFE,
+        )
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """The worst: unsafe before not good before no verdict."""
+    codes = {verdict.exit_code for verdict in verdicts}
+    return next((code for code in (Exit.UNSAFE, Exit.NOT_GOOD, Exit.NO_VERDICT) if code in codes), Exit.GOOD)
+
+
+def show(reports: Sequence[Report], *, as_json: bool, html: Path | None) -> None:
+    """Print the reports, and write the page if one is asked for."""
+    if as_json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+    else:
+        console = Console()
+        for report in reports:
+            console.print(report)
+            console.print()
+    if html:
+        try:
+            html.write_text(html_of(reports), encoding="utf-8")
+        except OSError as error:
+            raise Problem(f"cannot write the report to {html}: {error.strerror}") from error
+
+
+def print_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
+    """The time budgets."""
+    if as_json:
+        print(json.dumps([dict(one.as_json()) for one in plans], indent=2))
+    else:
+        print("\n\n".join("\n".join(one.lines()) for one in plans))
+
+
+def plan_of(config: Config, drill: Drill) -> Plan:
+    """The time budget of a drill: what the configuration can give at best and at worst."""
+    probes = {probe.name: probe for probe in config.probes}
+    objectives = {objective.name: objective for objective in config.objectives}
+    expected = probes[drill.probe.name] if drill.probe else None
+    rules = [rule for rule in config.rules if drill.alert and _makes(rule, drill.alert.labels)]
+    alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives))]
+    return plan_drill(
+        drill,
+        probe=Span(*first_failure(expected)) if expected else None,
+        alert=min(alerts, key=lambda span: span.worst) if alerts else None,
+        recovery=_recovery(expected, rules, probes, objectives),
+    )
+
+
+def _makes(rule: Rule, labels: Mapping[str, str]) -> bool:
+    about = {"objective": rule.objective} if isinstance(rule, BurnRate | BudgetLeft) else {"probe": rule.probe}
+    made = {**rule.labels, **about, "alertname": rule.alertname, "severity": rule.severity.value}
+    return labels.items() <= made.items()
+
+
+def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Probe:
+    """The probe whose failures a rule is about; of an objective over several, the slowest."""
+    if isinstance(rule, BurnRate | BudgetLeft):
+        return max((probes[name] for name in objectives[rule.objective].probes), key=lambda probe: probe.every)
+    return probes[rule.probe]
+
+
+def _alert_span(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Span | None:
+    objective = objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
+    bounds = time_to_fire(rule, _subject(rule, probes, objectives), EVALUATION, objective=objective)
+    return Span(bounds.best, bounds.worst)
+
+
+def _recovery(
+    expected: Probe | None, rules: Sequence[Rule], probes: dict[str, Probe], objectives: dict[str, Objective]
+) -> Span | None:
+    """From the undo to green and resolved: the next run that begins afterwards, and what the windows still remember."""
+    best, worst = 0.0, 0.0
+    for probe in [expected, *(_subject(rule, probes, objectives) for rule in rules)]:
+        if probe:
+            # A run that began under the fault may still fail after it; the next one is the first that cannot.
+            worst = max(worst, longest_run(probe) + interval_when_failing(probe) + longest_run(probe) + EVALUATION)
+    for rule in rules:
+        if isinstance(rule, BurnRate):
+            # Both windows must burn: the alert ends when the short ones have forgotten the failures.
+            worst += max(pair.short for pair in rule.pairs)
+    return Span(best, worst) if worst else None
+
+
+def _baseline(config: Config, drill: Drill) -> Baseline:
+    """Fresh is what the expected probe can be: two intervals old and its longest run."""
+    probe = next((probe for probe in config.probes if drill.probe and probe.name == drill.probe.name), None)
+    if probe is None:
+        return Baseline()
+    fresh = 2 * probe.every + longest_run(probe)
+    return Baseline(fresh=fresh, patience=max(30.0, fresh + longest_run(probe)))
+
+
+def _teller(screen: Console) -> Callable[[Progress], None]:
+    began: list[float] = []
+
+    def tell(progress: Progress) -> None:
+        began.append(progress.at)
+        screen.print(
+            f"[dim]{progress.at - began[0]:7.1f} s[/dim]  {progress.step:<12} {progress.text}", highlight=False
+        )
+
+    return tell
