@@ -28,7 +28,7 @@ from stormwatch.harness.server import address_of, bind, serving
 from stormwatch.harness.service import Service
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.harness.web import web_app
-from stormwatch.probes.result import Outcome
+from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import AlertState, Transition
 
 DRILL = "payment-blackhole"
@@ -54,7 +54,7 @@ async def command(directory: Path, *, keep: bool, listen: str) -> int:
         await stack.enter_async_context(serving(web_app(service), bound))
         console.print(f"[bold]Watching it[/bold] with {len(config.probes)} probes: {page}")
         with Screen(config.probes, service.latest, console) as screen:
-            service.listen(lambda transition: screen.event(*_alert_line(transition)))
+            service.listen(lambda news: screen.event(*_line(news)))
             await _all_up(service)
             screen.event("all up", f"{len(config.probes)} probes are green")
             report = await _drill(config, service.feed, service, screen)
@@ -130,16 +130,23 @@ async def _drill(config: Config, feed: Feed, service: Service, screen: Screen) -
     drill = next(drill for drill in config.drills if drill.name == DRILL)
 
     def tell(progress: Progress) -> None:
-        screen.event(progress.step, progress.text, at=progress.at)
+        # Probes and alerts are told by the service, at the moment.
+        if progress.step not in {"first_red", "pending", "firing", "green", "resolved"}:
+            screen.event(progress.step, progress.text, at=progress.at)
 
     return await drilling.run(config, drill, feed, service.clock, on_progress=tell)
 
 
-def _alert_line(transition: Transition) -> tuple[str, str]:
-    labels = transition.alert.labels
-    about = labels.get("objective") or labels.get("probe") or ""
-    style = {AlertState.FIRING: "firing", AlertState.PENDING: "pending"}.get(transition.after, "resolved")
-    return f"alert {style}", f"{transition.alert.name} {about} ({labels['severity']})"
+def _line(news: Result | Transition) -> tuple[str, str]:
+    if isinstance(news, Result):
+        seen = "" if news.outcome is Outcome.UP else f" ({news.reason.value}: {news.message})"
+        return f"probe {news.outcome.value}", f"{news.probe}{seen}"
+    labels = news.alert.labels
+    state = "cleared" if news.after is AlertState.INACTIVE else news.after.value
+    return (
+        f"alert {state}",
+        f"{news.alert.name} {labels.get('objective') or labels.get('probe', '')} ({labels['severity']})",
+    )
 
 
 def _write(report: Report, directory: Path) -> dict[str, Path]:

@@ -22,13 +22,14 @@ STRIP = 24
 _BAR = {Outcome.UP: "▁", Outcome.DOWN: "█", Outcome.BROKEN: "▄"}
 _EVENT = {
     "injected": "bold magenta",
-    "first_red": "bold red",
+    "probe down": "bold red",
+    "probe broken": "bold yellow",
+    "probe up": "green",
     "alert pending": "yellow",
     "alert firing": "bold red",
+    "alert resolved": "green",
     "notified": "bold",
     "reverted": "bold magenta",
-    "green": "green",
-    "alert resolved": "green",
     "verdict": "bold",
 }
 

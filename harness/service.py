@@ -72,7 +72,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._soon = asyncio.Event()
         self._outcomes: dict[str, Outcome] = {}
-        self._listeners: list[Callable[[Transition], None]] = []
+        self._listeners: list[Callable[[Result | Transition], None]] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -87,8 +87,8 @@ class Service:
     ) -> None:
         await self._stack.aclose()
 
-    def listen(self, listener: Callable[[Transition], None]) -> None:
-        """Tell of every transition from now on. For the demo's screen; drills read the feed."""
+    def listen(self, listener: Callable[[Result | Transition], None]) -> None:
+        """Tell of every result that changes a probe's outcome, and of every transition. For a screen; drills read the feed."""
         self._listeners.append(listener)
 
     async def _open(self) -> None:
@@ -191,6 +191,9 @@ class Service:
         self.evaluator.observe(result)
         if result.outcome is not Outcome.UP or before is not result.outcome:
             self._soon.set()
+        if before not in {None, result.outcome}:
+            for listener in self._listeners:
+                listener(result)
 
     async def _evaluate(self) -> None:
         while True:
