@@ -10,11 +10,10 @@ _ANY = re.compile(r"^(?:E\s+|ERROR:? )(?P<what>\S.*)", re.MULTILINE)
 
 
 def place_and_cause(text: str) -> tuple[str, str]:
-    """`file:line` of the innermost frame that pytest shows, and the exception's line; either may be empty."""
-    frames = [frame for frame in _FRAME.finditer(text) if "importlib" not in frame[0] and "<frozen" not in frame[0]]
-    place = ""
-    if frames:
-        last = frames[-1]
-        place = f"{last['quoted'] or last['file']}:{last['at'] or last['line']}"
+    """`file:line` of the innermost frame that is not a library's, and the exception's line; either may be empty."""
+    frames = [f"{one['quoted'] or one['file']}:{one['at'] or one['line']}" for one in _FRAME.finditer(text)]
+    # The journey's own line says more than the line of the library that it called.
+    own = [frame for frame in frames if "/lib/python" not in frame and "<frozen" not in frame]
+    place = (own or frames or [""])[-1]
     found = _WHAT.findall(text) or _ANY.findall(text)
     return place, found[-1].strip() if found else ""

@@ -21,6 +21,13 @@ CASES = {
         "ERROR: file or directory not found: /s/test_it.py\n",
         ("", "file or directory not found: /s/test_it.py"),
     ),
+    "library": (
+        (
+            "conftest.py:9: in <module>\n    x = Path('a').read_text()\n/usr/lib/python3.11/pathlib.py:1044: in open\n"
+            "    return io.open(self)\nE   FileNotFoundError: [Errno 2] No such file or directory: 'a'\n"
+        ),
+        ("conftest.py:9", "FileNotFoundError: [Errno 2] No such file or directory: 'a'"),
+    ),
     "conftest": (
         (
             "ImportError while loading conftest '/s/conftest.py'.\nconftest.py:2: in <module>\n    1 / 0\n"
