@@ -44,6 +44,16 @@ class Document:
             line = at.start_mark.line
         return line + 1
 
+    def written(self, place: Place) -> str:
+        """A single value as it stands in the file: `1.10`, which as a number is 1.1. Empty for what is none."""
+        node = self.root
+        for part in place:
+            found = _child(node, part)
+            if found is None:
+                return ""
+            node = found[1]
+        return node.value if isinstance(node, ScalarNode) else ""
+
     def show(self, place: Place) -> str:
         """A place for people: `probes[front].http.expect`. Items of a list go by their name where they have one."""
         shown, value = "", self.data

@@ -44,18 +44,18 @@ class Draft:
         refer to secrets.
         """
         form = form_of(model)
-        before = len(self.mistakes)
-        prepared = self._prepare(data, form.shape, place, secret=secret)
-        refused = len(self.mistakes) > before
-        reading = form.read(prepared, also=also)
+        refused: set[Place] = set()
+        prepared = self._prepare(data, form.shape, place, secret=secret, refused=refused)
+        reading = form.read(prepared, also=also, written=lambda where: self.document.written((*place, *where)))
         for where, sentence in reading.faults:
-            self.complain((*place, *where), sentence)
+            if (*place, *where) not in refused:
+                self.complain((*place, *where), sentence)
         return None if refused else reading.value
 
     def items(self, data: Any, place: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:
         """The mappings of a list with their places; complaints about whatever else is there."""
         if data is None:
-            self.complain(place, "is empty, wanted a list; write its items, or leave the key out")
+            self.complain(place, "is empty; write a value, or leave the key out")
         elif not isinstance(data, list):
             self.complain(place, f"wanted a list, not {show(data)}; begin each item with `- `")
         else:
@@ -85,34 +85,38 @@ class Draft:
         )
         return False
 
-    def _prepare(self, data: Any, shape: Shape, place: Place, *, secret: bool) -> Any:
-        """Secrets in the place of their references, file names made absolute."""
+    def _prepare(self, data: Any, shape: Shape, place: Place, *, secret: bool, refused: set[Place]) -> Any:
+        """Secrets in the place of their references, file names made absolute. Puts into `refused` what cannot be used."""
         if isinstance(data, str):
-            return self._prepare_text(data, shape, place, secret=secret)
+            sentence, text = self._prepare_text(data, shape, str(place[-1]), secret=secret)
+            if sentence:
+                self.complain(place, sentence)
+                refused.add(place)
+            return text
         if isinstance(data, dict):
             return {
-                key: self._prepare(value, shape.inside(key), (*place, key), secret=secret)
+                key: self._prepare(value, shape.inside(key), (*place, key), secret=secret, refused=refused)
                 for key, value in data.items()
             }
         if isinstance(data, list):
             return [
-                self._prepare(value, shape.inside(index), (*place, index), secret=secret)
+                self._prepare(value, shape.inside(index), (*place, index), secret=secret, refused=refused)
                 for index, value in enumerate(data)
             ]
+        if data is None and not shape.free:
+            self.complain(place, "is empty; write a value, or leave the key out")
+            refused.add(place)
         return data
 
-    def _prepare_text(self, text: str, shape: Shape, place: Place, *, secret: bool) -> str:
-        key = place[-1] if place else ""
+    def _prepare_text(self, text: str, shape: Shape, key: str, *, secret: bool) -> tuple[str, str]:
+        """What is wrong with a text, if anything, and what it stands for."""
         if "${" in text:
             if refers(text) and not secret:
-                self.complain(place, "a secret may not stand here, where everybody can read it; write it plainly")
-                return text
+                return "a secret may not stand here, where everybody can read it; write it plainly", text
             try:
                 text = self.secrets.resolve(text)
             except ValueError as error:
-                self.complain(place, str(error))
-        elif text and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(str(key)))):
-            self.complain(place, "a secret is never written inline; write ${env:NAME} or ${file:PATH}")
-        if text and shape.is_file:
-            text = str(self.directory / Path(text).expanduser())
-        return text
+                return str(error), text
+        elif text and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(key))):
+            return "a secret is never written inline; write ${env:NAME} or ${file:PATH}", text
+        return "", str(self.directory / Path(text).expanduser()) if text and shape.is_file else text

@@ -61,7 +61,7 @@ def _check_url(text: str) -> str:
     except ValueError:
         whole = False
     if not whole or any(ord(sign) <= 32 for sign in text):
-        raise ValueError("a URL is written like https://host/path")
+        raise ValueError(f"a URL is written like https://host/path, not {text!r}")
     return text
 
 

@@ -5,6 +5,7 @@ plain data ──pydantic, strict──▶ frozen value
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,10 @@ T = TypeVar("T")
 
 Fault = tuple[Place, str]
 """Where something is wrong, and the sentence that says what."""
+
+
+def _unknown(_place: Place) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +48,17 @@ class Form(Generic[T]):
         """JSON Schema of what users write."""
         self.shape = Shape.of(self.schema)
 
-    def read(self, data: Any, *, also: tuple[str, ...] = ()) -> Reading[T]:
-        """Read what users wrote. Never raises for it. `also` are keys that are read elsewhere, known for suggestions."""
+    def read(self, data: Any, *, also: tuple[str, ...] = (), written: Callable[[Place], str] = _unknown) -> Reading[T]:
+        """Read what users wrote. Never raises for it.
+
+        `also` are keys that are read elsewhere, known for suggestions. `written` says how a number stands in the file.
+        """
         try:
             # From JSON, because YAML's types are JSON's: strict then means that a list may become a tuple, and no
             # text a number.
             (value,) = self._adapter.validate_json(json.dumps([data]), strict=True)
         except ValidationError as error:
-            return Reading(None, tuple(_sentences(error, data, self.shape, also)))
+            return Reading(None, tuple(_Translation(data, self.shape, also, written).faults(error)))
         return Reading(value)
 
     def write(self, value: T) -> Any:
@@ -69,7 +77,7 @@ def _form_of(model: type[Any]) -> Form[Any]:
 
 
 @dataclass(slots=True)
-class _Complaints:
+class _Said:
     """All that was said about one place: alternatives (`wanted a number or text`) are told in one sentence."""
 
     sentences: list[str] = field(default_factory=list[str])
@@ -77,56 +85,87 @@ class _Complaints:
     remedy: str = ""
 
 
-def _sentences(error: ValidationError, data: Any, shape: Shape, also: tuple[str, ...]) -> list[Fault]:
-    places: dict[Place, _Complaints] = {}
-    for each in error.errors(include_url=False):
-        location = each["loc"][1:]
-        if each["type"] in _UNKNOWN:
-            where = _place(location, data)
-            above = _value(data, where[:-1])
-            known = (*shape.at(where[:-1]).keys, *(also if len(where) == 1 else ()))
-            places.setdefault(where, _Complaints()).sentences.append(unknown_key(str(where[-1]), known, above))
-            continue
-        if each["type"] in _MISSING:
-            where = _place(location[:-1], data)
-            places.setdefault(where, _Complaints()).sentences.append(
-                f"{location[-1]} is missing; add `{location[-1]}:`"
-            )
-            continue
-        where = _place(location, data)
-        complaints = places.setdefault(where, _Complaints())
-        value = _value(data, where)
-        context: Mapping[str, Any] = each.get("ctx", {})
-        if each["type"] in ("value_error", "assertion_error"):
-            complaints.sentences.append(_with_remedy(str(context["error"]), value))
-            continue
-        wanted = _WANTED[each["type"]](context) if each["type"] in _WANTED else _lowered(each["msg"])
-        if wanted not in complaints.wanted:
-            complaints.wanted.append(wanted)
-        complaints.remedy = complaints.remedy or _remedy(each["type"], context, value)
-    return [
-        (where, sentence)
-        for where, complaints in places.items()
-        for sentence in _told(complaints, _value(data, where))
-        # One alternative wanted something else altogether, another one looked inside and knows better.
-        if complaints.sentences or not any(len(other) > len(where) and other[: len(where)] == where for other in places)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Translation:
+    """From pydantic's errors about some data to sentences of ours."""
+
+    data: Any
+    shape: Shape
+    also: tuple[str, ...]
+    written: Callable[[Place], str]
+    said: dict[Place, _Said] = field(default_factory=dict[Place, _Said])
+
+    def faults(self, error: ValidationError) -> list[Fault]:
+        for each in error.errors(include_url=False):
+            self._take(each["type"], each["loc"][1:], each["msg"], each.get("ctx", {}))
+        return [(place, sentence) for place, said in self.said.items() for sentence in self._told(place, said)]
+
+    def _take(self, kind: str, location: tuple[str | int, ...], message: str, context: Mapping[str, Any]) -> None:
+        if kind in _MISSING:
+            key = str(location[-1])
+            self._at(_place(location[:-1], self.data)).sentences.append(f"{key} is missing; add `{key}:`")
+            return
+        place = _place(location, self.data)
+        value = _value(self.data, place)
+        if kind in _UNKNOWN:
+            known = (*self.shape.at(place[:-1]).keys, *(self.also if len(place) == 1 else ()))
+            said = unknown_key(str(place[-1]), known, _value(self.data, place[:-1]))
+            self._at(place).sentences.append(said)
+        elif kind in _OURS:
+            sentence = str(context["error"])
+            key = _member_meant(sentence, value)
+            self._at((*place, key) if key else place).sentences.append(_with_remedy(sentence, value))
+        else:
+            wanted = _WANTED[kind](context) if kind in _WANTED else message[:1].lower() + message[1:]
+            said = self._at(place)
+            if wanted not in said.wanted:
+                said.wanted.append(wanted)
+            said.remedy = said.remedy or self._remedy(kind, context, place, value)
+
+    def _at(self, place: Place) -> _Said:
+        return self.said.setdefault(place, _Said())
+
+    def _told(self, place: Place, said: _Said) -> list[str]:
+        if said.sentences:
+            return list(dict.fromkeys(said.sentences))
+        if any(len(other) > len(place) and other[: len(place)] == place for other in self.said):
+            return []  # one alternative wanted something else altogether, another one looked inside and knows better
+        value = _value(self.data, place)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        seen = f"the number {self.written(place) or value}" if number else show(value)
+        remedy = f"; {said.remedy}" if said.remedy and len(said.wanted) == 1 else ""
+        return [f"wanted {' or '.join(said.wanted)}, not {seen}{remedy}"]
+
+    def _remedy(self, kind: str, context: Mapping[str, Any], place: Place, value: Any) -> str:
+        if kind == "string_type" and isinstance(value, bool | int | float):
+            return f'put it in quotes: "{self.written(place) or json.dumps(value)}"'
+        if kind == "bool_type" and isinstance(value, str) and value.lower() in _YES | _NO:
+            return f"write {'true' if value.lower() in _YES else 'false'}"
+        if kind in ("int_type", "float_type") and isinstance(value, str) and value.isdecimal():
+            return f"write {value} without quotes"
+        if kind in ("list_type", "tuple_type") and isinstance(value, str | int | float):
+            return f"write [{self.written(place) or value}]"
+        if kind in ("literal_error", "enum") and isinstance(value, str):
+            choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ",").split(",")]
+            suggestion = did_you_mean(value, choices)
+            return suggestion if suggestion.startswith("did") else ""
+        return ""
 
 
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _told(complaints: _Complaints, value: Any) -> list[str]:
-    if complaints.sentences:
-        return list(dict.fromkeys(complaints.sentences))
-    if value is None:
-        return [f"is empty, wanted {' or '.join(complaints.wanted)}; write it, or leave the key out"]
-    remedy = f"; {complaints.remedy}" if complaints.remedy and len(complaints.wanted) == 1 else ""
-    return [f"wanted {' or '.join(complaints.wanted)}, not {show(value)}{remedy}"]
+def _member_meant(sentence: str, value: Any) -> str:
+    """The key of a mapping that a sentence about the whole of it begins with, or whose value it ends with."""
+    if not isinstance(value, dict):
+        return ""
+    members = cast("dict[str, Any]", value)
+    first = re.match(r"\w+", sentence)
+    if first and first[0] in members:
+        return first[0]
+    ended = [key for key, member in members.items() if isinstance(member, str) and sentence.endswith(repr(member))]
+    return ended[0] if len(ended) == 1 else ""
 
 
 _UNKNOWN = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
+_OURS = frozenset({"value_error", "assertion_error"})
 _MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
 
 _TEXT, _WHOLE, _NUMBER, _LIST, _MAPPING = "text", "a whole number", "a number", "a list", "a mapping (key: value)"
@@ -151,26 +190,9 @@ _WANTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _remedy(kind: str, context: Mapping[str, Any], value: Any) -> str:
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        return f'put it in quotes: "{json.dumps(value)}"'
-    if kind == "bool_type" and isinstance(value, str) and value.lower() in _YES | _NO:
-        return f"write {'true' if value.lower() in _YES else 'false'}"
-    if kind in ("int_type", "float_type") and isinstance(value, str):
-        try:
-            return f"write {float(value):g} without quotes"
-        except ValueError:
-            return ""
-    if kind in ("list_type", "tuple_type") and isinstance(value, str | int | float):
-        return f"write [{value}]"
-    if kind in ("literal_error", "enum") and isinstance(value, str):
-        choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ",").split(",")]
-        suggestion = did_you_mean(value, choices)
-        return suggestion if suggestion.startswith("did") else ""
-    return ""
-
-
 _YES = frozenset({"yes", "on", "y", "true", "1"})
+
+
 _NO = frozenset({"no", "off", "n", "false", "0"})
 
 
@@ -181,8 +203,6 @@ def _with_remedy(sentence: str, value: Any) -> str:
         ("a ratio is written", near_ratio),
     ):
         if sentence.startswith(start):
-            if value is None:
-                return f"is empty: {sentence.partition(', not ')[0]}; write it, or leave the key out"
             written = near(value)
             return f"{sentence}; write {written}" if written else sentence
     return sentence

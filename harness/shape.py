@@ -10,11 +10,13 @@ Schema = Mapping[str, Any]
 FILES = frozenset({"ca", "ca_file", "certificate", "key"})
 """Options of these names hold the name of a file, as do all whose schema has the format `path`."""
 
+_TYPED = frozenset({"type", "enum", "const", "writeOnly"})
+
 
 class Shape:
     """Every form that a value may take in one place."""
 
-    __slots__ = ("_definitions", "_inside", "_schemas", "is_file", "keys", "secret")
+    __slots__ = ("_definitions", "_inside", "_schemas", "free", "is_file", "keys", "secret")
 
     def __init__(self, schemas: Iterable[Schema], definitions: Mapping[str, Schema], name: str | None = None) -> None:
         """`name` is the declared key that it stands under; None for an item, or where keys are free."""
@@ -27,6 +29,8 @@ class Shape:
         """Whether the text here is one that nobody may read; None where keys are free, so that only the key can tell."""
         self.is_file = name in FILES or any(schema.get("format") == "path" for schema in self._schemas)
         """Whether the text here names a file."""
+        self.free = not all(schema.keys() & _TYPED for schema in self._schemas) or not self._schemas
+        """Whether any value may stand here, also none."""
 
     @classmethod
     def of(cls, schema: Schema) -> "Shape":
