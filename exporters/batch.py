@@ -40,9 +40,7 @@ class Batches(Generic[T]):
         self.errors = 0
         """How often a batch could not be written."""
         self.dropped = 0
-        """Things that were given up because too many waited."""
-        self.unwritable = 0
-        """Things that were given up because they cannot be written at all."""
+        """Things that were given up: too many waited, or no try could have written them."""
         self.written = 0
         """Things that are on disk."""
         self.error = ""
@@ -56,7 +54,10 @@ class Batches(Generic[T]):
         self._waiting: deque[T] = deque()
         self._accepted = 0
         self._state = threading.Condition()
-        self._hurry = False
+        self._pause = 0.0
+        self._urgent = 0
+        """So many of all things that were ever accepted are wanted on disk at once."""
+        self._try_now = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -65,6 +66,10 @@ class Batches(Generic[T]):
     def waiting(self) -> int:
         """Things that are accepted and not yet on disk."""
         return len(self._waiting)
+
+    @property
+    def _done(self) -> int:
+        return self.written + self.dropped
 
     def put(self, thing: T) -> None:
         """Accept a thing. Never waits for the disk."""
@@ -80,10 +85,10 @@ class Batches(Generic[T]):
     def flush(self, seconds: float) -> bool:
         """Wait until everything that was accepted before is written or dropped; False when that takes longer."""
         with self._state:
-            wanted = self._accepted
-            self._hurry = True
+            wanted = self._urgent = self._accepted
+            self._try_now = True
             self._state.notify_all()
-            return self._state.wait_for(lambda: self.written + self.dropped >= wanted, seconds)
+            return self._state.wait_for(lambda: self._done >= wanted, seconds)
 
     def close(self, seconds: float) -> int:
         """Write what is left, for at most so many seconds, and end the thread. Returns how many things were lost."""
@@ -98,70 +103,66 @@ class Batches(Generic[T]):
         return lost
 
     def _run(self) -> None:
-        pause = 0.0
-        while self._gather(pause):
+        singly = 0
+        while self._gather(self._pause):
             with self._state:
-                batch = [self._waiting[place] for place in range(min(LARGEST, len(self._waiting)))]
-                dropped = self.dropped
+                batch = [self._waiting[place] for place in range(min(1 if singly else LARGEST, len(self._waiting)))]
+                given_up = self.dropped
+            pause = 0.0
             try:
                 self._write(batch)
             except self._failures as error:
-                pause = min(LONGEST_PAUSE, max(self._interval, pause * 2))
-                self._failed(error, pause)
+                pause = min(LONGEST_PAUSE, max(self._interval, self._pause * 2))
+                self._failed(error)
             except Exception:
-                log.exception("%s: a batch of %d cannot be written", self._name, len(batch))
-                self._write_singly(batch)
-                self._wrote(len(batch), dropped)
+                # One thing that no try will ever write must not keep the others from being written.
+                if len(batch) > 1:
+                    singly = len(batch)
+                    continue
+                log.exception("%s: given up: %.500r", self._name, batch)
+                self._settled(len(batch), given_up, written=False)
             else:
-                pause = 0.0
-                self._wrote(len(batch), dropped)
-
-    def _write_singly(self, batch: Sequence[T]) -> None:
-        """One thing that no try will ever write must not keep the others from being written."""
-        for thing in batch:
-            try:
-                self._write([thing])
-            except Exception:
-                self.unwritable += 1
-                log.exception("%s: given up: %.500r", self._name, thing)
+                self._settled(len(batch), given_up, written=True)
+                if self.error:
+                    log.warning("%s: writing again after %s", self._name, self.error)
+                    self.error = ""
+            self._pause = pause
+            singly = max(0, singly - 1)
 
     def _gather(self, pause: float) -> bool:
         """Wait until there is a batch worth writing; False when nothing will come any more."""
         with self._state:
             if pause:
-                self._state.wait_for(lambda: self._closed or self._hurry, pause)
+                self._state.wait_for(lambda: self._closed or self._try_now, pause)
             else:
                 self._state.wait_for(lambda: self._waiting or self._closed, self._idle)
                 deadline = time.monotonic() + self._interval
-                while len(self._waiting) < LARGEST and self._waiting and not (self._closed or self._hurry):
+                while (
+                    len(self._waiting) < LARGEST and self._waiting and self._done >= self._urgent and not self._closed
+                ):
                     left = deadline - time.monotonic()
                     if left <= 0 or not self._state.wait(left):
                         break
-            self._hurry = False
+            self._try_now = False
             return not self._closed
 
-    def _wrote(self, count: int, dropped_before: int) -> None:
+    def _settled(self, count: int, dropped_before: int, *, written: bool) -> None:
+        """Take a batch out of the queue."""
         with self._state:
-            # What was dropped meanwhile stood at the front of the batch: it is written all the same.
+            # What was dropped meanwhile stood at the front of this batch: it is settled all the same.
             overtaken = min(count, self.dropped - dropped_before)
             self.dropped -= overtaken
             for _ in range(count - overtaken):
                 self._waiting.popleft()
-            self.written += count
+            if written:
+                self.written += count
+            else:
+                self.dropped += count
             self._state.notify_all()
-        if self.error:
-            log.warning("%s: writing again after %s", self._name, self.error)
-            self.error = ""
 
-    def _failed(self, error: Exception, pause: float) -> None:
+    def _failed(self, error: Exception) -> None:
         self.errors += 1
         said = str(error)
         if said != self.error:  # once for each new trouble, not once for each try
-            log.error(
-                "%s: %s; %d results wait in memory and are tried again every %g s at the latest",
-                self._name,
-                said,
-                len(self._waiting),
-                LONGEST_PAUSE,
-            )
+            log.error("%s: %s; %d results wait and are tried again", self._name, said, len(self._waiting))
         self.error = said

@@ -185,7 +185,7 @@ class History:
     @property
     def dropped(self) -> int:
         """Entries that were given up: too many waited, or no try could have written them."""
-        return self._batches.dropped + self._batches.unwritable
+        return self._batches.dropped
 
     @property
     def written(self) -> int:
@@ -351,7 +351,7 @@ class History:
             if batch:
                 self._insert(db, batch)
             self._sweep(db)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:
             self._ids.clear()  # those that were made in the transaction that is undone are not in the file
             if _is_damaged(error):
                 self._put_aside(error)

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stormwatch.exporters.exposition import number
 from stormwatch.exporters.history import Stretch
 from stormwatch.exporters.picture import bars_of, line_of
 from stormwatch.exporters.view import AlertView, ObjectiveView, OverviewView, ProbeCard, ProbeView
@@ -119,6 +120,7 @@ def _environment() -> Environment:
         seconds=show_seconds,
         percent=show_percent,
         duration=show_duration,
+        number=number,
         pretty=_pretty,
         path=lambda text: quote(str(text), safe=""),
         file=lambda text: quote(str(text), safe="/"),
