@@ -230,13 +230,12 @@ def main() -> None:
         level=os.environ.get("STORMWATCH_LOG", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        app(standalone_mode=False)
+        # Without its standalone mode, click returns the exit code of a command that asked for one.
+        sys.exit(app(standalone_mode=False) or Exit.GOOD)
     except Problem as problem:
         for line in problem.lines:
             print(line, file=sys.stderr)
         sys.exit(problem.code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         sys.exit(Exit.NO_VERDICT)

@@ -33,7 +33,7 @@ from stormwatch.slo.alert import AlertState, Transition
 
 DRILL = "payment-blackhole"
 """The drill that the demo shows: payments accept connections and answer nothing."""
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds in which every probe has to be up before anything is broken."""
 
 
