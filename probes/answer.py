@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jmespath
 import jmespath.exceptions
@@ -63,8 +63,7 @@ class ExpectHttp:
     """The connection must be refused; nothing else is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The last answer of a run, as far as it came."""
 
     status: int
@@ -209,7 +208,10 @@ _MASKED = re.compile(rb"(?im)^(set-cookie2?|cookie|authorization|proxy-authoriza
 def show_head(head: Sequence[bytes], limit: int = 4096) -> str:
     """Status line and headers for people: the first 4 KiB, values that may be secret masked."""
     text = b"".join(head)[:limit]
-    return _MASKED.sub(rb"\1: ***", text).decode("latin-1").replace("\r\n", "\n").strip()
+    lowered = text.lower()
+    if b"cookie" in lowered or b"authorization" in lowered:
+        text = _MASKED.sub(rb"\1: ***", text)
+    return text.decode("latin-1").replace("\r\n", "\n").strip()
 
 
 def header_values(head: Sequence[bytes], name: str) -> list[bytes]:

@@ -5,6 +5,7 @@ asyncio loop costs more than the whole `connect` does. Without epoll (macOS) the
 """
 
 import asyncio
+import math
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -66,6 +67,9 @@ def own_error(handle: pycurl.Curl) -> int:
         except OSError as error:
             number = error.errno or 0
     return number
+
+
+_WELL = Ended(0, "")
 
 
 class Sockets(Protocol):
@@ -184,7 +188,11 @@ class CurlEngine:
         """An easy handle with every option at its default. Give it back after use."""
         if self._idle:
             return self._idle.pop()
-        return pycurl.Curl()
+        handle = pycurl.Curl()
+        # Cookies of one answer are sent with the next request of the same run. Turning them on is dear, and outlasts
+        # `reset`: so every handle has them, and forgets them when it is given back.
+        handle.setopt(pycurl.COOKIEFILE, "")
+        return handle
 
     def give_back(self, handle: pycurl.Curl) -> None:
         """Forget all that a transfer was told and learnt, its cookies included, and keep the handle for another."""
@@ -226,6 +234,11 @@ class _Multi:
     ) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+        """When the timer fires, by the loop's clock."""
+        self._due = math.inf
+        """When libcurl wants to be called."""
+        self._acting = False
         self._sockets = sockets(loop, self._act)
         self.waiting: dict[pycurl.Curl, asyncio.Future[Ended]] = {}
         self._multi = pycurl.CurlMulti()
@@ -236,6 +249,7 @@ class _Multi:
     async def perform(self, handle: pycurl.Curl) -> Ended:
         ended = self.waiting[handle] = self._loop.create_future()
         try:
+            self._acting = True
             self._multi.add_handle(handle)
             # libcurl would ask for a timer at once. Not waiting for it keeps a busy loop out of the target's time.
             self._act([(pycurl.SOCKET_TIMEOUT, 0)])
@@ -248,20 +262,47 @@ class _Multi:
         self._sockets.watch(what, fd)
 
     def _set_timer(self, milliseconds: int) -> None:
+        self._due = self._loop.time() + milliseconds / 1000 if milliseconds >= 0 else math.inf
+        if not self._acting:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Have the timer fire in time.
+
+        libcurl changes its mind several times a transfer, nearly always to a later time: a timer that fires too early
+        costs less than a new one each time.
+        """
+        if self._due >= self._armed:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if milliseconds >= 0:
-            self._timer = self._loop.call_later(milliseconds / 1000, self._act, [(pycurl.SOCKET_TIMEOUT, 0)])
+        self._armed = self._due
+        self._timer = self._loop.call_at(self._due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._armed, self._due = None, math.inf, math.inf
+        self._act([(pycurl.SOCKET_TIMEOUT, 0)])
+        if self._due == math.inf:  # libcurl only speaks of times that have changed
+            self._set_timer(self._multi.timeout())
 
     def _act(self, ready: list[tuple[int, int]]) -> None:
-        for fd, events in ready:
-            self._multi.socket_action(fd, events)
+        self._acting = True
+        try:
+            running = len(self.waiting)
+            for fd, events in ready:
+                running = self._multi.socket_action(fd, events)[1]
+            if running < len(self.waiting):
+                self._collect()
+        finally:
+            self._acting = False
+        self._arm()
+
+    def _collect(self) -> None:
         queued = 1
         while queued:
             queued, done, failed = self._multi.info_read()
             for handle in done:
-                self._end(handle, Ended(0, ""))
+                self._end(handle, _WELL)
             for handle, code, message in failed:
                 self._end(handle, Ended(code, message))
 

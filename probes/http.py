@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import SplitResult, urlsplit
 
 import pycurl
 from pydantic import ConfigDict, Field
@@ -23,13 +22,14 @@ from stormwatch.probes.answer import (
 )
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, expires_in, load_trust
 from stormwatch.probes.curl import CURVES, CurlEngine, connect_to, own_error
-from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
+from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
 from stormwatch.probes.result import Reason
 from stormwatch.probes.transfer import blame
 from stormwatch.probes.units import Bytes
+from stormwatch.probes.url import Url
 from stormwatch.probes.visit import Content, Visit
 from stormwatch.probes.watch import Watch
 
@@ -107,15 +107,15 @@ class HttpOptions:
 
 def build(target: str, options: HttpOptions) -> Check:
     """A check of one URL. Raises ValueError for a URL or an option that cannot work."""
-    url = _read_url(target)
+    url = Url.parse(target)
     if options.basic_auth and options.bearer:
         raise ValueError("give basic_auth or bearer, not both: a request has one Authorization header")
     _check_headers(options.headers)
     if options.client_certificate is not None:
         check_key_pair(options.client_certificate.certificate, options.client_certificate.key)
     ca_file, trust = ("", None)
-    if options.verify and (options.ca_file or url.scheme == "https" or options.follow_redirects):
-        ca_file, trust = _trust(options.ca_file, needed=url.scheme == "https" or bool(options.ca_file))
+    if options.verify and (options.ca_file or url.tls or options.follow_redirects):
+        ca_file, trust = _trust(options.ca_file, needed=url.tls or bool(options.ca_file))
     return HttpCheck(
         url=url,
         options=options,
@@ -123,16 +123,16 @@ def build(target: str, options: HttpOptions) -> Check:
         ca_file=ca_file,
         trust=trust,
         server=Endpoint.parse(options.resolver, what="resolver", default_port=53) if options.resolver else None,
-        detour=_read_detour(options.connect_to, _port(url)),
+        detour=_read_detour(options.connect_to, url.place.port),
         request=_request_options(options),
-        secret_headers=_secret_headers(options),
-        public_headers=_public_headers(options),
+        home_headers=[*_public_headers(options), *_secret_headers(options)],
+        away_headers=_without_host(_public_headers(options)),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    url: SplitResult
+    url: Url
     method: str
     body: str | None
 
@@ -141,7 +141,7 @@ class _Request:
 class HttpCheck:
     """Looks at one URL. Everything that does not change between runs is made by `build`."""
 
-    url: SplitResult
+    url: Url
     options: HttpOptions
     expectations: Expectations
     ca_file: str
@@ -150,9 +150,10 @@ class HttpCheck:
     detour: Endpoint | None
     request: tuple[tuple[int, Any], ...]
     """libcurl's options that are the same for every request of every run."""
-    secret_headers: tuple[str, ...]
-    """Headers for the target's own origin only."""
-    public_headers: tuple[str, ...]
+    home_headers: list[str]
+    """Headers for the target's own origin."""
+    away_headers: list[str]
+    """Headers for where else redirects lead: without credentials."""
 
     async def __call__(self, watch: Watch) -> None:
         """Ask, follow, judge. Whatever was seen is written down, however it ends."""
@@ -206,7 +207,7 @@ class HttpCheck:
                     phase="processing",
                 )
             try:
-                url = _read_url(location)
+                url = Url.parse(location)
             except ValueError as error:
                 raise ProbeFailed(
                     Reason.PROTOCOL, f"redirected to where no probe can go: {error}", phase="processing"
@@ -228,9 +229,7 @@ class HttpCheck:
         """One request and its answer, on a connection of its own."""
         url = request.url
         visit.begin(url, watch.clock.monotonic)
-        host = url.hostname or ""
-        port = _port(url)
-        place = self.detour if self.detour is not None and host == self.url.hostname else Endpoint(host, port)
+        place = self.detour if self.detour is not None and url.place.host == self.url.place.host else url.place
         began = watch.clock.monotonic()
         try:
             addresses = await resolve(place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic)
@@ -241,36 +240,34 @@ class HttpCheck:
         first = addresses[0]
         visit.resolved(resolved - began, began - watch.began, first)
 
-        handle.setopt(pycurl.URL, url.geturl())
+        handle.setopt(pycurl.URL, url.text)
         for option, value in self.request:
             handle.setopt(option, value)
         _set_method(handle, request.method, request.body)
-        handle.setopt(pycurl.HTTP_VERSION, _VERSIONS[self.options.version, url.scheme])
-        same_origin = (url.scheme, host, port) == (self.url.scheme, self.url.hostname, _port(self.url))
-        headers = self.public_headers + self.secret_headers if same_origin else _without_host(self.public_headers)
-        handle.setopt(pycurl.HTTPHEADER, list(headers))
-        if (first, place.port) != (host, port) or len(addresses) > 1:
+        handle.setopt(pycurl.HTTP_VERSION, _VERSIONS[self.options.version, url.tls])
+        at_home = url is self.url or url.origin == self.url.origin
+        headers = self.home_headers if at_home else self.away_headers
+        handle.setopt(pycurl.HTTPHEADER, headers)
+        if place is not url.place or len(addresses) > 1 or first != place.host:
             connect_to(handle, addresses, place.port)
-        tls = url.scheme == "https"
-        if tls:
+        if url.tls:
             handle.setopt(pycurl.VERBOSE, 1)
             handle.setopt(pycurl.DEBUGFUNCTION, visit.handshake.take)
         content = visit.content = Content(
             limit=self.options.max_body, keep=self.options.max_body if self.expectations.needs_body else 2048
         )
         handle.setopt(pycurl.WRITEFUNCTION, content.take)
-        handle.setopt(pycurl.HEADERFUNCTION, visit.head.append)
+        handle.setopt(pycurl.HEADERFUNCTION, visit.lines.append)
         # A backstop behind the deadline of the run, which cancels us first and is the one that is reported.
         handle.setopt(pycurl.TIMEOUT_MS, int(watch.remaining() * 1000) + 250)
 
         visit.phase = "connect"
         try:
-            ended = await engine.perform(handle, ca_file=self.ca_file if tls else "")
+            ended = await engine.perform(handle, ca_file=self.ca_file if url.tls else "")
         except asyncio.CancelledError:
             visit.ended(handle, resolved, resolved - watch.began, cancelled=watch.clock.monotonic())
             raise
         visit.ended(handle, resolved, resolved - watch.began)
-        shown = f"{url.scheme}://{url.netloc}"
         if content.too_large:
             raise ProbeFailed(
                 Reason.ASSERTION,
@@ -280,7 +277,7 @@ class HttpCheck:
         if ended.code:
             raise blame(
                 ended,
-                target=shown,
+                target=url.origin,
                 phase=visit.phase,
                 os_errno=own_error(handle),
                 alert=visit.handshake.alert,
@@ -292,7 +289,7 @@ class HttpCheck:
             Answer(
                 status=visit.status,
                 version=visit.version,
-                head=visit.last_head,
+                head=visit.head,
                 body=bytes(visit.content.kept),
                 seconds=visit.seconds or 0.0,
                 slowest_phase=visit.slowest,
@@ -315,14 +312,14 @@ class HttpCheck:
             watch.note("remote", visit.remote)
         measure("probe_http_status_code", visit.status)
         measure("probe_http_version", visit.version)
-        measure("probe_http_ssl", visit.url.scheme == "https" and answered if visit.url else 0)
+        measure("probe_http_ssl", visit.url is not None and visit.url.tls and answered)
         measure("probe_http_redirects", len(visit.redirects))
         measure("probe_http_content_length", visit.content_length if answered else 0)
         measure("probe_http_uncompressed_body_length", visit.content.size)
         measure("probe_failed_due_to_regex", any(each.regex for each in visit.complaints))
         if visit.last_modified >= 0:
             measure("probe_http_last_modified_timestamp_seconds", visit.last_modified)
-        if visit.url is not None and visit.url.scheme == "https":
+        if visit.url is not None and visit.url.tls:
             self._write_certificates(watch, visit)
         self._write_evidence(watch, visit)
 
@@ -332,14 +329,14 @@ class HttpCheck:
         if visit.phases.get("processing") is not None:  # only then the handshake was completed
             verified = NOT_VERIFIED
             if self.trust is not None:
-                verified = self.trust.expiry(visit.handshake.chain, visit.url.hostname or "", watch.clock.now())
+                verified = self.trust.expiry(visit.handshake.chain, visit.url.place.host, watch.clock.now())
         certificate.measure(watch, visit.handshake, verified_expiry=verified)
 
     def _write_evidence(self, watch: Watch, visit: Visit) -> None:
         if visit.redirects:
             watch.note("redirects", visit.redirects)
-            watch.note("url", visit.url.geturl() if visit.url else "")
-        head = visit.last_head
+            watch.note("url", visit.url.text if visit.url else "")
+        head = visit.head
         if head:
             watch.note("status_line", head[0].decode("latin-1").strip())
             watch.note("response_head", show_head(head))
@@ -351,12 +348,12 @@ class HttpCheck:
 
 
 _VERSIONS = {
-    ("any", "http"): pycurl.CURL_HTTP_VERSION_1_1,
-    ("any", "https"): pycurl.CURL_HTTP_VERSION_2TLS,
-    ("1.1", "http"): pycurl.CURL_HTTP_VERSION_1_1,
-    ("1.1", "https"): pycurl.CURL_HTTP_VERSION_1_1,
-    ("2", "http"): pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE,
-    ("2", "https"): pycurl.CURL_HTTP_VERSION_2TLS,
+    ("any", False): pycurl.CURL_HTTP_VERSION_1_1,
+    ("any", True): pycurl.CURL_HTTP_VERSION_2TLS,
+    ("1.1", False): pycurl.CURL_HTTP_VERSION_1_1,
+    ("1.1", True): pycurl.CURL_HTTP_VERSION_1_1,
+    ("2", False): pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE,
+    ("2", True): pycurl.CURL_HTTP_VERSION_2TLS,
 }
 
 
@@ -391,13 +388,14 @@ def _request_options(options: HttpOptions) -> tuple[tuple[int, Any], ...]:
         ]
     if options.compression:
         found.append((pycurl.ACCEPT_ENCODING, "" if options.compression == "any" else options.compression))
-    if options.follow_redirects:
-        found.append((pycurl.COOKIEFILE, ""))  # cookies of one answer are sent with the next request
     return tuple(found)
 
 
 def _set_method(handle: pycurl.Curl, method: str, body: str | None) -> None:
-    handle.setopt(pycurl.NOBODY, 0)
+    if method == "GET" and body is None:
+        handle.setopt(pycurl.HTTPGET, 1)
+        handle.unsetopt(pycurl.CUSTOMREQUEST)
+        return
     handle.setopt(pycurl.HTTPGET, 1)
     if body is not None:
         handle.setopt(pycurl.POSTFIELDS, body.encode())
@@ -405,10 +403,7 @@ def _set_method(handle: pycurl.Curl, method: str, body: str | None) -> None:
         handle.setopt(pycurl.NOBODY, 1)
     elif method in ("POST", "PUT", "PATCH"):
         handle.setopt(pycurl.POSTFIELDS, b"")
-    if method == "GET" and body is None:
-        handle.unsetopt(pycurl.CUSTOMREQUEST)
-    else:
-        handle.setopt(pycurl.CUSTOMREQUEST, method)
+    handle.setopt(pycurl.CUSTOMREQUEST, method)
 
 
 def _secret_headers(options: HttpOptions) -> tuple[str, ...]:
@@ -438,8 +433,8 @@ def _public_headers(options: HttpOptions) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _without_host(headers: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(line for line in headers if not line.lower().startswith("host:"))
+def _without_host(headers: tuple[str, ...]) -> list[str]:
+    return [line for line in headers if not line.lower().startswith("host:")]
 
 
 def _header_line(name: str, value: str) -> str:
@@ -455,33 +450,6 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-
-def _read_url(text: str) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise ValueError(f"target {text!r} is not a URL: {error}") from None
-    if url.scheme not in ("http", "https"):
-        raise ValueError(f"target is a URL like https://shop.example/, not {text!r}")
-    if not url.hostname:
-        raise ValueError(f"target {text!r} has no host")
-    if url.username is not None or url.password is not None:
-        raise ValueError("target has a user or password in its URL: give basic_auth instead")
-    if port == 0:
-        raise ValueError(f"target {text!r}: 0 is not a port")
-    if any(ord(sign) <= 32 or ord(sign) == 127 for sign in text):
-        raise ValueError(f"target {text!r} has a space or a control character in it")
-    host = check_host(url.hostname, what=f"target {text!r}")
-    if host != url.hostname:
-        netloc = str(Endpoint(host, port)) if port else host
-        url = url._replace(netloc=netloc)
-    return url._replace(fragment="")
-
-
-def _port(url: SplitResult) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def _read_detour(text: str, port: int) -> Endpoint | None:

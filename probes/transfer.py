@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pycurl
 
@@ -13,8 +13,7 @@ from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.result import Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(NamedTuple):
     """Seconds from the start of one transfer to each of its events; 0 for an event that did not happen.
 
     https://curl.se/libcurl/c/curl_easy_getinfo.html, "TIMES".
@@ -43,7 +42,7 @@ class Clocks:
         Nor does it know of a connection before its handshake is over, so `hello`, the start of the handshake if there
         was one, stands in for it.
         """
-        return replace(self, connected=self.connected or hello or 0.0, ended=max(elapsed, self.ended))
+        return self._replace(connected=self.connected or hello or 0.0, ended=max(elapsed, self.ended))
 
     def reached(self, *, tls: bool) -> str:
         """The phase in which the transfer was when it ended."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import SplitResult
 
 import pycurl
 
@@ -10,6 +9,7 @@ from stormwatch.probes.answer import Complaint
 from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.handshake import Handshake
 from stormwatch.probes.transfer import Clocks
+from stormwatch.probes.url import Url
 
 _VERSIONS = {
     pycurl.CURL_HTTP_VERSION_1_0: 1.0,
@@ -54,6 +54,7 @@ class Visit:
         "handshake",
         "head",
         "last_modified",
+        "lines",
         "location",
         "lookup",
         "phase",
@@ -73,7 +74,7 @@ class Visit:
         self.redirects: list[dict[str, Any]] = []
         self.complaints: list[Complaint] = []
         self.failed_phase = ""
-        self.url: SplitResult | None = None
+        self.url: Url | None = None
         self.address = ""
         self.port = 0
         self.phase = "resolve"
@@ -83,15 +84,19 @@ class Visit:
         self.content_length = -1.0
         self.last_modified = -1.0
         self.handshake = Handshake(lambda: 0.0)
+        self.lines: list[bytes] = []
+        """Every line of every head, as libcurl passes them on."""
         self.head: list[bytes] = []
+        """Status line and headers of the final response."""
         self.content = Content(limit=0, keep=0)
 
-    def begin(self, url: SplitResult, clock: Callable[[], float]) -> None:
+    def begin(self, url: Url, clock: Callable[[], float]) -> None:
         """Another request begins: what belonged to the last answer is forgotten, the phases go on."""
         self.url, self.phase, self.address, self.port = url, "resolve", "", 0
         self.status, self.version, self.location = 0, 0.0, ""
         self.content_length = self.last_modified = -1.0
         self.handshake = Handshake(clock)
+        self.lines = []
         self.head = []
 
     def resolved(self, seconds: float, offset: float, address: str) -> None:
@@ -110,7 +115,7 @@ class Visit:
         its start after the start of the run.
         """
         assert self.url is not None
-        tls = self.url.scheme == "https"
+        tls = self.url.tls
         clocks = Clocks.read(handle)
         if cancelled is not None:
             hello = self.handshake.began
@@ -123,6 +128,7 @@ class Visit:
         self.address = handle.getinfo(pycurl.PRIMARY_IP) or self.address
         self.port = handle.getinfo(pycurl.PRIMARY_PORT)
         self.status = handle.getinfo(pycurl.RESPONSE_CODE)
+        self.head = _last_head(self.lines)
         if self.status:
             self.version = _VERSIONS.get(handle.getinfo(pycurl.INFO_HTTP_VERSION), 0.0)
             self.location = handle.getinfo(pycurl.REDIRECT_URL) or ""
@@ -143,11 +149,10 @@ class Visit:
         """Address and port of the last connection; the address alone when none was made."""
         return str(Endpoint(self.address, self.port)) if self.port > 0 else self.address
 
-    @property
-    def last_head(self) -> list[bytes]:
-        """Status line and headers of the final response: informational ones stand before it."""
-        start = 0
-        for number, line in enumerate(self.head):
-            if line.startswith(b"HTTP/"):
-                start = number
-        return self.head[start:]
+
+def _last_head(lines: list[bytes]) -> list[bytes]:
+    """Informational responses stand before the final one."""
+    for number in range(len(lines) - 1, 0, -1):
+        if lines[number].startswith(b"HTTP/"):
+            return lines[number:]
+    return lines
