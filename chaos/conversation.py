@@ -132,7 +132,7 @@ class Conversation:
             handed.hang_up = self._request.our_state is not h11.DONE
         elif isinstance(event, h11.Request) and self._request.they_are_waiting_for_100_continue:
             # Without the 100 it is unknown whether the body will come: the connection cannot be used again.
-            handed.client += self._render(self._answer)
+            handed.client += self._render(self._answer, ("Connection", "close"))
             handed.hang_up = True
 
     def _renew_if_done(self) -> bool:
@@ -159,9 +159,9 @@ class Conversation:
             if isinstance(event, h11.EndOfMessage):
                 self._response_done = True
 
-    def _render(self, answer: HttpStatus) -> bytes:
+    def _render(self, answer: HttpStatus, *more: tuple[str, str]) -> bytes:
         body = answer.body.encode()
-        headers = [("X-Stormwatch-Fault", "http-status")]
+        headers = [("X-Stormwatch-Fault", "http-status"), *more]
         if answer.status not in (204, 304):
             headers += [("Content-Type", answer.content_type), ("Content-Length", str(len(body)))]
         events: list[h11.Event] = [h11.Response(status_code=answer.status, headers=headers, reason=_phrase(answer))]

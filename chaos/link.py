@@ -31,6 +31,8 @@ BUFFER = 256 * 1024
 """Bytes that wait in a socket's buffer before the reading on the other side stops."""
 CONNECT = 10.0
 """Seconds for the connection to the service, with its TLS handshake."""
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER with a time of zero: closing sends RST instead of FIN (socket(7))."""
 _CLOSED = frozenset({7, 8})
 """TCP_CLOSE, TCP_CLOSE_WAIT (linux/tcp_states.h): the peer has hung up."""
 
@@ -59,7 +61,7 @@ class Side(asyncio.Protocol):
         self._stopped: set[str] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the limits of the buffers; the client's side starts the link."""
+        """Set the limits of the buffers."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=BUFFER)
         self.link.arrived(self)
@@ -112,8 +114,7 @@ class Side(asyncio.Protocol):
         if self.transport and not self.transport.is_closing():
             raw = self.transport.get_extra_info("socket")
             if raw is not None and raw.fileno() >= 0:
-                # A close with a linger time of zero sends RST instead of FIN (socket(7)).
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self.transport.abort()
 
 
@@ -240,6 +241,8 @@ class Link:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._over = False
+        self._socket: socket.socket | None = None
+        """The client's, as long as no transport owns it: before the handshake of TLS."""
         self._standing = list(injections)
         """The faults that were in place when the client came."""
 
@@ -294,6 +297,9 @@ class Link:
         """End both connections with RST."""
         if self._task:
             self._task.cancel()
+        if self._socket:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self._socket.close()
         self._up.drop()
         self._down.drop()
         self.client.reset()
@@ -304,6 +310,8 @@ class Link:
         """End both connections after what they have buffered."""
         if self._task:
             self._task.cancel()
+        if self._socket:
+            self._socket.close()
         self.client.end(half=False)
         self.service.end(half=False)
         self._leave()
@@ -322,22 +330,19 @@ class Link:
 
     # What the connections do.
 
-    def arrived(self, side: Side) -> None:
-        """A connection stands."""
-        if self._over:
-            side.reset()
-        elif side is self.client:
-            self._begin()
-
-    def _begin(self) -> None:
-        if self._house.server_context:
-            # Nothing may be read before the handshake is ours to make.
-            self.client.stop_reading("handshake")
+    def begin(self, client: socket.socket) -> None:
+        """A client has come."""
+        self._socket = client
         for injection in self._standing:
             if not self._over:
                 self.inject(injection, standing=False)
         if not self._over:
-            self._task = asyncio.create_task(self._connect(), name=f"link of route {self._house.route.name}")
+            self._task = asyncio.create_task(self._connect(client), name=f"link of route {self._house.route.name}")
+
+    def arrived(self, side: Side) -> None:
+        """A connection stands."""
+        if self._over:
+            side.reset()
 
     def came(self, side: Side, data: bytes) -> None:
         """Bytes came from one side."""
@@ -383,12 +388,16 @@ class Link:
         away.finish(link=self)
         self.one_way_done()
 
-    async def _connect(self) -> None:
+    async def _connect(self, client: socket.socket) -> None:
+        context = self._house.server_context
         try:
-            await self._out_of_black_holes()
+            if context is None:
+                await self._take_client(client, None)
+            await self._out_of_black_holes(client)
             await self._connect_service()
-            if self._house.server_context:
-                await self._shake_hands(self._house.server_context)
+            if context:
+                # Not before: a service that is down, or a black hole, shows as a handshake that does not come about.
+                await self._take_client(client, context)
         except (OSError, ssl.SSLError, TimeoutError) as error:
             log.warning(
                 "route %s: no connection to %s: %s",
@@ -403,14 +412,18 @@ class Link:
         self._up.open()
         self._down.open()
 
-    async def _out_of_black_holes(self) -> None:
+    async def _take_client(self, client: socket.socket, context: ssl.SSLContext | None) -> None:
+        self._socket = None
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self.client, client, ssl=context)
+
+    async def _out_of_black_holes(self, client: socket.socket) -> None:
         """A new connection in a black hole reaches neither the handshake nor the service until the hole is gone."""
         while any(isinstance(one.options, TcpBlackhole) for one in self._acting):
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), 1.0)
             except TimeoutError:
-                if self._house.server_context and self._hung_up():
+                if self._socket and client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED:
                     raise ConnectionResetError("the client hung up in a black hole") from None
 
     async def _connect_service(self) -> None:
@@ -422,23 +435,6 @@ class Link:
             await loop.create_connection(
                 lambda: self.service, host, port, ssl=context, server_hostname=name if context else None
             )
-
-    async def _shake_hands(self, context: ssl.SSLContext) -> None:
-        plain = self.client.transport
-        if plain is None:
-            raise ConnectionResetError("the client hung up")
-        transport = await asyncio.get_running_loop().start_tls(plain, self.client, context, server_side=True)
-        if transport is None:
-            raise ConnectionResetError("the client hung up")
-        self.client.transport = transport
-        self.client.go_on_reading("handshake")
-        transport.set_write_buffer_limits(high=BUFFER)
-
-    def _hung_up(self) -> bool:
-        raw = self.client.transport.get_extra_info("socket") if self.client.transport else None
-        if raw is None or raw.fileno() < 0:
-            return True
-        return raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED
 
     def _hand_on(self, handed: Handed) -> None:
         if handed.swallowed and self._answering:

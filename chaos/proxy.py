@@ -65,14 +65,8 @@ class Gate:
         self.links: set[Link] = set()
         self.accepted = 0
         self.address = ""
-        self._server: asyncio.Server | None = None
-
-    def accept(self) -> asyncio.Protocol:
-        """A client has come."""
-        link = Link(self, list(self.faults.values()))
-        self.links.add(link)
-        self.accepted += 1
-        return link.client
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     def gone(self, link: Link) -> None:
         """A link has ended."""
@@ -92,16 +86,36 @@ class Gate:
                 link.remove(injection)
         return injection
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listen. Raises OSError, with the address in it, when that cannot be had."""
-        self._server = await asyncio.get_running_loop().create_server(self.accept, sock=bound_socket(self.route.listen))
-        host, port = self._server.sockets[0].getsockname()[:2]
+        self._listening = bound_socket(self.route.listen)
+        host, port = self._listening.getsockname()[:2]
         self.address = show_address(host, port)
+        self._accepting = asyncio.create_task(self._accept(self._listening), name=f"route {self.route.name}")
+
+    async def _accept(self, listening: socket.socket) -> None:
+        # By hand and not by `create_server`: a client in a black hole must not get as far as a transport, whose reading
+        # uvloop starts whatever one says, and must not begin its TLS handshake.
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                log.warning("route %s: cannot accept: %s", self.route.name, error.strerror)
+                await asyncio.sleep(0.1)
+                continue
+            self.accepted += 1
+            link = Link(self, list(self.faults.values()))
+            self.links.add(link)
+            link.begin(client)
 
     async def close(self) -> None:
         """Take the faults away, let what is under way end, then end it."""
-        if self._server:
-            self._server.close()
+        if self._accepting:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        if self._listening:
+            self._listening.close()
         for fault in list(self.faults):
             self.take(fault)
         links = list(self.links)
@@ -191,7 +205,7 @@ class Proxy:
     async def __aenter__(self) -> Self:
         try:
             for gate in self.gates.values():
-                await gate.open()
+                gate.open()
         except BaseException:
             await self._close()
             raise
