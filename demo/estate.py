@@ -1,6 +1,6 @@
 """What belongs to the sample platform: its zone, its services, what each of them needs, the ports people remember."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 ZONE = "storm.test"
@@ -47,3 +47,10 @@ def read_address(text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"an address is written like 127.0.0.1:8443, not {text!r}")
     return host, int(port)
+
+
+def check_environ(environ: Mapping[str, str], needed: Iterable[str]) -> None:
+    """Raises ValueError, naming every variable that is missing or empty."""
+    missing = [variable for variable in needed if not environ.get(variable)]
+    if missing:
+        raise ValueError(f"the environment lacks {', '.join(missing)}")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stormwatch.demo.estate import SERVICES, ZONE, read_address
+from stormwatch.demo.estate import SERVICES, ZONE, check_environ, read_address
 from stormwatch.demo.process import die_with
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """Serve until SIGTERM. Exit code 0; 1 when it cannot be served; 2 for a wrong name."""
     names = ["dns", "proxy", *SERVICES]
     if len(arguments) != 1 or arguments[0] not in names:
-        print(f"usage: python -m stormwatch.demo.serve {{{','.join(names)}}}", file=sys.stderr)  # noqa: T201
+        print(f"usage: python -m stormwatch.demo.serve {{{','.join(names)}}}", file=sys.stderr)  # noqa: T201 - usage
         return 2
     if environ.get("SUPERVISOR"):
         die_with(int(environ["SUPERVISOR"]))
@@ -37,8 +37,8 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
             asyncio.run(_serve_proxy(environ))
         else:
             _serve(name, environ)
-    except (KeyError, OSError, ValueError) as error:
-        print(f"{name}: {error}" if not isinstance(error, KeyError) else f"{name} needs {error}", file=sys.stderr)  # noqa: T201
+    except (OSError, ValueError) as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - the only output of a program that could not start
         return 1
     return 0
 
@@ -46,6 +46,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
 async def _serve_dns(environ: Mapping[str, str]) -> None:
     from stormwatch.demo.nameserver import serve_zone, zone_of
 
+    check_environ(environ, ("LISTEN",))
     await serve_zone(zone_of(ZONE, SERVICES), *read_address(environ["LISTEN"]), stop=_stopped_by_signal())
 
 
@@ -53,6 +54,7 @@ async def _serve_proxy(environ: Mapping[str, str]) -> None:
     from stormwatch.chaos.control import serve_proxy
     from stormwatch.chaos.route import Route, RouteTls
 
+    check_environ(environ, ("ROUTES", "CONTROL"))
     documents = json.loads(Path(environ["ROUTES"]).read_text())  # noqa: ASYNC240 - nothing is served yet
     routes = [
         Route(name=one["name"], listen=one["listen"], upstream=one["upstream"], tls=RouteTls(**one["tls"]))

@@ -20,15 +20,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from stormwatch.demo.dependency import Dependency, Network, Refused, Unavailable
-from stormwatch.demo.estate import SERVICES, read_address
+from stormwatch.demo.estate import SERVICES, check_environ, read_address
 from stormwatch.demo.fields import Invalid
 from stormwatch.demo.resolver import Resolver
 
 access = logging.getLogger("access")
-
-
-class SettingsError(ValueError):
-    """The environment does not say what a service needs to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +45,17 @@ class Settings:
     def from_environ(cls, name: str, environ: Mapping[str, str]) -> "Settings":
         """Read LISTEN, CERTIFICATE, KEY, CA, DNS_SERVER, DATABASE and, for each service that it needs, NAME_URL.
 
-        Raises SettingsError, naming everything that is missing.
+        Raises ValueError, naming everything that is missing.
         """
         needs = {need: f"{need.upper()}_URL" for need in SERVICES[name].needs}
-        wanted = ("LISTEN", "CERTIFICATE", "KEY", "CA", "DNS_SERVER", "DATABASE", *needs.values())
-        missing = [variable for variable in wanted if not environ.get(variable)]
-        if missing:
-            raise SettingsError(f"{name} needs these environment variables: {', '.join(missing)}")
-        try:
-            listen, dns_server = read_address(environ["LISTEN"]), read_address(environ["DNS_SERVER"])
-        except ValueError as error:
-            raise SettingsError(f"{name}: {error}") from error
+        check_environ(environ, ("LISTEN", "CERTIFICATE", "KEY", "CA", "DNS_SERVER", "DATABASE", *needs.values()))
         return cls(
             name=name,
-            listen=listen,
+            listen=read_address(environ["LISTEN"]),
             certificate=Path(environ["CERTIFICATE"]),
             key=Path(environ["KEY"]),
             ca=Path(environ["CA"]),
-            dns_server=dns_server,
+            dns_server=read_address(environ["DNS_SERVER"]),
             database=Path(environ["DATABASE"]),
             urls={need: environ[variable] for need, variable in needs.items()},
         )
