@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -46,6 +47,8 @@ async def command(directory: Path, *, keep: bool, listen: str) -> int:
         console.print("[bold]Starting the sample platform[/bold] (shop, hotel, taxi, accounts, payments, DNS)")
         platform = await _platform(directory, console)
         stack.push_async_callback(platform.stop)
+        # What earlier demos broke on purpose would still burn the budgets of this one.
+        await asyncio.to_thread(shutil.rmtree, directory / "watch", ignore_errors=True)
         pager = await _pager(stack)
         config = _config(platform, pager=pager)
         bound = _bind(listen)
