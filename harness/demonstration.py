@@ -67,8 +67,19 @@ async def command(directory: Path, *, keep: bool, listen: str) -> int:
         _summary(console, report, paths, page, keep=keep, seconds=time.monotonic() - began)
         if keep:
             _keep_hint(console, platform, directory)
-            await asyncio.Event().wait()
+            await _until_stopped()
+            console.print("stopping the platform")
     return report.verdict.exit_code
+
+
+async def _until_stopped() -> None:
+    """Ctrl-C is how a kept demo is meant to end, so it is no interruption."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
 
 
 async def _platform(directory: Path, console: Console) -> Platform:

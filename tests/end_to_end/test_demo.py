@@ -1,0 +1,160 @@
+"""The main job as a user runs it: the demo proves its verdict, and a demo that is killed leaves no fault behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.process import wait_for
+
+STORMWATCH = Path(sys.executable).with_name("stormwatch")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def stormwatch(*arguments: str | Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [STORMWATCH, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **(environ or {})},
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def demo(directory: Path, *arguments: str) -> Generator[tuple["subprocess.Popen[bytes]", Path]]:
+    """A demo as a child, and the file that it prints to. Whatever is left of it afterwards is stopped."""
+    log = directory / "demo.log"
+    command = [STORMWATCH, "demo", "--dir", directory / "demo", "--listen", "127.0.0.1:0", *arguments]
+    with log.open("wb") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        yield child, log
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            child.wait(60)
+        stop_platform(directory / "demo")
+
+
+def stop_platform(directory: Path) -> None:
+    """End the platform of a demo that was killed, by the process id that its supervisor wrote down."""
+    state = directory / "platform.json"
+    if not state.exists():
+        return
+    supervisor = int(json.loads(state.read_text())["pids"]["supervisor"])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(supervisor, signal.SIGTERM)
+        wait_for(lambda: not Path(f"/proc/{supervisor}").exists(), what="the platform to stop")
+
+
+def said(log: Path, text: str) -> bool:
+    """Whether the demo has printed this."""
+    return text in log.read_text()
+
+
+def test_the_demo_proves_that_a_failure_is_noticed(tmp_path: Path) -> None:
+    """Exit code 0, the verdict with its seconds, the report as a page and as JSON that is judged the same again."""
+    with demo(tmp_path) as (child, log):
+        child.wait(240)
+        printed = log.read_text()
+
+        assert child.returncode == 0, printed
+        assert "proved: detected in" in printed
+        assert "recovered in" in printed
+        report = json.loads((tmp_path / "demo" / "report.json").read_text())
+        assert report["judgement"]["verdict"] == "proved"
+        assert report["detection"]["firing"] > report["detection"]["first_red"] > report["detection"]["injected"]
+        assert report["detection"]["notified"] >= report["detection"]["firing"]
+        assert "<html" in (tmp_path / "demo" / "report.html").read_text()
+        assert stormwatch("undo").stdout == "nothing to undo: no fault is recorded\n"
+
+
+def test_undo_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
+    """SIGKILL in the middle of the fault; `undo` exits 0 and traffic passes again at once."""
+    with demo(tmp_path) as (child, log):
+        config = tmp_path / "demo" / "stormwatch.yaml"
+        wait_for(lambda: said(log, "injected "), what=f"the fault; {log.read_text()}", seconds=150)
+        child.kill()
+        child.wait(10)
+        broken = stormwatch("check", "payments-health", "-c", config)
+
+        assert broken.returncode == 1
+        assert "timeout in tls" in broken.stdout
+
+        undone = stormwatch("undo")
+
+        assert undone.returncode == 0, undone.stderr
+        assert "tcp-blackhole on payments: undone" in undone.stdout
+        assert stormwatch("check", "payments-health", "-c", config).returncode == 0
+        assert stormwatch("undo").stdout == "nothing to undo: no fault is recorded\n"
+
+
+def test_the_lease_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
+    """SIGKILL in the middle of the fault, and nobody does anything: the proxy takes it back when nobody renews it."""
+    with demo(tmp_path) as (child, log):
+        config = tmp_path / "demo" / "stormwatch.yaml"
+        wait_for(lambda: said(log, "injected "), what="the fault", seconds=150)
+        child.kill()
+        child.wait(10)
+        killed = time.monotonic()
+
+        wait_for(
+            lambda: stormwatch("check", "payments-health", "-c", config).returncode == 0,
+            what="the lease to end",
+            seconds=45,
+        )
+        assert time.monotonic() - killed > 1, "it was not broken when the demo was killed"
+        assert "already gone" in stormwatch("undo").stdout
+
+
+def test_check_says_what_is_wrong_and_what_is_only_broken(tmp_path: Path) -> None:
+    """All up is 0; a stopped service is 1 with probe, phase, reason and what was seen; no browser is 3. SIGTERM ends all."""
+    with demo(tmp_path, "--keep") as (child, log):
+        config = tmp_path / "demo" / "stormwatch.yaml"
+        wait_for(lambda: said(log, "stays up until"), what="the kept demo", seconds=200)
+        pids = json.loads((tmp_path / "demo" / "platform.json").read_text())["pids"]
+
+        all_up = stormwatch("check", "-c", config)
+        assert all_up.returncode == 0, all_up.stdout
+        assert "9 probes: 9 up" in all_up.stdout
+
+        without = stormwatch("check", "login", "-c", config, environ={"STORMWATCH_BROWSER": "/nowhere/chromium"})
+        assert without.returncode == 3, without.stdout
+        assert "? broken" in without.stdout
+        assert "browser" in without.stdout
+
+        os.kill(pids["payments"], signal.SIGKILL)
+        stopped = stormwatch("check", "payments-health", "front", "-c", config, "--format", "json")
+        assert stopped.returncode == 1
+        results = {result["probe"]: result for result in json.loads(stopped.stdout)["results"]}
+        assert results["front"]["outcome"] == "up"
+        assert results["payments-health"]["outcome"] == "down"
+        assert results["payments-health"]["reason"] in {"refused", "reset"}
+        assert results["payments-health"]["failed_phase"]
+        assert results["payments-health"]["message"]
+
+        child.send_signal(signal.SIGTERM)
+        child.wait(60)
+        assert child.returncode == 0
+        wait_for(
+            lambda: not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()], what="all to be stopped"
+        )
+
+
+def test_a_config_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """No traceback for what a user did: one line on stderr, exit code 2."""
+    ended = stormwatch("check", "-c", tmp_path / "none.yaml")
+
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "none.yaml" in ended.stderr
