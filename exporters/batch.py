@@ -122,10 +122,10 @@ class Batches(Generic[T]):
                 log.exception("%s: given up: %.500r", self._name, batch)
                 self._settled(len(batch), given_up, written=False)
             else:
-                self._settled(len(batch), given_up, written=True)
                 if self.error:
                     log.warning("%s: writing again after %s", self._name, self.error)
                     self.error = ""
+                self._settled(len(batch), given_up, written=True)
             self._pause = pause
             singly = max(0, singly - 1)
 

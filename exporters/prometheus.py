@@ -31,7 +31,12 @@ PREFIX = "label_"
 
 _RESERVED = frozenset({"instance", "probe", "kind", "location", "phase", "step", "outcome", "reason", "le"})
 _CERTIFICATE = frozenset(
-    {"probe_ssl_earliest_cert_expiry", "probe_ssl_last_chain_expiry_timestamp_seconds", "probe_ssl_last_chain_info"}
+    {
+        "probe_ssl_earliest_cert_expiry",
+        "probe_ssl_last_chain_expiry_timestamp_seconds",
+        "probe_ssl_last_chain_info",
+        "stormwatch_tls_certificate_expiry_timestamp_seconds",
+    }
 )
 _ENDINGS_OF_JOURNEYS = tuple(
     f'outcome="{"up" if r is Reason.NONE else "broken" if r in BROKEN_REASONS else "down"}",reason="{r.value}"'
