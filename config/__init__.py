@@ -1,0 +1,1 @@
+"""Data only: the starter configuration, examples, the JSON Schema. This file makes them findable once installed."""
