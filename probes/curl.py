@@ -75,8 +75,8 @@ _WELL = Ended(0, "")
 class Sockets(Protocol):
     """Watches libcurl's sockets, and calls back with those that are ready."""
 
-    def watch(self, what: int, fd: int) -> None:
-        """Watch a socket for POLL_IN, POLL_OUT, both or nothing; POLL_REMOVE forgets it."""
+    def watch(self, what: int, fd: int, multi: object = None, data: object = None) -> None:
+        """Called by libcurl. Watch a socket for POLL_IN, POLL_OUT, both or nothing; POLL_REMOVE forgets it."""
         ...
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class EpollSockets:
         self._watched: set[int] = set()
         loop.add_reader(self._epoll.fileno(), self._look)
 
-    def watch(self, what: int, fd: int) -> None:
+    def watch(self, what: int, fd: int, multi: object = None, data: object = None) -> None:
         """Put a socket into the set, change it, take it out."""
         if what == pycurl.POLL_REMOVE:
             self._watched.discard(fd)
@@ -139,7 +139,7 @@ class LoopSockets:
         self._ready = ready
         self._watched: dict[int, int] = {}
 
-    def watch(self, what: int, fd: int) -> None:
+    def watch(self, what: int, fd: int, multi: object = None, data: object = None) -> None:
         """Add before removing: uvloop would otherwise let go of the socket in between."""
         had = self._watched.get(fd, 0)
         want = 0 if what == pycurl.POLL_REMOVE else what
@@ -243,7 +243,7 @@ class _Multi:
         self.waiting: dict[pycurl.Curl, asyncio.Future[Ended]] = {}
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_PIPELINING, 0)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     async def perform(self, handle: pycurl.Curl) -> Ended:
@@ -257,9 +257,6 @@ class _Multi:
         finally:
             if self.waiting.pop(handle, None) is not None and not self._multi.closed:
                 self._multi.remove_handle(handle)
-
-    def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
-        self._sockets.watch(what, fd)
 
     def _set_timer(self, milliseconds: int) -> None:
         self._due = self._loop.time() + milliseconds / 1000 if milliseconds >= 0 else math.inf

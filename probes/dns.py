@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field
 
 from stormwatch.probes.certificate import load_trust
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
-from stormwatch.probes.failure import ProbeFailed
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.nameserver import Answered, Transport, ask, rdata_of
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -164,10 +164,17 @@ class DnsCheck:
         except (Exception, asyncio.CancelledError) as error:
             phase = "request" if isinstance(error, ProbeFailed) or self.options.transport == "udp" else "connect"
             watch.add_phase(phase, clock() - began, offset=began - watch.began, failed=True)
+            if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+                raise self._refused(error, address, phase) from error
             raise
         watch.add_phase("connect", answered.connect, offset=began - watch.began)
         watch.add_phase("request", answered.request, offset=began - watch.began + answered.connect)
         return answered
+
+    def _refused(self, error: OSError, address: str, phase: str) -> ProbeFailed | ProbeBroken:
+        failure = explain_connection(error, Endpoint(address, self.server.port))
+        failure.phase = phase
+        return failure
 
     def _write_answer(self, watch: Watch, answered: Answered) -> None:
         message = answered.message
@@ -209,7 +216,7 @@ class _Expectations:
         if message.rcode() != self._rcode:
             said = f"the server answered {dns.rcode.to_text(message.rcode())}, wanted {expect.rcode}"
             yield ProbeFailed(Reason.DNS, said, phase="request")
-        records = [record.to_text() for record in self._records(message)]
+        records = sorted(record.to_text() for record in self._records(message))
         yield from self._record_failures(records)
         if expect.min_ttl is not None and message.answer:
             least = min(rrset.ttl for rrset in message.answer)

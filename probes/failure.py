@@ -5,6 +5,7 @@ ProbeBroken   we are at fault: the run is `broken`, no evidence about the target
 """
 
 import errno
+import os
 import socket
 import ssl
 
@@ -66,9 +67,11 @@ def explain(error: Exception) -> ProbeFailed | ProbeBroken:
     if isinstance(error, socket.gaierror):
         return ProbeFailed(Reason.DNS, f"the name did not resolve: {error.strerror or error}")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ProbeFailed(Reason.CERTIFICATE, f"the certificate was not accepted: {error.verify_message}")
+        return ProbeFailed(
+            Reason.CERTIFICATE, f"the certificate was not accepted: {getattr(error, 'verify_message', '') or error}"
+        )
     if isinstance(error, ssl.SSLError):
-        return ProbeFailed(Reason.TLS, f"the TLS handshake failed: {error.reason or error}")
+        return ProbeFailed(Reason.TLS, f"the TLS handshake failed: {getattr(error, 'reason', '') or error}")
     if isinstance(error, TimeoutError):
         return ProbeFailed(Reason.TIMEOUT, str(error) or "no answer in time")
     if isinstance(error, OSError):
@@ -78,3 +81,14 @@ def explain(error: Exception) -> ProbeFailed | ProbeBroken:
             return ProbeBroken(_OURS[number], f"{said} (errno {number}) on our side")
         return ProbeFailed(_THEIRS.get(number, Reason.UNREACHABLE), said)
     return ProbeBroken(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def explain_connection(error: OSError, place: object) -> ProbeFailed | ProbeBroken:
+    """As `explain`, for a connection that did not come about: names the place, and the error as the system does."""
+    if type(error).__module__ == "builtins" and error.errno:  # asyncio has words of its own, with the address in them
+        error = OSError(error.errno, os.strerror(error.errno))
+    failure = explain(error)
+    message = f"no connection to {place}: {failure.message}"
+    if isinstance(failure, ProbeBroken):
+        return ProbeBroken(failure.reason, message, phase="connect")
+    return ProbeFailed(failure.reason, message, phase="connect")

@@ -149,7 +149,7 @@ def cipher_name(suite: int) -> str:
 def read_certificates(message: bytes, *, tls13: bool) -> tuple[bytes, ...]:
     """The DER certificates of a Certificate message, in the order sent. A cut-off message gives the whole ones."""
     at = 4
-    if tls13:  # a context for requests that are made later, and extensions after each certificate
+    if tls13 and len(message) > at:  # a context for requests that are made later, and extensions after each certificate
         at += 1 + message[at]
     at += 3
     found: list[bytes] = []

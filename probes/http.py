@@ -284,13 +284,13 @@ class HttpCheck:
             )
 
     def _judge(self, watch: Watch, visit: Visit) -> list[Complaint]:
-        chain = certificate.read_chain(visit.handshake.chain)
+        chain = certificate.read_chain(visit.handshake.chain) if visit.url is not None and visit.url.tls else ()
         visit.complaints = self.expectations.judge(
             Answer(
                 status=visit.status,
                 version=visit.version,
                 head=visit.head,
-                body=bytes(visit.content.kept),
+                body=bytes(visit.content.kept) if self.expectations.needs_body else b"",
                 seconds=visit.seconds or 0.0,
                 slowest_phase=visit.slowest,
                 expires_in=expires_in(chain, watch.clock.now()),

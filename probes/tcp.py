@@ -14,7 +14,7 @@ from stormwatch.probes import certificate
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, load_trust
 from stormwatch.probes.curl import CurlEngine
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
-from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.handshake import cipher_name
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -162,7 +162,7 @@ class TcpCheck:
             try:
                 connection = await _connect(address, self.place.port)
             except OSError as error:
-                failure = _named(explain(error), Endpoint(address, self.place.port))
+                failure = explain_connection(error, Endpoint(address, self.place.port))
                 continue
             if self.options.expect.refused:
                 connection.close()
@@ -288,13 +288,6 @@ class _Session:
     cipher: str
     chain: tuple[bytes, ...]
     alert: str = ""
-
-
-def _named(failure: ProbeFailed | ProbeBroken, place: Endpoint) -> ProbeFailed | ProbeBroken:
-    message = f"no connection to {place}: {failure.message}"
-    if isinstance(failure, ProbeBroken):
-        return ProbeBroken(failure.reason, message)
-    return ProbeFailed(failure.reason, message)
 
 
 async def _connect(address: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pycurl
 
 from stormwatch.probes.curl import Ended
-from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.result import Reason
 
 
@@ -143,10 +143,7 @@ _MAY_BE_ALERT = frozenset(
 def _not_connected(target: str, os_errno: int, said: str) -> ProbeFailed | ProbeBroken:
     if not os_errno:
         return ProbeFailed(Reason.UNREACHABLE, f"no connection to {target}: {said}", phase="connect")
-    failure = explain(OSError(os_errno, os.strerror(os_errno)))
-    if isinstance(failure, ProbeBroken):
-        return ProbeBroken(failure.reason, f"no connection to {target}: {failure.message}", phase="connect")
-    return ProbeFailed(failure.reason, f"no connection to {target}: {failure.message}", phase="connect")
+    return explain_connection(OSError(os_errno, os.strerror(os_errno)), target)
 
 
 def _no_handshake(target: str, os_errno: int, said: str) -> ProbeFailed:

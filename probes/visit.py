@@ -6,7 +6,6 @@ from typing import Any
 import pycurl
 
 from stormwatch.probes.answer import Complaint
-from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.handshake import Handshake
 from stormwatch.probes.transfer import Clocks
 from stormwatch.probes.url import Url
@@ -147,7 +146,9 @@ class Visit:
     @property
     def remote(self) -> str:
         """Address and port of the last connection; the address alone when none was made."""
-        return str(Endpoint(self.address, self.port)) if self.port > 0 else self.address
+        if self.port <= 0:
+            return self.address
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 def _last_head(lines: list[bytes]) -> list[bytes]:
