@@ -91,7 +91,7 @@ class Platform:
         await self._command({"start": name})
 
     async def _command(self, document: Mapping[str, Any]) -> None:
-        await asyncio.to_thread(command, self.layout.directory, self.layout.socket, document, seconds=40)
+        await asyncio.to_thread(command, self.layout.directory, self.layout.socket, document, seconds=70)
 
 
 async def start_platform(

@@ -1,8 +1,6 @@
 """The demo's configuration: accepted by the program, and true of the platform."""
 
-import asyncio
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,22 +8,13 @@ import pytest
 from stormwatch.demo.config import write_config
 from stormwatch.demo.estate import SERVICES
 from stormwatch.demo.layout import Layout, free_ports
-from stormwatch.demo.platform import Platform, start_platform
+from stormwatch.demo.platform import Platform
 from stormwatch.harness.check import check
 from stormwatch.harness.config import Config, load
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome
 
 JOURNEYS = {"checkout", "login"}
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Generator[Platform]:
-    running = asyncio.run(start_platform(tmp_path_factory.mktemp("platform"), ports="free", linger=0))
-    try:
-        yield running
-    finally:
-        asyncio.run(running.stop())
 
 
 @pytest.fixture(scope="module")

@@ -14,22 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stormwatch.demo.platform import Platform, start_platform
+from stormwatch.demo.platform import Platform
 from tests.demo.visitor import alert_of, register, text_of, visitor
 from tests.servers.process import wait_for
 
 GOOD_CARD = "4242 4242 4242 4242"
 DECLINED_CARD = "4000 0000 0000 0002"
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Generator[Platform]:
-    """One for all tests of this module; whoever stops a part of it starts it again."""
-    running = asyncio.run(start_platform(tmp_path_factory.mktemp("platform"), ports="free", linger=0))
-    try:
-        yield running
-    finally:
-        asyncio.run(running.stop())
 
 
 @pytest.fixture

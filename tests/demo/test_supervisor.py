@@ -45,7 +45,10 @@ def owner() -> Generator[subprocess.Popen[bytes]]:
 
 
 def test_a_killed_supervisor_takes_everything_with_it_and_its_directory_can_be_used_again(tmp_path: Path) -> None:
-    """SIGKILL, as by the kernel when memory is short: nobody could clean up, and nothing is left running."""
+    """SIGKILL, as by the kernel when memory is short: nobody could clean up, and nothing is left running.
+
+    To stop what has ended is no error.
+    """
     platform = start(tmp_path)
     pids, databases = platform.pids, list((tmp_path / "databases").iterdir())
     os.kill(pids["supervisor"], signal.SIGKILL)
@@ -53,6 +56,7 @@ def test_a_killed_supervisor_takes_everything_with_it_and_its_directory_can_be_u
     assert platform.layout.state.exists()
     with pytest.raises(PlatformFailed, match=f"no sample platform is running in {tmp_path}"):
         Platform.load(tmp_path)
+    asyncio.run(platform.stop())
 
     again = start(tmp_path)
     fresh = again.pids
@@ -75,17 +79,6 @@ def test_it_ends_after_its_owner_has_gone_and_the_linger_is_over(
     assert lives(pids["shop"])
 
     wait_for(lambda: none_lives(pids), what="the linger to be over")
-
-    assert not platform.layout.state.exists()
-
-
-def test_sigterm_stops_it_at_once(tmp_path: Path) -> None:
-    """Whatever the linger; a stop after that is no error."""
-    platform = start(tmp_path, linger=600)
-    pids = platform.pids
-    os.kill(pids["supervisor"], signal.SIGTERM)
-    wait_for(lambda: none_lives(pids), what="all processes to end", seconds=10)
-    asyncio.run(platform.stop())
 
     assert not platform.layout.state.exists()
 
@@ -154,7 +147,7 @@ def test_a_process_that_cannot_start_is_named_with_its_last_words(tmp_path: Path
 
 
 def test_by_hand_it_says_what_it_does_as_json_lines(tmp_path: Path) -> None:
-    """One line for each process, one when each answers, one when all is ready; the socket is only for its user."""
+    """One line for each process, one when each answers, one when all is ready; SIGTERM ends it, whatever the linger."""
     with subprocess.Popen(
         [
             sys.executable,
