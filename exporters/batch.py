@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 0.5
+INTERVAL = 0.25
 """Seconds that the first thing of a batch waits for others: so much is lost when the process is killed."""
 LARGEST = 2000
 """Things in one batch."""

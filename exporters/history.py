@@ -1,9 +1,9 @@
 """History: every result and every alert transition in one SQLite file, written in batches by a thread of its own.
 
-    Result ▸ queue ▸ one transaction at most every half second ▸ WAL, synced ▸ readers
+    Result ▸ queue ▸ one transaction at most every quarter of a second ▸ WAL, synced ▸ readers
 
 A commit is synced to the disk (`synchronous=FULL`): what is acknowledged survives SIGKILL and power loss, and only what
-came within the last half second is lost. The tables are described in docs/reference/history.md.
+came within the last moment is lost. The tables are described in docs/reference/history.md.
 """
 
 import asyncio

@@ -69,7 +69,8 @@ def verdict(view: OverviewView) -> tuple[str, str]:
     if named["waiting"]:
         return f"{len(named['waiting'])} {of_all} {_are(named['waiting'])} waiting for the first run.", "waiting"
     firing = sum(alert.state == "firing" for alert in view.alerts)
-    everything = "The one probe is up" if len(view.probes) == 1 else f"All {len(view.probes)} probes are up"
+    few = {1: "The one probe is up", 2: "Both probes are up"}
+    everything = few.get(len(view.probes), f"All {len(view.probes)} probes are up")
     if firing:
         return f"{everything}; {_count(firing, 'alert')} still {'fires' if firing == 1 else 'fire'}.", "broken"
     return f"{everything}.", "up"
