@@ -113,7 +113,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     objectives = read_objectives(draft, data.get("objectives", []), probes)
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
-    known = Known(routes=routes, probes=frozenset(probes.places), objectives=frozenset(objectives.places))
+    known = Known(routes=routes, probes=probes.places, objectives=objectives.places)
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
     rules = (*_rules_of_objectives(draft, objectives, probes), *_rules_of_probes(probes))
     check_expected_alerts(draft, drills, rules, sound=probes.probes.keys() | objectives.objectives.keys())

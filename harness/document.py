@@ -22,6 +22,9 @@ Place = tuple[str | int, ...]
 LARGEST = 1_000_000
 """Values that a document may have, aliases counted as often as they stand: a few lines of them can expand without end."""
 
+DEEPEST = 100
+"""How far values may be nested. libyaml's composer recurses without a limit, and ends the process when the stack does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -88,11 +91,11 @@ def read_document(path: Path) -> tuple[Document, list[Mistake]]:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError([Mistake(file, line, "", "is not text in UTF-8; save it as UTF-8")]) from error
     try:
+        if _may_be_deep(text) and _depth(text) > DEEPEST:
+            raise ConfigError([Mistake(file, 1, "", f"is nested more than {DEEPEST} deep")])
         root = _compose(text)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax(file, text, error)]) from error
-    except RecursionError as error:
-        raise ConfigError([Mistake(file, 1, "", "is nested too deeply to be read")]) from error
     if root is None or (isinstance(root, ScalarNode) and root.tag == _NULL):
         raise ConfigError([Mistake(file, 1, "", "is empty; write one with `stormwatch init`")])
     reader = _Reader()
@@ -100,13 +103,19 @@ def read_document(path: Path) -> tuple[Document, list[Mistake]]:
         data = reader.read(root, ())
     except _TooLarge as error:
         raise ConfigError([Mistake(file, 1, "", f"has more than {LARGEST:,} values, counting aliases")]) from error
-    except RecursionError as error:
-        raise ConfigError([Mistake(file, 1, "", "is nested too deeply to be read")]) from error
     document = Document(file=file, data=data, root=root)
     return document, [
         Mistake(file, node.start_mark.line + 1, document.show(place), sentence)
         for node, place, sentence in reader.mistakes
     ]
+
+
+def file_beside(directory: Path, name: str) -> Path:
+    """Where a file is that a document in `directory` names: `~` is a home, relative names count from the directory."""
+    try:
+        return directory / Path(name).expanduser()
+    except RuntimeError:  # ~name, and nobody is called so
+        return directory / name
 
 
 _PLAIN = re.compile(r"[\w@/+-][\w.@/+:-]*")
@@ -151,6 +160,28 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def _may_be_deep(text: str) -> bool:
+    """Whether counting is worth the time: brackets in texts count too, and levels that are only indented are few."""
+    depth = deepest = 0
+    for sign in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if sign in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest > DEEPEST or re.search(rf"(?:[-?:]\s+){{{DEEPEST}}}|^ {{{DEEPEST}}}", text, re.MULTILINE) is not None
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+            if depth > DEEPEST:
+                break
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return deepest
+
+
 def _compose(text: str) -> Node | None:
     loader = _Loader(text)
     try:
@@ -179,6 +210,9 @@ class _Reader:
             return self._scalar(node, place)
         if id(node) in self._open:
             self.mistakes.append((node, place, "this alias leads to itself; write the value out"))
+            return None
+        if len(self._open) >= DEEPEST:
+            self.mistakes.append((node, place, f"is nested more than {DEEPEST} deep, counting aliases"))
             return None
         self._open.add(id(node))
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stormwatch.harness.document import Document, Place
+from stormwatch.harness.document import Document, Place, file_beside
 from stormwatch.harness.form import form_of, show
 from stormwatch.harness.mistake import Mistake
 from stormwatch.harness.remedy import did_you_mean
@@ -119,4 +119,4 @@ class Draft:
                 return str(error), text
         elif text and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(key))):
             return "a secret is never written inline; write ${env:NAME} or ${file:PATH}", text
-        return "", str(self.directory / Path(text).expanduser()) if text and shape.is_file else text
+        return "", str(file_beside(self.directory, text)) if text and shape.is_file else text

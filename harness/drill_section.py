@@ -62,8 +62,8 @@ class Known:
 
     routes: Mapping[str, Route | None]
     """By name; None for one with mistakes in it."""
-    probes: frozenset[str]
-    objectives: frozenset[str]
+    probes: Collection[str]
+    objectives: Collection[str]
 
 
 def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tuple[tuple[Place, Drill], ...]:
@@ -186,7 +186,7 @@ def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known:
                 sound &= draft.refer(alert[key], names, (*at, "alert", key), key)
     for index, name in enumerate(allow if isinstance(allow, list) else []):
         if isinstance(name, str):
-            sound &= draft.refer(name, known.objectives | known.probes, (*at, "allow", index), "objective or probe")
+            sound &= draft.refer(name, [*known.objectives, *known.probes], (*at, "allow", index), "objective or probe")
     return sound
 
 

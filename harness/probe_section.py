@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import Any
 
-from stormwatch.harness.document import Place
+from stormwatch.harness.document import Place, file_beside
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import ConfirmEntry, DefaultsEntry, ProbeAlertEntry, ProbeEntry
 from stormwatch.harness.form import form_of, show
@@ -101,7 +100,7 @@ def _read_probe(
     target = entry.target
     file, separator, rest = target.partition("::")
     if kind.target_is_file and separator:
-        target = f"{draft.directory / Path(file).expanduser()}{separator}{rest}"
+        target = f"{file_beside(draft.directory, file)}{separator}{rest}"
     try:
         check = kind.build(target, options)
     except (ValueError, OSError) as error:

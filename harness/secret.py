@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stormwatch.harness.document import file_beside
+
 MASK = "***"
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
@@ -84,13 +86,13 @@ class Secrets:
         return value
 
     def _from_file(self, name: str) -> str:
-        path = self._directory / Path(name).expanduser()
         try:
-            value = path.read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise ValueError(f"the secret file {name} cannot be read: {error.strerror}") from error
+            value = file_beside(self._directory, name).read_text(encoding="utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"the secret file {name} is not text in UTF-8") from error
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"the secret file {name!r} cannot be read: {said}") from error
         if not value:
             raise ValueError(f"the secret file {name} is empty; write the secret into it")
         return value
