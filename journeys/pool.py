@@ -333,7 +333,7 @@ class _Seen:
         self._decided: Report | None = None
         self._waiting_for_browser = False
         self._kept: list[str] = []
-        self._opened_at: list[float] = []
+        self._offsets: list[float] = []
         self._began_at = 0.0
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -349,11 +349,11 @@ class _Seen:
             case "step-began":
                 self._begin(loop.time())
                 self.open.append(event["name"])
-                self._opened_at.append(loop.time())
+                self._offsets.append(event["offset"])
             case "step-ended":
                 self.steps.append(StepTimes(**event["step"]))
                 self.open.pop()
-                self._opened_at.pop()
+                self._offsets.pop()
             case "kept":
                 self._kept.append(event["name"])
             case "body-over":
@@ -386,21 +386,26 @@ class _Seen:
                 step="teardown",
                 sentence=f"what the test's fixtures do after it was not over within {self._allowed}",
             )
+        step = ""
         if self.open:
             sentence = f'step "{self.open[-1]}" was not over within the {self._allowed} of the journey'
+        elif self.steps and self.steps[-1].failed:
+            step = self.steps[-1].name
+            sentence = f'step "{step}" failed so late that the run was over before it could be said how'
         elif self.began:
             after = f', after step "{self.steps[-1].name}"' if self.steps else ""
             sentence = f"the journey was not over within {self._allowed}{after}"
         else:
             sentence = f"what the test's fixtures do before it was not over within {self._allowed}"
-        return self.so_far(Outcome.DOWN, Reason.TIMEOUT, sentence)
+        report = self.so_far(Outcome.DOWN, Reason.TIMEOUT, sentence)
+        return replace(report, step=step) if step else report
 
     def so_far(self, outcome: Outcome, reason: Reason, sentence: str) -> Report:
         """A report from the events alone; a step that is open failed when its time was cut off."""
         now = asyncio.get_running_loop().time()
         cut = [
-            StepTimes(name=name, seconds=now - at, offset=at - self._began_at, failed=True)
-            for name, at in zip(self.open, self._opened_at, strict=True)
+            StepTimes(name=name, seconds=max(0.0, now - self._began_at - offset), offset=offset, failed=True)
+            for name, offset in zip(self.open, self._offsets, strict=True)
         ]
         return Report(
             outcome=outcome,

@@ -7,7 +7,7 @@ It loads the file once and then reads requests, one JSON object a line, from std
     in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false}
     out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
     out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
-          {"event": "step-began", "name": "…"} {"event": "step-ended", "step": {…}}
+          {"event": "step-began", "name": "…", "offset": 0.2} {"event": "step-ended", "step": {…}}
           {"event": "body-over", "report": {…}}      the outcome, as soon as it is known
           {"event": "kept", "name": "trace.zip"}     an artifact of it
           {"event": "over", "report": {…}}           the same after the fixtures were torn down and artifacts kept
@@ -159,12 +159,12 @@ class WarmSession:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Time the body alone."""
         run = self._running
-        run.body = time.perf_counter()
+        run.begin()
         self._owner.tell("body")
         try:
             return (yield)
         finally:
-            run.seconds = time.perf_counter() - run.body
+            run.seconds = run.begin()
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_makereport(
@@ -184,7 +184,8 @@ class WarmSession:
 
     def step_began(self, name: str) -> None:
         """Pass on, so that a step that never ends is known by name."""
-        self._owner.tell("step-began", name=name)
+        if self._run is not None:
+            self._owner.tell("step-began", name=name, offset=self._run.begin())
 
     def step_ended(self, step: Step) -> None:
         """Pass on."""
@@ -218,6 +219,8 @@ class WarmSession:
             self._owner.tell("browser-wanted")
         module = found.getparent(pytest.Module)
         _fresh_instance(found)
+        if STEPS in found.stash:
+            del found.stash[STEPS]
         try:
             with self._patience.until(time.monotonic() + request["seconds"]):
                 # The next item is the module itself: the function's (and its class's) fixtures go, those of the module
@@ -243,7 +246,7 @@ class WarmSession:
         run, recorder = self._running, self._recorder
         decided = Report(
             outcome=Outcome.UP,
-            seconds=run.seconds + (max(0.0, run.body - run.base(item)) if run.body else 0.0),
+            seconds=run.seconds,
             steps=run.steps(item),
             url=recorder.url(),
             console_errors=tuple(recorder.console_errors),
@@ -322,16 +325,16 @@ class _Run:
     """What is known of the run that is under way."""
 
     def __init__(self) -> None:
-        self.body = 0.0
-        """When the test's own body began, on the clock of its steps; 0 before."""
+        self.began: float | None = None
+        """When the test's own body began, or its first step if a fixture made one before; on the clock of the steps."""
         self.seconds = 0.0
         self.report: Report | None = None
-        self._first: float | None = None
 
-    def base(self, item: pytest.Item) -> float:
-        """The beginning of the run: of the body, or of the first step if a fixture made one before."""
-        steps = item.stash.get(STEPS, None)
-        return min([step.began for step in steps.done] if steps else [], default=self.body) if self.body else self.body
+    def begin(self) -> float:
+        """Seconds since the run began, which is now if it has not."""
+        now = time.perf_counter()
+        self.began = now if self.began is None else self.began
+        return now - self.began
 
     def steps(self, item: pytest.Item) -> tuple[StepTimes, ...]:
         """Every step that is over, in the order in which they began."""
@@ -340,11 +343,8 @@ class _Run:
 
     def times(self, step: Step) -> StepTimes:
         """A step with its offset from the beginning of the run."""
-        if self._first is None:
-            self._first = min(step.began, self.body or step.began)
-        return StepTimes(
-            name=step.name, seconds=step.seconds, offset=max(0.0, step.began - self._first), failed=step.failed
-        )
+        offset = max(0.0, step.began - (step.began if self.began is None else self.began))
+        return StepTimes(name=step.name, seconds=step.seconds, offset=offset, failed=step.failed)
 
 
 def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:

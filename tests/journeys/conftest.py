@@ -13,6 +13,12 @@ import pytest
 from tests.servers.shop import Shop, shop_running
 
 
+@pytest.fixture(autouse=True)
+def no_hypothesis_in_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plugin imports all of itself at the end of every pytest session, and we start dozens of them."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+
+
 @pytest.fixture
 def shop() -> Generator[Shop]:
     """A shop of its own."""

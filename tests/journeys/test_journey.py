@@ -39,7 +39,7 @@ def platform(shop: Shop, tmp_path: Path) -> Path:
     return path
 
 
-async def run(target: str, resources: Resources, platform: Path, timeout: float = 30.0) -> Result:
+async def run(target: str, resources: Resources, platform: Path, timeout: float = 60.0) -> Result:
     options = JourneyOptions(environment={"STORMWATCH_PLATFORM": str(platform)})
     probe = Probe(name="buy", kind="journey", target=target, check=KIND.build(target, options), timeout=timeout)
     return await run_once(probe, clock=SystemClock(), resources=resources)
@@ -76,29 +76,31 @@ async def test_the_samples_pass_in_the_pool_and_their_steps_are_phases(resources
     assert {measure.name for measure in checkout.measures} == {metric.name for metric in KIND.metrics}
 
 
-@pytest.mark.parametrize(
-    ("fault", "step", "reason"),
-    [
-        ("wrong-total", "add to cart", Reason.STEP),
-        ("no-pay-button", "pay", Reason.TIMEOUT),
-        ("slow-payment", "pay", Reason.TIMEOUT),
-    ],
-)
-async def test_a_fault_of_the_shop_turns_the_right_step_red(  # noqa: PLR0917 - fixtures and parameters of one test
-    resources: Resources, platform: Path, shop: Shop, fault: str, step: str, reason: Reason
+async def test_a_wrong_total_turns_the_right_step_red_with_evidence(
+    resources: Resources, platform: Path, shop: Shop
 ) -> None:
-    shop.faults.add(fault)
-    result = await run(f"{SAMPLES}/test_checkout.py::test_checkout", resources, platform, timeout=9)
-    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, reason, step), result.evidence
-    assert result.message.startswith(f'step "{step}": ')
-    assert [phase.name for phase in result.phases if phase.failed] == [step]
-    assert result.evidence["url"].startswith(shop.url)
-    assert [path.rpartition("/")[2] for path in result.evidence.get("artifacts", [result.message])] == [
-        "page.png",
-        "trace.zip",
-    ]
+    shop.faults.add("wrong-total")
+    result = await run(f"{SAMPLES}/test_checkout.py::test_checkout", resources, platform)
+    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.STEP, "add to cart")
+    assert result.message == (
+        'step "add to cart": expected get_by_test_id("total") to have text \'Total €12.50\' within 5 s, saw Total €12.51'
+    )
+    assert [phase.name for phase in result.phases if phase.failed] == ["add to cart"]
+    assert result.evidence["url"] == f"{shop.url}/cart"
+    assert [path.rpartition("/")[2] for path in result.evidence["artifacts"]] == ["page.png", "trace.zip"]
     pool = resources.get(WorkerPool)
     assert all((pool.artifacts / path).is_file() for path in result.evidence["artifacts"])
+
+
+async def test_a_run_that_its_deadline_cuts_off_is_a_time_out_of_the_step_it_was_in(
+    resources: Resources, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    file = tmp_path / "test_it.py"
+    file.write_text("import time\ndef test_it(step):\n    with step('think'): time.sleep(60)\n")
+    result = await run(f"{file}::test_it", resources, tmp_path, timeout=8)
+    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.TIMEOUT, "think")
+    assert result.message == 'step "think" was not over within the 7.75 s of the journey'
 
 
 async def test_without_a_platform_the_samples_are_broken_and_name_the_remedy(

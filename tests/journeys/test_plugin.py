@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.program import program
 from tests.servers.shop import Shop
 
@@ -22,7 +20,7 @@ def run_pytest(file: Path, *options: str, **environment: str) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
 
@@ -121,10 +119,14 @@ def test_a_users_own_fixture_called_step_wins(write: Write) -> None:
     assert "1 passed" in run_pytest(write("def test_it(step): assert step == 7\n")).stdout
 
 
-@pytest.mark.parametrize("option", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_a_suite_without_journeys_runs_as_without_us(write: Write, option: tuple[str, ...]) -> None:
+def test_a_suite_without_journeys_runs_as_without_us(write: Write) -> None:
     file = write("@pytest.mark.parametrize('n', range(3))\ndef test_it(n): assert n < 3\n")
-    ours, theirs = run_pytest(file, *option), run_pytest(file, *option, "-p", "no:stormwatch")
+    ours, theirs = run_pytest(file), run_pytest(file, "-p", "no:stormwatch")
     assert ours.returncode == theirs.returncode == 0
     assert "3 passed" in ours.stdout
     assert ours.stdout.count("\n") == theirs.stdout.count("\n")
+
+
+def test_journeys_run_in_parallel_under_xdist(write: Write) -> None:
+    file = write("@pytest.mark.parametrize('n', range(3))\ndef test_it(n, step):\n    with step('go'): pass\n")
+    assert "3 passed" in run_pytest(file, "-n", "2").stdout
