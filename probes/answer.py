@@ -11,11 +11,10 @@ import jmespath.exceptions
 from pydantic import ConfigDict, Field, JsonValue
 
 from stormwatch.probes.failure import ProbeFailed
+from stormwatch.probes.options import STRICT
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.result import Reason
 from stormwatch.probes.units import Seconds, show_duration
-
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Status = Annotated[int, Field(ge=100, le=599)] | Annotated[str, Field(pattern=r"^[1-5]xx$")]
 """A status code, or a class of them like `2xx`."""

@@ -20,6 +20,7 @@ from stormwatch.probes.certificate import load_trust
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.nameserver import Answered, Transport, ask, rdata_of
+from stormwatch.probes.options import STRICT, File
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
@@ -27,7 +28,6 @@ from stormwatch.probes.result import Reason
 from stormwatch.probes.units import Seconds, show_duration
 from stormwatch.probes.watch import Watch
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 SHOWN: Final = 4096
 """Characters of the answer that are kept as evidence."""
 
@@ -72,7 +72,7 @@ class DnsOptions:
     """Whether the server may ask others (the RD flag)."""
     ip: Family = "any"
     """Which address of the server to use, when it is given by name."""
-    ca_file: str = ""
+    ca_file: File = ""
     """For `tls`: PEM file of the certificate authorities to trust; the system's when empty."""
     server_name: str = ""
     """For `tls`: the name that the server's certificate must be for; the server's host when empty."""

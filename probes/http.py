@@ -12,7 +12,6 @@ from pydantic import ConfigDict, Field
 
 from stormwatch.probes import certificate
 from stormwatch.probes.answer import (
-    STRICT,
     Answer,
     Complaint,
     Expectations,
@@ -24,17 +23,17 @@ from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, e
 from stormwatch.probes.curl import CURVES, CurlEngine, connect_to, own_error
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
+from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
 from stormwatch.probes.result import Reason
 from stormwatch.probes.transfer import blame
-from stormwatch.probes.units import Bytes
+from stormwatch.probes.units import Bytes, show_size
 from stormwatch.probes.url import Url
 from stormwatch.probes.visit import Content, Visit
 from stormwatch.probes.watch import Watch
 
 PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")
-Secret = Annotated[str, Field(json_schema_extra={"writeOnly": True})]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +54,9 @@ class ClientCertificate:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    certificate: str
+    certificate: File
     """A PEM file with the certificate, its intermediates behind it."""
-    key: str
+    key: File
     """A PEM file with its private key, not encrypted."""
 
 
@@ -79,7 +78,7 @@ class HttpOptions:
     """Log in with name and password."""
     bearer: Secret = field(default="", repr=False)
     """Log in with a token: write it as `${env:NAME}` or `${file:PATH}`."""
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the certificate authorities to trust; the system's when empty."""
     verify: bool = True
     """Whether the server's certificate must be valid. Its facts are exported either way."""
@@ -144,7 +143,7 @@ class HttpCheck:
     url: Url
     options: HttpOptions
     expectations: Expectations
-    ca_file: str
+    ca_file: File
     trust: Trust | None
     server: Endpoint | None
     detour: Endpoint | None
@@ -271,7 +270,7 @@ class HttpCheck:
         if content.too_large:
             raise ProbeFailed(
                 Reason.ASSERTION,
-                f"the body is larger than max_body, {self.options.max_body} bytes",
+                f"the body is larger than max_body, {show_size(self.options.max_body)}",
                 phase="transfer",
             )
         if ended.code:

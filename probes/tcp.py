@@ -16,6 +16,7 @@ from stormwatch.probes.curl import CurlEngine
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.handshake import cipher_name
+from stormwatch.probes.options import STRICT, File
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
@@ -24,7 +25,6 @@ from stormwatch.probes.tls import Hands, shake_hands
 from stormwatch.probes.units import Seconds, show_duration
 from stormwatch.probes.watch import Watch
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 LINE: Final = 2**16
 """Bytes of the longest line that is read."""
 SHOWN: Final = 2048
@@ -69,7 +69,7 @@ class TcpOptions:
     """Which addresses to use. They are tried one after the other."""
     tls: bool = False
     """Shake hands before the dialogue."""
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the certificate authorities to trust; the system's when empty."""
     server_name: str = ""
     """Name to ask for in the handshake, and that the certificate must be for; the target's host when empty."""

@@ -27,6 +27,7 @@ from stormwatch.probes.curl import CURVES, CurlEngine, Ended, connect_to, own_er
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.handshake import Handshake
+from stormwatch.probes.options import STRICT, File
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
 from stormwatch.probes.result import Reason
@@ -43,9 +44,9 @@ _RANKS: Final = {"SSL 3.0": 0, "TLS 1.0": 1, "TLS 1.1": 2, "TLS 1.2": 3, "TLS 1.
 class TlsOptions:
     """How to shake hands, and whom to trust."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    ca_file: str = ""
+    ca_file: File = ""
     """PEM file of the certificate authorities to trust; the system's when empty."""
     server_name: str = ""
     """Name to ask for (SNI), and that the certificate must be for; the target's host when empty."""
@@ -63,9 +64,9 @@ class TlsOptions:
     """The moment to judge the certificates for, with its time zone; now when it is not given."""
     starttls: Starttls = ""
     """Ask for TLS in this protocol first."""
-    certificate: str = ""
+    certificate: File = ""
     """PEM file of a client certificate, for servers that ask for one."""
-    key: str = ""
+    key: File = ""
     """PEM file of its private key, not encrypted."""
     slower_than: Seconds | None = None
     """Down, with reason too-slow, when the run takes longer."""

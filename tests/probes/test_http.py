@@ -401,7 +401,7 @@ async def test_a_body_larger_than_max_body_is_down_and_not_read_on() -> None:
     async with web.serving(web.zipped(bytes(10**6))) as server:
         result = await run(KIND, server.url, {"compression": "gzip", "max_body": "64KiB"})
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.ASSERTION, "transfer")
-    assert result.message == "the body is larger than max_body, 65536 bytes"
+    assert result.message == "the body is larger than max_body, 64KiB"
     async with web.serving(web.endless) as server:
         result = await run(KIND, server.url, {"max_body": "1MiB"})
     assert Reason.ASSERTION is result.reason

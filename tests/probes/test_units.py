@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.probes.units import parse_duration, parse_ratio, parse_size, show_duration, show_ratio
+from stormwatch.probes.units import parse_duration, parse_ratio, parse_size, show_duration, show_ratio, show_size
 
 
 @given(st.integers(min_value=0, max_value=10**9))
@@ -37,6 +37,20 @@ def test_a_size_is_its_number_of_units(number: int, unit: str) -> None:
     """Powers of two have an i, powers of ten have none."""
     size = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
     assert parse_size(f"{number}{unit}") == number * size
+
+
+@given(st.integers(0, 2**40))
+def test_a_size_survives_being_shown_and_read(size: int) -> None:
+    """Exactly, whatever unit it is shown in."""
+    assert parse_size(show_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(0, "0B"), (65536, "64KiB"), (10 * 2**20, "10MiB"), (10**6, "1MB"), (1001, "1001B")]
+)
+def test_a_size_is_shown_in_its_shortest_form(size: int, shown: str) -> None:
+    """As people would have written it."""
+    assert show_size(size) == shown
 
 
 @given(st.integers(0, 10**7))
