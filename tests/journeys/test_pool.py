@@ -19,6 +19,12 @@ from tests.servers.shop import Shop
 
 Write = Callable[..., Path]
 
+DAEMON = (
+    "__import__('subprocess').Popen(['sh', '-c', 'while :; do sleep 1; done', 'daemon-of' + os.environ['TMPDIR']], "
+    "start_new_session=True)"
+)
+"""A process that a journey leaves behind, in a session of its own, that minds no closed pipe."""
+
 
 @pytest.fixture
 async def pool(scratch: Path, tmp_path: Path) -> AsyncGenerator[WorkerPool]:
@@ -164,9 +170,9 @@ async def test_a_page_that_never_comes_is_named_and_photographed(pool: WorkerPoo
 async def test_cancelling_a_run_leaves_no_process(
     pool: WorkerPool, write: Write, nothing_left: Callable[[], None]
 ) -> None:
-    file = write("def test_it(step):\n    time.sleep(60)\n")
+    file = write(f"def test_it(step):\n    {DAEMON}\n    time.sleep(60)\n")
     running = asyncio.create_task(pool.run(Journey(file=file, test="test_it"), seconds=60))
-    await process_of(Path(os.environ["TMPDIR"]), "stormwatch.journeys.worker")
+    await process_of(Path(os.environ["TMPDIR"]), "daemon-of")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -340,6 +346,7 @@ async def test_when_its_owner_is_killed_nothing_is_left(
 ) -> None:
     file = write(f"""
         def test_it(page: Page):
+            {DAEMON}
             page.goto("{shop.url}/")
             while True:
                 pass
