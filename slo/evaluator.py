@@ -73,7 +73,7 @@ class Evaluator:
         self._orphans: list[Transition] = []
         self._started: float | None = None
         self._evaluated: float | None = None
-        self._stopped_for_since: float | None = None
+        self._alive: float | None = None
 
     def __call__(self, result: Result) -> None:
         """The same as `observe`."""
@@ -91,6 +91,8 @@ class Evaluator:
         """
         for result in results:
             self._take(result, new=False)
+            if self._alive is not None:
+                self._alive = max(self._alive, result.finished)
 
     @property
     def reach(self) -> float:
@@ -165,7 +167,7 @@ class Evaluator:
         for name, standing in document["probes"].items():
             if name in self._probes:
                 self._stand(name, _ProbeStanding.from_json(standing))
-        self._stopped_for_since = document["evaluated"]
+        self._alive = document["evaluated"]
 
     def _take(self, result: Result, *, new: bool) -> None:
         at = result.finished
@@ -191,8 +193,8 @@ class Evaluator:
             self._started = now
             self._due = [(now + rule.after, probe) for probe, rules in self._blind_rules.items() for rule in rules[:1]]
             heapq.heapify(self._due)
-            if self._stopped_for_since is not None:
-                pause = max(0.0, now - self._stopped_for_since)
+            if self._alive is not None:
+                pause = max(0.0, now - self._alive)
                 for number, transition in self._active.items():
                     if transition.after is AlertState.PENDING:
                         self._active[number] = replace(transition, since=transition.since + pause)

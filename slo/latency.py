@@ -52,9 +52,8 @@ def time_to_fire(
             max(0.0, rule.after - probe.every - longest_run(probe)) + holding,
             rule.after + evaluation_interval + holding,
         )
-    if objective is None or objective.name != rule.objective:
-        seen = "none" if objective is None else repr(objective.name)
-        raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}; {seen} was given")
+    _check_objective(rule, objective)
+    assert objective is not None
     best = _needed(rule, objective, probe, healthy=healthy or 0.0)
     worst = _needed(rule, objective, probe, healthy=math.inf if healthy is None else healthy)
     quick, slow = first_failure(probe)
@@ -64,6 +63,56 @@ def time_to_fire(
         if worst is None
         else slow + (worst - 1) * interval_when_failing(probe) + evaluation_interval + holding,
     )
+
+
+def time_to_resolve(
+    rule: Rule,
+    probe: Probe,
+    evaluation_interval: float,
+    *,
+    failing: float,
+    objective: Objective | None = None,
+    healthy: float | None = None,
+) -> Bounds:
+    """From the moment at which every run of `probe` is good again to the evaluation at which its alert is resolved.
+
+    It failed for `failing` seconds before. A burn-rate alert stays until the failures have left a short window of each pair
+    or are outweighed in it; a budget gets whole only as they leave the period. Best: after as much healthy history as the
+    windows hold, or `healthy` seconds of it. Worst: after none, or `healthy` seconds. Otherwise as `time_to_fire`.
+    """
+    if isinstance(rule, Down | NoEvidence):
+        return Bounds(0.0, probe.every + longest_run(probe) + evaluation_interval)
+    _check_objective(rule, objective)
+    assert objective is not None
+    if isinstance(rule, BudgetLeft):
+        return Bounds(0.0, objective.window + probe.every + evaluation_interval)
+    every = Fraction(probe.every)
+    most, least = math.ceil(failing / probe.every) + 1, max(1, math.floor(failing / interval_when_failing(probe)))
+    best = _good_to_resolve(rule, objective, every, least, math.inf if healthy is None else healthy)
+    worst = _good_to_resolve(rule, objective, every, most, healthy or 0.0)
+    return Bounds(
+        max(0, best - 1) * probe.every,
+        worst * probe.every + probe.timeout + evaluation_interval if worst else 0.0,
+    )
+
+
+def _good_to_resolve(rule: BurnRate, objective: Objective, every: Fraction, failures: int, healthy: float) -> int:
+    """How many good results after so many bad ones bring every pair below its factor."""
+
+    def resolved(good: int) -> bool:
+        return not any(
+            all(
+                _share_bad(failures, window, every, healthy, good=good) > pair.factor * objective.budget
+                for window in (pair.short, pair.long)
+            )
+            for pair in rule.pairs
+        )
+
+    if resolved(0):
+        return 0
+    # One more than the longest short window holds: its results do not stand on its edges.
+    limit = max(_holds(pair.short, every) for pair in rule.pairs) + 1
+    return _smallest(resolved, limit) or limit
 
 
 def first_failure(probe: Probe) -> Bounds:
@@ -108,12 +157,19 @@ def _holds(window: float, every: Fraction) -> int:
     return max(1, math.floor(Fraction(window) / every))
 
 
-def _share_bad(failures: int, window: float, every: Fraction, healthy: float) -> Fraction:
-    """The share of bad results in a window right after the last of so many failures."""
+def _share_bad(failures: int, window: float, every: Fraction, healthy: float, *, good: int = 0) -> Fraction:
+    """The share of bad results in a window: `healthy` seconds of good ones, the failures, and then `good` good ones."""
     holds = _holds(window, every)
-    bad = min(failures, holds)
+    after = min(good, holds)
+    bad = min(failures, holds - after)
     before = holds if math.isinf(healthy) else math.floor(Fraction(healthy) / every)
-    return Fraction(bad, bad + min(before, holds - bad))
+    return Fraction(bad, after + bad + min(before, holds - after - bad))
+
+
+def _check_objective(rule: BurnRate | BudgetLeft, objective: Objective | None) -> None:
+    if objective is None or objective.name != rule.objective:
+        seen = "none" if objective is None else repr(objective.name)
+        raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}; {seen} was given")
 
 
 def _smallest(enough: Callable[[int], bool], limit: int) -> int | None:

@@ -9,8 +9,8 @@ of `STEPS`; the short window is a twelfth, rounded up in the same way; the facto
 keep windows of 1 h, 6 h, 1 d and 3 d with the factors 13.44, 5.6, 2.8 and 14/15, and 7 days have 15 min at 13.44.
 A longer period keeps the windows of 30 days. A policy that is defined by factors keeps its factors.
 
-No window is shorter than its probes can fill: the short one holds two results, the long one is at least three times
-the short one. A factor that comes out below 1 because a window had to grow is 1: a slower burn never uses up the budget.
+No window is shorter than a minute, nor than its probes can fill: the short one holds two results, the long one is at least
+three times the short one. A factor that comes out below 1 because a window had to grow is 1: a slower burn never uses up the budget.
 """
 
 import math
@@ -33,12 +33,14 @@ RESULTS_TO_FILL = 2
 """A window must hold so many results: with one, a run that starts a little late leaves it empty, and the alert flaps."""
 
 STEPS = (
-    *(1, 2, 5, 10, 15, 20, 30, 45),
     *(minutes * 60 for minutes in (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 45)),
     *(hours * HOUR for hours in (1, 1.5, 2, 3, 4, 6, 8, 12, 18)),
     *(days * DAY for days in (1, 1.5, 2, 3)),
 )
-"""Lengths in seconds that windows are rounded up to, so that the recorded series have names that people can read."""
+"""Lengths in seconds that windows are rounded up to, so that the recorded series have names that people can read.
+
+None is below a minute: Prometheus scrapes every 15 s or so, and what it computes from two samples is a guess.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

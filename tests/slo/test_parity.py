@@ -1,0 +1,353 @@
+"""One rule, two renderings: the evaluator and Prometheus say the same about the same results, step by step.
+
+Prometheus is the real one: `promtool test rules` loads the rendered file and the series as `/metrics` would have shown them
+at each scrape, and tells which ALERTS there are after each evaluation.
+
+Tolerance: one evaluation step. A result that is decided between two scrapes is known to the evaluator at once and to
+Prometheus at the next scrape; here both look at the same moments, so most histories are compared with no tolerance at
+all. It is needed where counters begin anew, since `increase` then extrapolates over a gap.
+"""
+
+import itertools
+import json
+import random
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormwatch.probes.probe import Confirm, Probe
+from stormwatch.probes.result import Outcome, Result
+from stormwatch.slo.alert import AlertState, Severity
+from stormwatch.slo.evaluator import Evaluator
+from stormwatch.slo.maintenance import Maintenance
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import rules_for_objective, rules_for_probe
+from stormwatch.slo.prometheus import render_rules
+from stormwatch.slo.rule import Down, Rule
+from tests.program import program
+from tests.slo.story import DAY, HOUR, MINUTE, objective, probe, result
+
+STEP = 15
+"""Seconds between two scrapes, and between two evaluations."""
+
+Series = dict[tuple[str, tuple[tuple[str, str], ...]], list[float | None]]
+States = list[frozenset[tuple[tuple[tuple[str, str], ...], str]]]
+
+
+@dataclass
+class World:
+    """What is configured in one comparison, and what happened: results by the step after which they are known."""
+
+    probes: Sequence[Probe]
+    objectives: Sequence[Objective]
+    rules: Sequence[Rule]
+    happened: Mapping[int, Sequence[Result]]
+    steps: int
+    maintenance: Sequence[Maintenance] = ()
+    dead: Sequence[range] = ()
+    """Steps during which the process was not there; it begins anew after each."""
+    tolerance: int = 0
+    name: str = ""
+
+
+class Page:
+    """What the exporter shows of one process: states of the last runs, and the counters that the evaluator gives it."""
+
+    def __init__(self, world: World, evaluator: Evaluator, started: float) -> None:
+        self.world = world
+        self.evaluator = evaluator
+        self.success: dict[str, float | None] = dict.fromkeys(p.name for p in world.probes)
+        self.evidence = dict.fromkeys((p.name for p in world.probes), started)
+
+    def take(self, result: Result) -> None:
+        """As exporters/prometheus.py does: a broken run takes the sample away, any other is evidence."""
+        broken = result.outcome is Outcome.BROKEN
+        self.success[result.probe] = None if broken else float(result.outcome is Outcome.UP)
+        if not broken:
+            self.evidence[result.probe] = result.finished
+
+    def samples(self, now: float) -> dict[tuple[str, tuple[tuple[str, str], ...]], float | None]:
+        """One scrape."""
+        found: dict[tuple[str, tuple[tuple[str, str], ...]], float | None] = {}
+        for each in self.world.probes:
+            labels = (("instance", each.target), ("kind", each.kind), ("probe", each.name), *each.labels.items())
+            found["probe_success", labels] = self.success[each.name]
+            found["stormwatch_probe_evidence_timestamp_seconds", labels] = self.evidence[each.name]
+            found["stormwatch_maintenance", (("probe", each.name),)] = self.evaluator.in_maintenance(each.name, now)
+        for name, (good, bad) in self.evaluator.events().items():
+            for judgement, count in (("good", good), ("bad", bad)):
+                found["stormwatch_objective_events_total", (("objective", name), ("judgement", judgement))] = count
+        return found
+
+
+def live(world: World) -> tuple[Series, States]:
+    """Run the evaluator through the history; what was scraped and which alerts there were, step by step.
+
+    Time begins at 0, as it does for promtool. While the process is dead nothing is scraped and nothing is known.
+    """
+    series: Series = {}
+    states: States = []
+    evaluator, page, snapshot = None, None, None
+    history: list[Result] = []
+    for step in range(world.steps):
+        now = float(step * STEP)
+        if any(step in gone for gone in world.dead):
+            if evaluator is not None:
+                snapshot, evaluator = evaluator.snapshot(), None
+            states.append(frozenset())
+            continue
+        if evaluator is None or page is None:
+            evaluator = Evaluator(world.objectives, world.rules, world.probes, maintenance=world.maintenance)
+            page = Page(world, evaluator, now)
+            if snapshot is not None:
+                evaluator.restore(snapshot)
+                evaluator.replay(history)
+        for each in world.happened.get(step, ()):
+            evaluator.observe(each)
+            page.take(each)
+            history.append(each)
+        evaluator.evaluate(now)
+        for key, value in page.samples(now).items():
+            series.setdefault(key, [None] * world.steps)[step] = value
+        states.append(frozenset((change.alert.key, change.after.value) for change in evaluator.active()))
+    return series, states
+
+
+def promtool_test(world: World, series: Series, states: States) -> dict[str, Any]:
+    """The same as one test of promtool: the series that went in, and the ALERTS that must come out."""
+    checks = []
+    for step in range(world.steps):
+        near = {states[at] for at in range(step - world.tolerance, step + world.tolerance + 1) if 0 <= at < world.steps}
+        if len(near) > 1 or any(step in gone for gone in world.dead):
+            continue
+        checks.append(
+            {
+                "expr": "ALERTS",
+                "eval_time": f"{step * STEP}s",
+                "exp_samples": [
+                    {"labels": _shown("ALERTS", [*key, ("alertstate", state)]), "value": 1}
+                    for key, state in states[step]
+                ],
+            }
+        )
+    return {
+        "name": world.name,
+        "interval": f"{STEP}s",
+        "input_series": [
+            {"series": _shown(name, labels), "values": _values(values)} for (name, labels), values in series.items()
+        ],
+        "promql_expr_test": checks,
+    }
+
+
+def _shown(name: str, labels: Iterable[tuple[str, str]]) -> str:
+    return name + "{" + ", ".join(f'{label}="{value}"' for label, value in labels) + "}"
+
+
+def _values(values: Sequence[float | None]) -> str:
+    """A scrape that lacks a series that was there before marks it stale, as Prometheus does; then it is just not there."""
+    shown, there = [], False
+    for value in values:
+        shown.append(f"{float(value):.10g}" if value is not None else "stale" if there else "_")
+        there = value is not None
+    return " ".join(shown)
+
+
+def compare(worlds: Sequence[World], directory: Path, *, mistake: tuple[str, str] | None = None) -> tuple[int, str]:
+    """The verdict of promtool on all worlds, which share one set of rules: exit code and what it printed.
+
+    `mistake` is made in the rendered rules first: a text that stands there, and another in its place.
+    """
+    first = worlds[0]
+    rules = render_rules(first.objectives, first.rules, first.probes)
+    if mistake:
+        assert mistake[0] in rules
+        rules = rules.replace(*mistake)
+    (directory / "rules.yml").write_text(rules)
+    tests = [promtool_test(world, *live(world)) for world in worlds]
+    (directory / "test.yml").write_text(
+        json.dumps({"rule_files": ["rules.yml"], "evaluation_interval": f"{STEP}s", "tests": tests})
+    )
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", "test.yml"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+FRONT = probe(labels={"service": "shop"}, depends_on=("dns",))
+DNS = probe("dns", every=30.0, confirm=Confirm(attempts=1, after=0))
+STRICT = objective(labels={"team": "web"})
+"""99.9 % over 30 days by the workbook: its windows hold hundreds of results."""
+DAILY = objective("front-daily", target=Fraction(95, 100), window=1.0 * DAY)
+HASTY = objective("front-hasty", probes=("front", "dns"), target=Fraction(90, 100), window=1.0 * HOUR)
+"""Windows so short that a history of some hours is many of them, and all alerts come and go."""
+
+RULES: tuple[Rule, ...] = (
+    *rules_for_objective(STRICT, [FRONT, DNS]),
+    *rules_for_objective(DAILY, [FRONT, DNS], policy="fast-slow"),
+    *rules_for_objective(HASTY, [FRONT, DNS]),
+    *rules_for_probe(FRONT, lasting=30),
+    *rules_for_probe(DNS, severity=Severity.TICKET),
+)
+RULES_OF_RESTARTS = tuple(replace(rule, lasting=0.0) if isinstance(rule, Down) else rule for rule in RULES)
+"""A `for` goes on in process after a restart, and begins anew in Prometheus, which saw the series go away."""
+QUARTER = Maintenance(match={"probe": "front"}, rrule="FREQ=DAILY;BYHOUR=0;BYMINUTE=15", duration=15.0 * MINUTE)
+
+
+def world(
+    front: str,
+    dns: str = "",
+    *,
+    name: str = "",
+    delays: Mapping[int, int] | None = None,
+    dead: Sequence[range] = (),
+    tolerance: int = 0,
+    maintenance: Sequence[Maintenance] = (),
+    rules: Sequence[Rule] = RULES,
+) -> World:
+    """Histories of both probes as signs, from the second step on: the first scrape sees the counters at 0.
+
+    `delays` gives the steps by which a run's result is known later than it was decided.
+    """
+    steps = len(front) + 2
+    happened: dict[int, list[Result]] = {}
+    dns = dns or "+." * (len(front) // 2 + 1)
+    for signs, each in ((front, "front"), (dns, "dns")):
+        for number, sign in enumerate(signs[: steps - 2], 1):
+            step = number + (delays or {}).get(number, 0)
+            if sign != "." and step < steps and not any(step in gone for gone in dead):
+                happened.setdefault(step, []).append(result(sign, number * STEP - 4.75, name=each))
+    return World(
+        probes=(FRONT, DNS),
+        objectives=(STRICT, DAILY, HASTY),
+        rules=rules,
+        happened=happened,
+        steps=steps,
+        dead=dead,
+        tolerance=tolerance,
+        maintenance=maintenance,
+        name=name,
+    )
+
+
+STORIES = [
+    world("+" * 60, name="steady: nothing is ever said"),
+    world("-" * 60, name="down from the first run on"),
+    world("+" * 60 + "-" + "+" * 140, name="one failed run"),
+    world("+" * 60 + "-" * 40 + "+" * 280, name="an outage of ten minutes"),
+    world("+" * 20 + ("-" * 3 + "+" * 5) * 12 + "+" * 50, name="flapping"),
+    world(("+" * 39 + "-") * 6, name="a slow burn"),
+    world("+" * 30 + "?" * 20 + "+" * 30 + "-" * 5 + "?" * 10 + "-" * 5 + "+" * 30, name="broken is no evidence"),
+    world("+" * 40 + "." * 40 + "+" * 20 + "-" * 4 + "." * 30 + "+" * 30, name="runs that did not take place"),
+    world("+" * 40 + "-" * 40 + "+" * 20, "+." * 21 + "-." * 12 + "+." * 30, name="a dependency is down for a while"),
+    world("+" * 30 + "-" * 30 + "+" * 30, "+." * 10 + "?." * 20 + "+." * 30, name="a dependency is broken"),
+    world(
+        "+" * 50 + "-" * 90 + "+" * 40,
+        maintenance=(QUARTER,),
+        name="an outage that begins before planned work and outlives it",
+    ),
+    world("+" * 65 + "-" * 75 + "+" * 30, maintenance=(QUARTER,), name="an outage within planned work and after"),
+]
+
+AGAIN: dict[str, Any] = {"rules": RULES_OF_RESTARTS, "tolerance": 1}
+RESTARTS = [
+    world("+" * 40 + "-" * 60 + "+" * 60, dead=[range(70, 74)], name="restart in an outage", **AGAIN),
+    world("+" * 60 + "-" * 10 + "+" * 80, dead=[range(80, 110)], name="restart while windows remember", **AGAIN),
+    world(("+" * 30 + "-" * 3) * 5, dead=[range(70, 73), range(120, 150)], name="two restarts while it burns", **AGAIN),
+]
+
+
+def _random_world(seed: int) -> World:
+    """A history of outages, flapping, gaps and broken runs, with late results, from one seed."""
+    rng = random.Random(seed)
+    parts = ["+" * rng.randrange(1, 80)]
+    while sum(map(len, parts)) < 150:
+        parts.append(
+            rng.choice(["-" * rng.randrange(1, 40), "-+" * rng.randrange(1, 12), "." * rng.randrange(1, 15), "?" * 6])
+        )
+        parts.append("+" * rng.randrange(1, 90))
+    dns = ("+." * 30 + "-." * rng.randrange(0, 8)) * 6
+    late = {number: rng.randrange(1, 3) for number in range(1, 150) if rng.random() < 0.03}
+    return world("".join(parts), dns, delays=late, tolerance=1, name=f"random history {seed}")
+
+
+def test_the_stories_come_out_the_same_at_every_step(tmp_path: Path) -> None:
+    """No tolerance: scrape, evaluation in process and evaluation in Prometheus are at the same moments."""
+    code, said = compare(STORIES, tmp_path)
+
+    assert code == 0, said
+
+
+def test_the_stories_make_every_alert_fire_and_resolve() -> None:
+    """Two renderings that say nothing would agree as well."""
+    seen: set[tuple[str, str, str]] = set()
+    for story in STORIES:
+        _, states = live(story)
+        for before, after in itertools.pairwise(states):
+            for key, state in after - before:
+                seen.add((dict(key)["alertname"], dict(key)["severity"], state))
+            for key, state in before - after:
+                if state == AlertState.FIRING:
+                    seen.add((dict(key)["alertname"], dict(key)["severity"], "resolved"))
+
+    for alertname, severity in (
+        ("ErrorBudgetBurn", "page"),
+        ("ErrorBudgetBurn", "ticket"),
+        ("ErrorBudgetLow", "info"),
+        ("ProbeDown", "page"),
+        ("ProbeDown", "ticket"),
+        ("ProbeNoEvidence", "ticket"),
+    ):
+        assert (alertname, severity, "firing") in seen
+        assert (alertname, severity, "resolved") in seen
+    assert ("ProbeDown", "page", "pending") in seen
+    assert ("ErrorBudgetBurn", "ticket", "pending") in seen
+
+
+def test_after_a_restart_both_go_on_alike(tmp_path: Path) -> None:
+    """Counters begin at 0 in the new process and windows are replayed; within one step the alerts are the same.
+
+    While nobody is there to be scraped or to evaluate, there is nothing to compare.
+    """
+    code, said = compare(RESTARTS, tmp_path)
+
+    assert code == 0, said
+
+
+def test_random_histories_come_out_the_same_within_a_step(tmp_path: Path) -> None:
+    """Outages, flapping, gaps, broken runs and late results of every shape."""
+    code, said = compare([_random_world(seed) for seed in range(8)], tmp_path)
+
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("story", "right", "wrong"),
+    [
+        pytest.param("an outage of ten minutes", "> 0.0144", "> 0.0544", id="threshold"),
+        pytest.param("an outage of ten minutes", "[5m]", "[6m]", id="window"),
+        pytest.param("one failed run", 'judgement="bad"', 'judgement="good"', id="label"),
+        pytest.param("an outage of ten minutes", "for: 30s", "for: 45s", id="for"),
+        pytest.param("an outage of ten minutes", "< 0.1", "< 0.3", id="budget"),
+        pytest.param("runs that did not take place", "> 56", "> 86", id="evidence"),
+        pytest.param("an outage within planned work and after", " == 1)", " == 2)", id="maintenance"),
+        pytest.param(
+            "a dependency is down for a while", 'unless on() (max(probe_success{probe="dns"}) == 0)', "", id="mute"
+        ),
+    ],
+)
+def test_a_rendering_with_a_mistake_is_found(story: str, right: str, wrong: str, tmp_path: Path) -> None:
+    """The comparison is worth something: change one thing in the rendered rules, and it turns red."""
+    code, said = compare([each for each in STORIES if each.name == story], tmp_path, mistake=(right, wrong))
+
+    assert (code, "FAILED" in said) == (1, True)
