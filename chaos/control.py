@@ -63,27 +63,25 @@ async def serve_proxy(
 @contextlib.asynccontextmanager
 async def proxying(routes: Sequence[Route], control: str, *, clock: Clock | None = None) -> AsyncGenerator[Serving]:
     """Serve while the block lasts; leaving takes every fault away first. Raises as `serve_proxy`."""
-    async with Proxy(routes, clock or SystemClock()) as proxy:
-        bound = bound_socket(control)
-        host, port = bound.getsockname()[:2]
-        config = uvicorn.Config(
-            control_app(proxy),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-            ws="none",
-        )
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[bound]), name="control API of the fault proxy")
-        try:
-            yield Serving(
-                control=f"http://{show_address(host, port)}",
-                routes={name: gate.address for name, gate in proxy.gates.items()},
-            )
-        finally:
-            server.should_exit = True
-            await asyncio.gather(task, return_exceptions=True)
+    async with Proxy(routes, clock or SystemClock()) as proxy, controlling(proxy, control) as url:
+        yield Serving(control=url, routes={name: gate.address for name, gate in proxy.gates.items()})
+
+
+@contextlib.asynccontextmanager
+async def controlling(proxy: Proxy, control: str) -> AsyncGenerator[str]:
+    """Serve the control API of a proxy at `host:port` while the block lasts; its URL. Raises OSError."""
+    bound = bound_socket(control)
+    host, port = bound.getsockname()[:2]
+    config = uvicorn.Config(
+        control_app(proxy), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[bound]), name="control API of the fault proxy")
+    try:
+        yield f"http://{show_address(host, port)}"
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def control_app(proxy: Proxy) -> Starlette:
