@@ -66,14 +66,6 @@ def show_size(size: int) -> str:
     return min(exact, key=len) if size else "0B"
 
 
-def show_size(size: int) -> str:
-    """The shortest exact way to write a size: `64KiB`, `10MB`, `1500B`."""
-    for unit, bytes_ in sorted(_BYTES.items(), key=lambda each: -each[1]):
-        if size and size % bytes_ == 0:
-            return f"{size // bytes_}{unit}"
-    return f"{size}B"
-
-
 def show_ratio(ratio: Fraction) -> str:
     """A ratio as an exact percentage: `99.9%`."""
     percent = ratio * 100
@@ -96,7 +88,6 @@ Seconds = Annotated[
 Bytes = Annotated[
     int,
     BeforeValidator(parse_size),
-    PlainSerializer(show_size, return_type=str),
     PlainSerializer(show_size, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s?(B|KiB|MiB|GiB|kB|MB|GB)$", "examples": ["64KiB"]}),
 ]
