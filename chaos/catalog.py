@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from stormwatch.probes.result import Reason
 from stormwatch.probes.units import Ratio, Seconds
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Way(StrEnum):
@@ -32,6 +32,7 @@ class TcpLatency:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     delay: Seconds
+    """How much later."""
     jitter: Seconds = 0.0
     """Each chunk's delay is drawn evenly from delay - jitter to delay + jitter; a chunk never overtakes another."""
     stream: Way = Way.DOWNSTREAM
@@ -58,6 +59,7 @@ class TcpBlackhole:
     share: Ratio = Fraction(1)
     """The share of connections that it is drawn for, once for each connection."""
     seed: int = 0
+    """The same seed draws the same ones again, in the same order."""
 
     def __post_init__(self) -> None:
         _share_is_some(self.share)
@@ -72,6 +74,7 @@ class TcpReset:
     share: Ratio = Fraction(1)
     """The share of connections that it is drawn for, once for each connection."""
     seed: int = 0
+    """The same seed draws the same ones again, in the same order."""
 
     def __post_init__(self) -> None:
         _share_is_some(self.share)
@@ -84,8 +87,11 @@ class HttpStatus:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     status: Annotated[int, Field(ge=200, le=599)] = 503
+    """The status of the answer."""
     body: str = ""
+    """The body of the answer."""
     content_type: str = "text/plain; charset=utf-8"
+    """The media type of the body."""
     path: str = "*"
     """A glob over the path without its query: `*` is any text, also with slashes, `?` one character."""
     method: str = "*"
@@ -93,6 +99,7 @@ class HttpStatus:
     share: Ratio = Fraction(1)
     """The share of matching requests that it is drawn for, once for each request."""
     seed: int = 0
+    """The same seed draws the same ones again, in the same order."""
 
     def __post_init__(self) -> None:
         if self.status in (204, 304) and self.body:

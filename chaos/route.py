@@ -14,7 +14,7 @@ from stormwatch.chaos.address import parse_address
 class RouteTls:
     """The proxy ends the client's TLS and opens its own to the service, so that faults can look at what passes."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     certificate: Path
     """PEM, leaf first: what clients are shown."""
@@ -30,14 +30,16 @@ class RouteTls:
 class Route:
     """What comes in at `listen` goes on to `upstream`, unchanged as long as no fault is put on it."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     name: str
+    """What drills call it."""
     listen: str
     """`host:port`; port 0 takes a free one."""
     upstream: str
     """`host:port`."""
     tls: RouteTls | None = None
+    """End TLS here and open it anew, so that requests can be looked at."""
     http: bool = False
     """Look for HTTP requests on a route without `tls` too. Streams that are not HTTP pass all the same."""
 

@@ -8,10 +8,14 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import SchemaSerializer
+from pydantic_core.core_schema import WithDefaultSchema
 
 from stormwatch.harness.document import Place
 from stormwatch.harness.remedy import did_you_mean, near_duration, near_ratio, near_size
@@ -43,8 +47,8 @@ class Form(Generic[T]):
         config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
         wrapper: Any = tuple.__class_getitem__(model)
         self._adapter: TypeAdapter[tuple[T]] = TypeAdapter(wrapper, config=config)
-        wrapped = self._adapter.json_schema(mode="validation")
-        self.schema: Mapping[str, Any] = {"$defs": wrapped.get("$defs", {}), **wrapped["prefixItems"][0]}
+        wrapped = self._adapter.json_schema(mode="validation", schema_generator=_AsWritten)
+        self.schema: Mapping[str, Any] = _inlined(wrapped["prefixItems"][0], wrapped.get("$defs", {}))
         """JSON Schema of what users write."""
         self.shape = Shape.of(self.schema)
 
@@ -64,6 +68,26 @@ class Form(Generic[T]):
     def write(self, value: T) -> Any:
         """A value as JSON, the way users write it."""
         return self._adapter.dump_python((value,), mode="json", by_alias=True, fallback=str)[0]
+
+
+class _AsWritten(GenerateJsonSchema):
+    """JSON Schema whose defaults are written as users would: `30s`, not 30.0."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Defaults of blocks are left out: each key in a block tells its own."""
+        shown = super().default_schema(schema)
+        if isinstance(shown.get("default"), dict):
+            del shown["default"]
+        elif isinstance(default := schema.get("default"), float | int | Fraction):
+            shown["default"] = SchemaSerializer(schema["schema"]).to_python(default, mode="json")
+        return shown
+
+
+def _inlined(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema with its definitions, itself not one of them."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    own = {**definitions.get(name, {}), **{key: value for key, value in schema.items() if key != "$ref"}}
+    return {"$defs": {other: each for other, each in definitions.items() if other != name}, **own}
 
 
 def form_of(model: type[T]) -> Form[T]:

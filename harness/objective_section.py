@@ -1,6 +1,7 @@
 """`objectives:` and `maintenance:` in the configuration: promises about probes, and when they do not count."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from stormwatch.slo.policy import POLICIES, RESULTS_TO_FILL
 
 RESULTS = 3 * RESULTS_TO_FILL
 """Results that the window of an objective must hold: fewer, and no rule can tell a burn from a blip."""
+
+_STANDSTILL = re.compile(r"INTERVAL=0+(?!\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ def read_maintenance(draft: Draft, data: Any, probes: ProbeSection) -> tuple[Mai
             match_probes(draft, match, (*place, "match"), probes)
         entry = draft.read(MaintenanceEntry, item, place)
         if entry is None:
+            continue
+        if _STANDSTILL.search(entry.rrule):
+            draft.complain((*place, "rrule"), "INTERVAL=0 never comes to an end; write INTERVAL=1, or leave it out")
             continue
         try:
             windows.append(Maintenance(match=entry.match, rrule=entry.rrule, duration=entry.duration))

@@ -29,10 +29,17 @@ def schema(
         others = {other: False for other in kinds if other != name}
         needed = ["kind", name] if definitions[name].get("required") else ["kind"]
         probe["allOf"].append(
-            {"if": {"properties": {"kind": {"const": name}}}, "then": {"properties": others, "required": needed}}
+            {
+                "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},
+                "then": {"properties": others, "required": needed},
+            }
         )
     drill = definitions["DrillEntry"]
-    drill["properties"] = {**drill["properties"], "fault": {"$ref": "#/$defs/fault"}}
+    drill["properties"] = {
+        "name": drill["properties"]["name"],
+        "fault": {"$ref": "#/$defs/fault", "description": "What is done to which route."},
+        **drill["properties"],
+    }
     drill["required"] = [*drill["required"], "fault"]
     definitions["fault"] = {
         "description": "What is done to which route; the options of the fault stand beside.",
@@ -80,8 +87,19 @@ def _renamed(schema: Any, name: str) -> Any:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without the titles that pydantic makes from names: editors would show them instead of the descriptions."""
-    if isinstance(schema, dict):
-        generated = isinstance(schema.get("title"), str) and "$schema" not in schema
-        return {key: _tidy(value) for key, value in schema.items() if key != "title" or not generated}
-    return [_tidy(each) for each in schema] if isinstance(schema, list) else schema
+    """As editors should show it.
+
+    Without the titles that pydantic makes from names, and without null: what may be left out is left out, not emptied.
+    """
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = dict(schema)
+    if kept.get("default", ...) is None:
+        del kept["default"]
+        choices = [each for each in kept.pop("anyOf", []) if each != {"type": "null"}]
+        kept = {**choices[0], **kept} if len(choices) == 1 else {**kept, **({"anyOf": choices} if choices else {})}
+    if isinstance(kept.get("title"), str) and "$schema" not in kept:
+        del kept["title"]
+    return {key: _tidy(value) for key, value in kept.items()}

@@ -7,9 +7,6 @@ from stormwatch.harness.document import Place
 
 Schema = Mapping[str, Any]
 
-FILES = frozenset({"ca", "ca_file", "certificate", "key"})
-"""Options of these names hold the name of a file, as do all whose schema has the format `path`."""
-
 _TYPED = frozenset({"type", "enum", "const", "writeOnly"})
 
 
@@ -27,7 +24,7 @@ class Shape:
         """The keys that a mapping may have here, in the order of their declaration."""
         self.secret: bool | None = any(schema.get("writeOnly") for schema in self._schemas) if name else None
         """Whether the text here is one that nobody may read; None where keys are free, so that only the key can tell."""
-        self.is_file = name in FILES or any(schema.get("format") == "path" for schema in self._schemas)
+        self.is_file = any(schema.get("format") == "path" for schema in self._schemas)
         """Whether the text here names a file."""
         self.free = not all(schema.keys() & _TYPED for schema in self._schemas) or not self._schemas
         """Whether any value may stand here, also none."""

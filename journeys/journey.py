@@ -28,6 +28,7 @@ class JourneyOptions:
     """What stands under `journey:`."""
 
     browser: Literal["chromium", "firefox", "webkit"] = "chromium"
+    """Which browser it runs in."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Environment variables for the test, on top of those that stormwatch runs with."""
     artifacts: Literal["on-failure", "always", "never"] = "on-failure"
