@@ -248,20 +248,20 @@ def _errors(found: dict[str, Any]) -> dict[str, float]:
 
 
 def _table(figures: dict[str, Any]) -> str:
-    lines = [f"{'':34}{'stormwatch':>16}{'blackbox':>16}{'ratio':>8}"]
+    lines = [f"{'':34}{'stormwatch':>20}{'blackbox':>20}{'ratio':>8}"]
     for target, cpu in figures["cpu_ms"].items():
         what = f"CPU ms a probe, {target}, {cpu['rate']}/s"
-        lines.append(f"{what:34}{cpu['ours']:16.3f}{cpu['blackbox']:16.3f}{cpu['ratio']:8.2f}")
+        lines.append(f"{what:34}{cpu['ours']:20.3f}{cpu['blackbox']:20.3f}{cpu['ratio']:8.2f}")
     for target, speed in figures["probes_per_second"].items():
         ratio = speed["ours"] / speed["blackbox"]
         lines.append(
-            f"{f'probes/s, {target}, 16 parallel':34}{speed['ours']:16.0f}{speed['blackbox']:16.0f}{ratio:8.2f}"
+            f"{f'probes/s, {target}, 16 parallel':34}{speed['ours']:20.0f}{speed['blackbox']:20.0f}{ratio:8.2f}"
         )
     lines.append("")
-    lines.append(f"{'error of a measured 20 ms, in ms':34}{'p50 / p99':>16}{'p50 / p99':>16}")
+    lines.append(f"{'error of a measured 20 ms, in ms':34}{'p50 / p99':>20}{'p50 / p99':>20}")
     for load, error in figures["error_ms"].items():
         ours, theirs = (f"{error[who]['p50']:.2f} / {error[who]['p99']:.2f}" for who in ("ours", "blackbox"))
-        lines.append(f"{load:34}{ours:>16}{theirs:>16}")
+        lines.append(f"{load:34}{ours:>20}{theirs:>20}")
     return "\n".join(lines)
 
 

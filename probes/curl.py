@@ -8,7 +8,7 @@ import asyncio
 import math
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ KEPT = 256
 
 _CA_CACHE_TIMEOUT: Final = 321
 """CURLOPT_CA_CACHE_TIMEOUT, which pycurl has no name for: https://curl.se/libcurl/c/CURLOPT_CA_CACHE_TIMEOUT.html"""
-_CA_CACHED = 300
+_CA_CACHED = 3600
 """Seconds that a parsed CA store is used before its file is read again. Parsing costs more than a handshake."""
 
 
@@ -177,6 +177,7 @@ class CurlEngine:
         self._sockets = sockets
         self._kept = kept
         self._idle: list[pycurl.Curl] = []
+        self._closed = False
         self._multis: dict[str, _Multi] = {}
 
     @property
@@ -196,14 +197,14 @@ class CurlEngine:
 
     def give_back(self, handle: pycurl.Curl) -> None:
         """Forget all that a transfer was told and learnt, its cookies included, and keep the handle for another."""
-        if len(self._idle) >= self._kept:
+        if self._closed or len(self._idle) >= self._kept:
             handle.close()
             return
         handle.setopt(pycurl.COOKIELIST, "ALL")  # `reset` keeps the cookies
         handle.reset()
         self._idle.append(handle)
 
-    async def perform(self, handle: pycurl.Curl, *, ca_file: str = "") -> Ended:
+    def perform(self, handle: pycurl.Curl, *, ca_file: str = "") -> Awaitable[Ended]:
         """Run one transfer to its end. Cancelling closes its connection at once and leaves the handle usable.
 
         `ca_file` is set here because libcurl caches one parsed CA store per multi handle: each file has its own.
@@ -214,10 +215,11 @@ class CurlEngine:
         if ca_file:
             handle.setopt(pycurl.CAINFO, ca_file)
             handle.setopt(_CA_CACHE_TIMEOUT, _CA_CACHED)
-        return await multi.perform(handle)
+        return multi.perform(handle)
 
     async def aclose(self) -> None:
         """Cancel what is under way and close every connection."""
+        self._closed = True
         for multi in self._multis.values():
             multi.close()
         self._multis.clear()
@@ -250,7 +252,10 @@ class _Multi:
         ended = self.waiting[handle] = self._loop.create_future()
         try:
             self._acting = True
-            self._multi.add_handle(handle)
+            try:
+                self._multi.add_handle(handle)
+            finally:
+                self._acting = False
             # libcurl would ask for a timer at once. Not waiting for it keeps a busy loop out of the target's time.
             self._act([(pycurl.SOCKET_TIMEOUT, 0)])
             return await ended

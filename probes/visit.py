@@ -153,7 +153,8 @@ class Visit:
 
 def _last_head(lines: list[bytes]) -> list[bytes]:
     """Informational responses stand before the final one."""
-    for number in range(len(lines) - 1, 0, -1):
-        if lines[number].startswith(b"HTTP/"):
-            return lines[number:]
+    if lines.count(b"\r\n") > 1:
+        for number in range(len(lines) - 1, 0, -1):
+            if lines[number].startswith(b"HTTP/"):
+                return lines[number:]
     return lines

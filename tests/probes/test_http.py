@@ -549,7 +549,7 @@ async def test_a_client_certificate_is_shown_when_given_and_its_lack_is_down_as_
 
 async def test_a_real_nginx_speaks_http_2_to_the_probe(tmp_path: Path, issued: Issued, ca_file: Path) -> None:
     """Version 2 by default over TLS, 1.1 when asked for, `Connection: close` in neither's way."""
-    port = free_port()
+    port, plain = free_port(), free_port()
     config = tmp_path / "nginx.conf"
     temporary = " ".join(
         f"{each}_temp_path {tmp_path}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -558,13 +558,16 @@ async def test_a_real_nginx_speaks_http_2_to_the_probe(tmp_path: Path, issued: I
         f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error;"
         "events {} http { access_log off; " + temporary + f"server {{ listen 127.0.0.1:{port} ssl http2;"
         f"ssl_certificate {issued.chain_file}; ssl_certificate_key {issued.key_file};"
-        'location / { return 200 "hello"; } } }'
+        'location / { return 200 "hello"; } }'
+        f"server {{ listen 127.0.0.1:{plain} http2; location / {{ return 200; }} }} }}"
     )
     with running([program("nginx"), "-c", config, "-p", tmp_path], log=tmp_path / "log", port=port):
         options = {"ca_file": str(ca_file)}
         default = await run(KIND, f"https://127.0.0.1:{port}/", {**options, "expect": {"version": "2"}})
         older = await run(KIND, f"https://127.0.0.1:{port}/", {**options, "version": "1.1"})
+        cleartext = await run(KIND, f"http://127.0.0.1:{plain}/", {"version": "2", "expect": {"version": "2"}})
     assert (default.outcome, default.message) == (Outcome.UP, "")
+    assert (cleartext.outcome, cleartext.message) == (Outcome.UP, "")
     assert (measures(default)["probe_http_version"], measures(older)["probe_http_version"]) == (2, 1.1)
     assert labels(default, "probe_tls_version_info")["version"] == "TLS 1.2"
 
