@@ -105,7 +105,10 @@ class Side(asyncio.Protocol):
         """Say our last word, after all that is buffered."""
         if self.transport and not self.transport.is_closing():
             if half and self.transport.can_write_eof():
-                self.transport.write_eof()
+                try:
+                    self.transport.write_eof()
+                except OSError:  # the peer has reset the connection, and the loop has not told us yet
+                    self.transport.abort()
             else:
                 self.transport.close()
 

@@ -83,7 +83,12 @@ class Gate:
         injection = self.faults.pop(fault, None)
         if injection:
             for link in list(self.links):
-                link.remove(injection)
+                try:
+                    link.remove(injection)
+                except Exception:
+                    # One connection that breaks must not keep the fault in place on the others.
+                    log.exception("route %s: a connection did not let go of %s", self.route.name, injection.kind)
+                    link.abort()
         return injection
 
     def open(self) -> None:

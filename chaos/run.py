@@ -48,6 +48,11 @@ class _Notes:
     fired_before: tuple[Mapping[str, str], ...] = ()
 
 
+def late_look(within: float) -> float:
+    """Seconds that are watched beyond a limit, so that what comes late is told from what never comes."""
+    return min(60.0, max(5.0, within / 2))
+
+
 async def run_drill(
     drill: Drill,
     fault: Fault,
@@ -58,15 +63,18 @@ async def run_drill(
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     baseline: Baseline | None = None,
     settle: float = 2.0,
+    late: Callable[[float], float] = late_look,
 ) -> Report:
     """Run one drill: what comes back is judged, and whatever is raised is raised after the fault is gone.
 
-    Raised are being cancelled, and OSError when the journal cannot be written. `settle` is for how many seconds noise is looked for after everything expected was seen. When the fault cannot be
-    proved to be gone, the verdict is `unsafe`, also if the drill was cancelled meanwhile.
+    Raised are being cancelled, and OSError when the journal cannot be written. `settle` is for how many seconds noise is
+    looked for after everything expected was seen, `late(within)` for how many seconds beyond a limit what did not come
+    in time is waited for. When the fault cannot be proved to be gone, the verdict is `unsafe`, also if the drill was
+    cancelled meanwhile.
     """
     with feed.recording(wants=lambda result: _matters(drill, result)) as seen:
         run = _Run(drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress)
-        return await run.whole(baseline or Baseline(), settle)
+        return await run.whole(baseline or Baseline(), settle, late)
 
 
 class _Run:
@@ -92,16 +100,16 @@ class _Run:
         self._told: set[str] = set()
         self._notes = _Notes(started=clock.now())
 
-    async def whole(self, baseline: Baseline, settle: float) -> Report:
+    async def whole(self, baseline: Baseline, settle: float, late: Callable[[float], float]) -> Report:
         await self._step("baseline", f"drill {self._drill.name}: is all well?", drill=self._drill.as_json())
         self._notes.baseline = await self._not_well(baseline)
         if self._notes.baseline:
             await self._step("baseline", f"nothing is injected: {self._notes.baseline}")
         else:
-            await self._broken_and_mended(settle)
+            await self._broken_and_mended(settle, late)
         return await self._judged()
 
-    async def _broken_and_mended(self, settle: float) -> None:
+    async def _broken_and_mended(self, settle: float, late: Callable[[float], float]) -> None:
         spec = self._fault.spec
         self._notes.fired_before = tuple(one.alert.labels for one in self._feed.firing.values())
         await self._step("injecting", f"{spec.kind} on {spec.target}", fault=spec.as_json())
@@ -110,7 +118,7 @@ class _Run:
             async with self._fault:
                 self._notes.injected = began
                 await self._step("injected", f"{spec.kind} is in place on {spec.target}")
-                await self._watch(settle)
+                await self._watch(settle, late)
                 self._notes.reverted = self._clock.now()
                 await self._step("reverting", f"taking {spec.kind} back from {spec.target}")
         except FaultNotInjected as error:
@@ -151,10 +159,10 @@ class _Run:
             return f"{latest.probe} is {latest.outcome.value}: {latest.reason.value}: {latest.message}"
         return f"the last result of {latest.probe} is {age:.0f} s old" if age > baseline.fresh else ""
 
-    async def _watch(self, settle: float) -> None:
+    async def _watch(self, settle: float, late: Callable[[float], float]) -> None:
         """Until everything expected came and traffic met the fault, or the time for it, and for being late, is over."""
         limits = [one.within for one in (self._drill.probe, self._drill.alert) if one]
-        end = self._clock.monotonic() + max(within + late_look(within) for within in limits)
+        end = self._clock.monotonic() + max(within + late(within) for within in limits)
         settling = False
         while self._clock.monotonic() < end and not self._notes.trouble:
             tick = min(end, self._clock.monotonic() + TICK)
@@ -179,6 +187,7 @@ class _Run:
             tick = min(end, self._clock.monotonic() + TICK)
             await self._seen.until(self._recovered, clock=self._clock, deadline=tick)
             await self._tell()
+        await self._tell()
         if self._seen.failure and not self._notes.trouble:
             self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
 
@@ -273,11 +282,6 @@ class _Run:
 
     def _audited(self, progress: Progress, data: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"drill": self._drill.name, "at": progress.at, "text": progress.text, **data}
-
-
-def late_look(within: float) -> float:
-    """Seconds that are watched beyond a limit, so that what comes late is told from what never comes."""
-    return min(60.0, max(5.0, within / 2))
 
 
 def _never() -> bool:
