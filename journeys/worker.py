@@ -93,9 +93,10 @@ class Owner:
 class WarmSession:
     """The pytest plugin that runs items on demand instead of one after the other."""
 
-    def __init__(self, owner: Owner, file: Path) -> None:
+    def __init__(self, owner: Owner, file: Path, scratch: Path) -> None:
         self._owner = owner
         self._file = file
+        self._scratch = scratch
         self._recorder: Recorder
         self._patience = Patience()
         self._collection_errors: list[str] = []
@@ -153,6 +154,7 @@ class WarmSession:
                 # It keeps every report for its summary: a worker would grow by each run.
                 terminal.stats.clear()
             self._watch_files(session.config)
+            self._sweep()
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -317,6 +319,13 @@ class WarmSession:
         for file in files:
             self._watched.setdefault(file, _changed_at(file))
 
+    def _sweep(self) -> None:
+        """Remove the recordings of runs that passed: Playwright keeps what it discards until its browser is closed."""
+        if not self._recorder.contexts:
+            for path in self._scratch.glob("playwright-artifacts-*/**/*"):
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+
     def _changed(self) -> str:
         return next((str(file) for file, at in self._watched.items() if _changed_at(file) != at), "")
 
@@ -432,8 +441,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     last_wish = threading.Event()
     threading.Thread(target=owner.watch, args=(last_wish, asked.directory), daemon=True, name="owner").start()
     file = asked.file.absolute()
-    session = WarmSession(owner, file)
     scratch = Path(asked.directory or ".stormwatch").absolute()
+    session = WarmSession(owner, file, scratch)
     tee = sys.stderr = cast("TextIO", _Tee(sys.stderr))
     try:
         code = pytest.main(_pytest_arguments(file, asked.browser, asked.base_url, scratch), plugins=[session])

@@ -114,6 +114,17 @@ async def test_a_failure_keeps_picture_and_trace_and_a_run_that_passes_keeps_not
     assert (pool.artifacts / "bad" / "trace.zip").read_bytes().startswith(b"PK")
 
 
+async def test_recordings_of_runs_that_passed_do_not_pile_up(
+    pool: WorkerPool, write: Write, shop: Shop, scratch: Path
+) -> None:
+    journey = Journey(file=write(f"def test_it(page: Page):\n    page.goto('{shop.url}/')\n"), test="test_it")
+    counts: list[int] = []
+    for _ in range(4):
+        assert (await pool.run(journey, seconds=60, folder="kept")).outcome is Outcome.UP
+        counts.append(len([path for path in scratch.rglob("playwright-artifacts-*/**/*") if path.is_file()]))
+    assert max(counts) <= 4, "at most those of one run, which is swept before the next"
+
+
 async def test_an_action_that_cannot_be_done_is_named_before_the_deadline_and_a_hang_is_cut_off_by_it(
     pool: WorkerPool, write: Write, left: Callable[[], list[str]], nothing_left: Callable[[], None]
 ) -> None:
