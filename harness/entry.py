@@ -28,6 +28,9 @@ RESERVED = frozenset(
 )
 """Labels that our own metrics and alerts carry: a user's label of that name would hide one."""
 
+LOCATION = "local"
+"""Where a stormwatch runs that was not told."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -303,16 +306,18 @@ class HeadEntry:
 
     __pydantic_config__: ClassVar[ConfigDict] = ENTRY
 
-    location: Name = "local"
+    location: Name = LOCATION
     """Where this stormwatch runs: a label of every metric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry(HeadEntry):
+class FileEntry:
     """stormwatch.yaml: what is watched, what is promised, who is told, and how the watching is proved."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ENTRY
 
+    location: Name = LOCATION
+    """Where this stormwatch runs: a label of every metric."""
     probes: Annotated[tuple[ProbeEntry, ...], Field(min_length=1)]
     """What is watched."""
     defaults: DefaultsEntry = DefaultsEntry()
