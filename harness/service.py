@@ -151,6 +151,7 @@ class Service:
             ),
             lambda: telemetry.alerts(self.evaluator.active()),
             lambda: telemetry.faults(undo.pending()),
+            self.history.families,
             lambda: notification.families(notifier.counts for notifier in self._notifiers),
         ]
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from stormwatch.chaos.report import Report
+from stormwatch.chaos.verdict import Verdict
 from tests.servers.process import wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -57,9 +59,11 @@ def stop_platform(directory: Path) -> None:
         wait_for(lambda: not Path(f"/proc/{supervisor}").exists(), what="the platform to stop")
 
 
-def said(log: Path, text: str) -> bool:
-    """Whether the demo has printed this."""
-    return text in log.read_text()
+def wait_until_said(text: str, child: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when the demo has printed this; fail at once when it ended without."""
+    wait_for(lambda: text in log.read_text() or child.poll() is not None, what=f"the demo to say {text!r}", seconds=200)
+    printed = log.read_text()
+    assert text in printed, printed
 
 
 def test_the_demo_proves_that_a_failure_is_noticed(tmp_path: Path) -> None:
@@ -72,7 +76,8 @@ def test_the_demo_proves_that_a_failure_is_noticed(tmp_path: Path) -> None:
         assert "proved: detected in" in printed
         assert "recovered in" in printed
         report = json.loads((tmp_path / "demo" / "report.json").read_text())
-        assert report["judgement"]["verdict"] == "proved"
+        assert report["verdict"] == "proved"
+        assert Report.from_json(report).verdict is Verdict.PROVED
         assert report["detection"]["firing"] > report["detection"]["first_red"] > report["detection"]["injected"]
         assert report["detection"]["notified"] >= report["detection"]["firing"]
         assert "<html" in (tmp_path / "demo" / "report.html").read_text()
@@ -83,7 +88,7 @@ def test_undo_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
     """SIGKILL in the middle of the fault; `undo` exits 0 and traffic passes again at once."""
     with demo(tmp_path) as (child, log):
         config = tmp_path / "demo" / "stormwatch.yaml"
-        wait_for(lambda: said(log, "injected "), what=f"the fault; {log.read_text()}", seconds=150)
+        wait_until_said("injected ", child, log)
         child.kill()
         child.wait(10)
         broken = stormwatch("check", "payments-health", "-c", config)
@@ -103,7 +108,7 @@ def test_the_lease_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
     """SIGKILL in the middle of the fault, and nobody does anything: the proxy takes it back when nobody renews it."""
     with demo(tmp_path) as (child, log):
         config = tmp_path / "demo" / "stormwatch.yaml"
-        wait_for(lambda: said(log, "injected "), what="the fault", seconds=150)
+        wait_until_said("injected ", child, log)
         child.kill()
         child.wait(10)
         killed = time.monotonic()
@@ -121,7 +126,7 @@ def test_check_says_what_is_wrong_and_what_is_only_broken(tmp_path: Path) -> Non
     """All up is 0; a stopped service is 1 with probe, phase, reason and what was seen; no browser is 3. SIGTERM ends all."""
     with demo(tmp_path, "--keep") as (child, log):
         config = tmp_path / "demo" / "stormwatch.yaml"
-        wait_for(lambda: said(log, "stays up until"), what="the kept demo", seconds=200)
+        wait_until_said("stays up until", child, log)
         pids = json.loads((tmp_path / "demo" / "platform.json").read_text())["pids"]
 
         all_up = stormwatch("check", "-c", config)
