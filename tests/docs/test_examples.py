@@ -55,12 +55,12 @@ def test_commands_exist(text: str) -> None:
             assert option in options, f"stormwatch {match[1]} has no {option}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link and every picture is a file of the repository."""
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
         if not target.startswith(("http:", "https:", "mailto:")):
-            assert (page.parent / target).exists(), f"{target} is linked and is not there"
+            assert (document.parent / target).exists(), f"{target} is linked and is not there"
 
 
 def test_no_page_names_a_machine() -> None:
