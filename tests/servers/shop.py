@@ -136,7 +136,9 @@ class _Page(BaseHTTPRequestHandler):
             for name, cents in PRODUCTS.items()
             if wanted in name.lower()
         )
-        search = "<form role=search><input type=search name=q aria-label='Search products'><button>Search</button></form>"
+        search = (
+            "<form role=search><input type=search name=q aria-label='Search products'><button>Search</button></form>"
+        )
         return self._send(200, search + articles)
 
     def page_cart(self, query: dict[str, str], form: dict[str, str]) -> None:
@@ -154,7 +156,9 @@ class _Page(BaseHTTPRequestHandler):
                 time.sleep(8)
             return self._go("/orders/1")
         page = _form("Pay", card="Card number")
-        return self._send(200, page.replace("<button>Pay</button>", "") if "no-pay-button" in self.server.faults else page)
+        return self._send(
+            200, page.replace("<button>Pay</button>", "") if "no-pay-button" in self.server.faults else page
+        )
 
     def page_orders(self, query: dict[str, str], form: dict[str, str]) -> None:
         self._send(200, f"<h1>Thank you</h1><p>Paid {self._total()}</p>")
