@@ -12,6 +12,7 @@ import pytest
 from stormwatch.chaos.catalog import TcpLatency
 from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe
 from stormwatch.harness.config import Config, ConfigError, effective, load
+from stormwatch.probes.options import File
 from stormwatch.probes.probe import Confirm, Kind
 from stormwatch.probes.result import Reason
 from stormwatch.probes.units import Seconds
@@ -37,7 +38,7 @@ class PingOptions:
     """Required."""
     wanted: Any = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    ca_file: str = ""
+    ca_file: File = ""
     expect: PingExpectation = field(default_factory=PingExpectation)
 
 

@@ -62,12 +62,13 @@ def test_their_values_are_known_for_masking(config: Config) -> None:
     assert {"t0ps3cret", "correct horse", "h00k"} == config.secrets
 
 
-def test_a_mistake_never_shows_one(tmp_path: Path) -> None:
-    """Also when it is the secret itself that is wrong."""
-    (tmp_path / "stormwatch.yaml").write_text(TEXT.partition("  - name: api")[0] + "      method: ${env:TOKEN}\n")
+@pytest.mark.parametrize("option", ["method: ${env:TOKEN}", 'expect: {body_matches: ["${env:TOKEN}"]}'])
+def test_a_mistake_never_shows_one(tmp_path: Path, option: str) -> None:
+    """Also when it is the secret itself that is wrong, and when it is a kind of probe that says so."""
+    (tmp_path / "stormwatch.yaml").write_text(TEXT.partition("  - name: api")[0] + f"      {option}\n")
 
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path / "stormwatch.yaml", environ={"TOKEN": "t0p s3cret"})
+        load(tmp_path / "stormwatch.yaml", environ={"TOKEN": "t0p (s3cret"})
 
     assert "t0p" not in str(caught.value)
     assert "***" in str(caught.value)
