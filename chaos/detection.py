@@ -206,7 +206,12 @@ def detect(drill: Drill, observed: Observation) -> Detection:
             one.at for one in fired if one.after is AlertState.PENDING and (firing is None or one.at <= firing)
         ),
         firing=firing,
-        notified=_first(one.at for one in observed.notifications if one.at >= since and drill.expects(one.labels)),
+        # Told before it fired is told of something earlier, or told again.
+        notified=_first(
+            one.at
+            for one in observed.notifications
+            if firing is not None and one.at >= firing and drill.expects(one.labels)
+        ),
         reverted=reverted,
         green=_green(drill, observed) if reverted is not None else None,
         resolved=_resolved(fired) if firing is not None else None,

@@ -47,7 +47,7 @@ class Report:
 
     def __rich__(self) -> Text:
         """For the terminal: verdict, the chain with its seconds, every clause."""
-        answer = {0: Answer.YES, 1: Answer.NO}.get(self.verdict.exit_code, Answer.INCONCLUSIVE)
+        answer = {0: Answer.YES, 3: Answer.INCONCLUSIVE}.get(self.verdict.exit_code, Answer.NO)
         text = Text()
         text.append(f"{SIGN[answer]} {self.verdict.value}", style=_STYLE[answer])
         text.append(f"  {self.drill.name}", style="bold")
@@ -154,8 +154,8 @@ def _tiles(detection: Detection) -> list[tuple[str, str, str]]:
         ("Probe red", detection.injected, detection.first_red, "after the failure began"),
         ("Alert fired", detection.injected, detection.firing, "after the failure began"),
         ("Receiver told", detection.injected, detection.notified, "after the failure began"),
-        ("Probe green", detection.reverted, detection.green, "after the failure was removed"),
-        ("Alert resolved", detection.reverted, detection.resolved, "after the failure was removed"),
+        ("Probe green", detection.reverted, detection.green, "after the repair"),
+        ("Alert resolved", detection.reverted, detection.resolved, "after the repair"),
     ):
         if start is not None and end is not None:
             found.append((title, show_seconds(max(0.0, end - start)), note))

@@ -1,10 +1,11 @@
 """A drill as a picture: lanes of dots and bars over one axis of time, in percent of its width. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stormwatch.chaos.detection import Detection
 from stormwatch.chaos.drill import Drill
-from stormwatch.chaos.verdict import show_labels, show_seconds
+from stormwatch.chaos.verdict import show_seconds
 from stormwatch.slo.alert import AlertState, Transition
 
 
@@ -34,6 +35,7 @@ class Lane:
     """One probe, one alert, or the fault."""
 
     name: str
+    detail: str = ""
     dots: tuple[Dot, ...] = ()
     bars: tuple[Bar, ...] = ()
 
@@ -119,7 +121,11 @@ def _alert_lane(life: list[Transition], axis: _Axis, zero: float) -> Lane:
             end = after.at if after else axis.end
             title = f"{one.after.value} {show_seconds(max(0.0, end - one.at))}, from {show_seconds(max(0.0, one.at - zero))}"
             bars.append(axis.bar(one.at, end, one.after.value, title))
-    return Lane(show_labels(life[0].alert.labels), bars=tuple(bars))
+    return Lane(life[0].alert.name, _detail(life[0].alert.labels), bars=tuple(bars))
+
+
+def _detail(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in labels.items() if name != "alertname")
 
 
 def _ticks(axis: _Axis, zero: float) -> tuple[Tick, ...]:

@@ -294,8 +294,8 @@ def _watched(seen: Detection) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """A measured stretch of time for people, three digits: `0.04 s`, `3.2 s`, `95 s`, `12 min 5 s`."""
-    if seconds < 9.95:
+    """A measured stretch of time for people: `0.04 s`, `3.2 s`, `95.1 s`, `125 s`, `12 min 5 s`."""
+    if seconds < 99.95:
         return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
     if seconds < 600:
         return f"{seconds:.0f} s"

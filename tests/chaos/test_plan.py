@@ -14,19 +14,19 @@ def test_a_plan_that_can_be_met_has_neither_refusals_nor_warnings() -> None:
     assert (found.refusals, found.warnings) == ((), ())
     assert found.lines() == [
         "payment-blackhole: tcp-blackhole on payments",
-        "  checkout turns red (timeout): asked within 1m, can be 5.0 s to 40 s",
-        "  ErrorBudgetBurn{objective=checkout-availability, severity=page} fires: asked within 1m30s, can be 6.0 s to 80 s",
-        "  all is well again after the undo: asked within 5m, can be 1.0 s to 60 s",
+        "  checkout turns red (timeout): asked within 1m, can be 5.0 s to 40.0 s",
+        "  ErrorBudgetBurn{objective=checkout-availability, severity=page} fires: asked within 1m30s, can be 6.0 s to 80.0 s",
+        "  all is well again after the undo: asked within 5m, can be 1.0 s to 60.0 s",
     ]
 
 
 def test_what_cannot_be_is_refused() -> None:
-    """Asked 5 s, cannot be better than 12 s; each with its remedy."""
+    """Asked 5 s, cannot be better than 12.0 s; each with its remedy."""
     drill = replace(DRILL, alert=ExpectedAlert(labels=PAGE, within=5))
     (refusal,) = plan(drill, alert=Span(12, 95)).refusals
     assert refusal == (
-        "ErrorBudgetBurn{objective=checkout-availability, severity=page}: asked 5s, cannot be better than 12 s: "
-        "ask for 95 s, or make the configuration faster"
+        "ErrorBudgetBurn{objective=checkout-availability, severity=page}: asked 5s, cannot be better than 12.0 s: "
+        "ask for 95.0 s, or make the configuration faster"
     )
 
 
@@ -34,7 +34,7 @@ def test_what_may_not_be_is_a_warning() -> None:
     """Between the best and the worst case it is luck; a reason that the fault does not show as is said too."""
     drill = replace(DRILL, probe=ExpectedProbe(name="checkout", reason=Reason.CERTIFICATE, within=60))
     assert plan(drill, probe=Span(5, 61)).warnings == (
-        "checkout red: asked 1m, may take 61 s although all works",
+        "checkout red: asked 1m, may take 61.0 s although all works",
         "reason certificate is unusual for tcp-blackhole, which normally shows as timeout",
     )
 

@@ -234,23 +234,23 @@ def test_the_clauses_say_what_was_asked_and_seen() -> None:
     assert [(clause.name, clause.answer.value, clause.asked, clause.seen) for clause in judgement.clauses] == [
         ("baseline", "yes", "all is well before the fault", "checkout was up"),
         ("bites", "yes", "traffic meets the fault", "3 connections, 900 bytes; first after 0.50 s"),
-        ("probe", "yes", "checkout turns red within 1m", "after 12 s"),
+        ("probe", "yes", "checkout turns red within 1m", "after 12.0 s"),
         ("reason", "yes", "reason timeout", "timeout seen"),
         (
             "alert",
             "yes",
             "ErrorBudgetBurn{objective=checkout-availability, severity=page} fires within 1m30s",
-            "after 20 s",
+            "after 20.0 s",
         ),
         (
             "silence",
             "no",
             "no other alert fires (allowed: front-fast)",
-            "ProbeDown{severity=page, probe=front} after 25 s",
+            "ProbeDown{severity=page, probe=front} after 25.0 s",
         ),
         ("undone", "yes", "the fault is taken back, and proved to be gone", "nothing is left"),
-        ("green", "yes", "checkout is green within 5m after the undo", "after 15 s"),
-        ("resolved", "yes", "the alert resolves within 5m after the undo", "after 22 s"),
+        ("green", "yes", "checkout is green within 5m after the undo", "after 15.0 s"),
+        ("resolved", "yes", "the alert resolves within 5m after the undo", "after 22.0 s"),
     ]
 
 
