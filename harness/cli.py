@@ -16,6 +16,7 @@ import uvloop
 from rich.console import Console
 
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.secret import Secrets
 
 app = typer.Typer(
     name="stormwatch",
@@ -251,9 +252,22 @@ def _load(path: Path) -> Any:
     from stormwatch.harness.config import ConfigError, load
 
     try:
-        return load(path, environ=os.environ)
+        config = load(path, environ=os.environ)
     except ConfigError as error:
         raise Problem(*error.lines) from error
+    _mask_logs(Secrets.of(config.secrets))
+    return config
+
+
+def _mask_logs(secrets: Secrets) -> None:
+    """No log line shows a secret of the configuration, whoever writes it."""
+
+    def masked(record: logging.LogRecord) -> bool:
+        record.msg, record.args = secrets.mask(record.getMessage()), ()
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(masked)
 
 
 def _finish(run: Callable[[], Coroutine[Any, Any, int]]) -> None:
