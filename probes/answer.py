@@ -108,10 +108,13 @@ class Expectations:
         self._json = [_JsonCheck(one, f"expect.json[{number}]") for number, one in enumerate(expect.json)]
         self._slower_than = expect.slower_than
         self._expires_within = expect.certificate_expires_within
+        self._only_status = expect == ExpectHttp(status=expect.status)
         self.needs_body = bool(self._found or self._absent or self._json)
 
     def judge(self, answer: Answer) -> list[Complaint]:
         """Everything that is not as expected; the first is the reason that the run is given."""
+        if self._only_status and answer.status in self._statuses:
+            return []
         return list(self._complaints(answer))
 
     def _complaints(self, answer: Answer) -> Iterator[Complaint]:

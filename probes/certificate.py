@@ -6,7 +6,7 @@ Chains are verified by `cryptography.x509.verification`, with the time as an inp
 import hashlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +21,7 @@ from cryptography.x509 import verification
 
 from stormwatch.probes.endpoint import is_address
 from stormwatch.probes.probe import Metric
+from stormwatch.probes.result import Measure
 from stormwatch.probes.watch import Watch
 
 _SYSTEM_FILES = (
@@ -102,16 +103,45 @@ def read_certificate(der: bytes) -> Certificate:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain as it was served, leaf first, with everything that is said of it in every run: made once."""
+
+    certificates: tuple[Certificate, ...]
+    expires: float
+    """Unix time at which the first of them expires; infinite for an empty chain."""
+    evidence: Sequence[Mapping[str, Any]]
+    measures: tuple[Measure, ...]
+
+
 @lru_cache(maxsize=4096)
-def read_chain(ders: tuple[bytes, ...]) -> tuple[Certificate, ...]:
-    """The facts of a chain as it was served. A certificate that cannot be read ends it."""
-    chain: list[Certificate] = []
+def read_chain(ders: tuple[bytes, ...]) -> Chain:
+    """The facts of a chain. A certificate that cannot be read ends it."""
+    found: list[Certificate] = []
     for der in ders:
         try:
-            chain.append(read_certificate(der))
+            found.append(read_certificate(der))
         except ValueError:
             break
-    return tuple(chain)
+    if not found:
+        return Chain((), math.inf, [], ())
+    expires, leaf = min(each.not_after for each in found), found[0]
+    info = {
+        "fingerprint_sha256": leaf.fingerprint,
+        "issuer": leaf.issuer,
+        "serialnumber": leaf.serial,
+        "subject": leaf.subject,
+        "subjectalternative": ",".join(name for name in leaf.names if not is_address(name)),
+    }
+    return Chain(
+        certificates=tuple(found),
+        expires=expires,
+        evidence=[each.as_evidence() for each in found],
+        measures=(
+            Measure("probe_ssl_earliest_cert_expiry", expires),
+            Measure("probe_ssl_last_chain_info", 1.0, info),
+        ),
+    )
 
 
 class NotTrusted(Exception):
@@ -157,7 +187,8 @@ class Trust:
             try:
                 known = self.verify(chain, name, at)
             except NotTrusted:  # TLS is laxer in places: what was served is the next best answer
-                known = min((each.not_after for each in read_chain(chain)), default=NOT_VERIFIED)
+                served = read_chain(chain)
+                known = served.expires if served.certificates else NOT_VERIFIED
             if len(self._expiries) > 4096:
                 self._expiries.clear()
             self._expiries[chain] = known
@@ -254,40 +285,33 @@ class Shown(Protocol):
         ...
 
 
-def measure(watch: Watch, handshake: Shown, *, verified_expiry: float | None) -> tuple[Certificate, ...]:
+def measure(watch: Watch, handshake: Shown, *, verified_expiry: float | None) -> Chain:
     """Write down what a handshake showed, as measures and as evidence, and return the served chain.
 
     `verified_expiry` is None when verification failed: then there is no verified chain, and no word about it.
     """
     chain = read_chain(handshake.chain)
-    if chain:
-        leaf = chain[0]
-        watch.measure("probe_ssl_earliest_cert_expiry", min(each.not_after for each in chain))
+    if chain.certificates:
+        watch.measures.extend(chain.measures)
         if verified_expiry is not None:
             watch.measure("probe_ssl_last_chain_expiry_timestamp_seconds", verified_expiry)
-        watch.measure(
-            "probe_ssl_last_chain_info",
-            1,
-            fingerprint_sha256=leaf.fingerprint,
-            issuer=leaf.issuer,
-            serialnumber=leaf.serial,
-            subject=leaf.subject,
-            subjectalternative=",".join(name for name in leaf.names if not is_address(name)),
-        )
-        watch.note("certificates", [each.as_evidence() for each in chain])
+        watch.note("certificates", chain.evidence)
     version = handshake.version
     if version:
-        watch.measure("probe_tls_version_info", 1, version=version)
-        watch.measure("probe_tls_cipher_info", 1, cipher=handshake.cipher)
-        watch.note("tls", {"version": version, "cipher": handshake.cipher})
+        cipher = handshake.cipher
+        watch.measures.extend(_agreed(version, cipher))
+        watch.note("tls", {"version": version, "cipher": cipher})
     if handshake.alert:
         watch.note("tls_alert", handshake.alert)
     return chain
 
 
-def expires_in(chain: Sequence[Certificate], at: float) -> float:
-    """Seconds from `at` until the first certificate of a chain expires; infinite for no certificates."""
-    return min((each.not_after for each in chain), default=math.inf) - at
+@lru_cache(maxsize=256)
+def _agreed(version: str, cipher: str) -> tuple[Measure, Measure]:
+    return (
+        Measure("probe_tls_version_info", 1.0, {"version": version}),
+        Measure("probe_tls_cipher_info", 1.0, {"cipher": cipher}),
+    )
 
 
 def _parse(der: bytes) -> x509.Certificate:
@@ -356,7 +380,7 @@ def _covers(known: str, asked: str) -> bool:
 
 
 def _explain(chain: Sequence[bytes], at: float, error: Exception) -> str:
-    for certificate in read_chain(tuple(chain))[1:]:
+    for certificate in read_chain(tuple(chain)).certificates[1:]:
         if at > certificate.not_after:
             return (
                 f"no valid chain to a trusted authority: the intermediate {certificate.subject} "

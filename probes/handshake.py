@@ -5,6 +5,7 @@ without a second connection. Message formats: RFC 5246 §7.4 (TLS 1.2), RFC 8446
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import pycurl
@@ -80,13 +81,14 @@ _ALERTS = {
 class Handshake:
     """Collects the server's messages of one handshake: give `take` to libcurl as its debug callback."""
 
-    __slots__ = ("_alert", "_certificate", "_clock", "_hello", "began")
+    __slots__ = ("_alert", "_certificate", "_clock", "_hello", "_told", "began")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.began: float | None = None
         """When our first message was sent, by the clock; None before that."""
         self._hello = b""
+        self._told: tuple[str, str] | None = None
         self._certificate = b""
         self._alert = 0
 
@@ -100,19 +102,24 @@ class Handshake:
         if first == _CERTIFICATE and size > 7:
             self._certificate = data
         elif first == _SERVER_HELLO and size > 40:
-            self._hello = data
+            self._hello, self._told = data, None
         elif first == 2 and size == 2:  # a fatal alert: level 2 and its description
             self._alert = data[1]
+
+    def _agreed(self) -> tuple[str, str]:
+        if self._told is None:
+            self._told = read_hello(self._hello) if self._hello else ("", "")
+        return self._told
 
     @property
     def version(self) -> str:
         """The protocol that was agreed on, like `TLS 1.3`; empty when the server had not answered."""
-        return read_hello(self._hello)[0] if self._hello else ""
+        return self._agreed()[0]
 
     @property
     def cipher(self) -> str:
         """IANA's name of the cipher suite that was agreed on; empty when the server had not answered."""
-        return read_hello(self._hello)[1] if self._hello else ""
+        return self._agreed()[1]
 
     @property
     def chain(self) -> tuple[bytes, ...]:
@@ -146,8 +153,12 @@ def cipher_name(suite: int) -> str:
     return _CIPHERS.get(suite, f"0x{suite:04X}")
 
 
+@lru_cache(maxsize=4096)
 def read_certificates(message: bytes, *, tls13: bool) -> tuple[bytes, ...]:
-    """The DER certificates of a Certificate message, in the order sent. A cut-off message gives the whole ones."""
+    """The DER certificates of a Certificate message, in the order sent. A cut-off message gives the whole ones.
+
+    A server sends the same message every time: remembered, so that its certificates are the same objects too.
+    """
     at = 4
     if tls13 and len(message) > at:  # a context for requests that are made later, and extensions after each certificate
         at += 1 + message[at]

@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import pycurl
 from pydantic import ConfigDict, Field
@@ -13,20 +15,19 @@ from pydantic import ConfigDict, Field
 from stormwatch.probes import certificate
 from stormwatch.probes.answer import (
     Answer,
-    Complaint,
     Expectations,
     ExpectHttp,
     show_head,
     show_version,
 )
-from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, expires_in, load_trust
+from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, load_trust
 from stormwatch.probes.curl import CURVES, CurlEngine, connect_to, own_error
-from stormwatch.probes.endpoint import Endpoint, address_hash, family
+from stormwatch.probes.endpoint import Endpoint, address_hash, family, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.resolve import Family, resolve
-from stormwatch.probes.result import Reason
+from stormwatch.probes.result import Measure, Reason
 from stormwatch.probes.transfer import blame
 from stormwatch.probes.units import Bytes, show_size
 from stormwatch.probes.url import Url
@@ -143,7 +144,7 @@ class HttpCheck:
     url: Url
     options: HttpOptions
     expectations: Expectations
-    ca_file: File
+    ca_file: str
     trust: Trust | None
     server: Endpoint | None
     detour: Endpoint | None
@@ -164,15 +165,9 @@ class HttpCheck:
                 await self._must_be_refused(watch, engine, handle, visit)
             else:
                 await self._follow(watch, engine, handle, visit)
-                complaints = self._judge(watch, visit)
-                if complaints:
-                    raise complaints[0].as_failure()
-        except (ProbeFailed, ProbeBroken) as failure:
-            visit.failed_phase = failure.phase
-            raise
-        except asyncio.CancelledError:
-            visit.failed_phase = visit.phase
-            visit.seconds = None
+                self._judge(watch, visit)
+        except BaseException as error:
+            visit.failed_phase = error.phase if isinstance(error, ProbeFailed | ProbeBroken) else visit.phase
             raise
         finally:
             engine.give_back(handle)
@@ -231,7 +226,12 @@ class HttpCheck:
         place = self.detour if self.detour is not None and url.place.host == self.url.place.host else url.place
         began = watch.clock.monotonic()
         try:
-            addresses = await resolve(place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic)
+            if self.options.ip == "any" and is_address(place.host):
+                addresses: tuple[str, ...] = (place.host,)
+            else:
+                addresses = await resolve(
+                    place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic
+                )
         except BaseException:
             visit.resolved(watch.clock.monotonic() - began, began - watch.began, "")
             raise
@@ -282,43 +282,45 @@ class HttpCheck:
                 alert=visit.handshake.alert,
             )
 
-    def _judge(self, watch: Watch, visit: Visit) -> list[Complaint]:
-        chain = certificate.read_chain(visit.handshake.chain) if visit.url is not None and visit.url.tls else ()
+    def _judge(self, watch: Watch, visit: Visit) -> None:
+        expires = certificate.read_chain(visit.handshake.chain).expires if visit.secure else math.inf
         visit.complaints = self.expectations.judge(
             Answer(
                 status=visit.status,
                 version=visit.version,
                 head=visit.head,
                 body=bytes(visit.content.kept) if self.expectations.needs_body else b"",
-                seconds=visit.seconds or 0.0,
+                seconds=visit.seconds,
                 slowest_phase=visit.slowest,
-                expires_in=expires_in(chain, watch.clock.now()),
+                expires_in=expires - watch.clock.now(),
             )
         )
-        return visit.complaints
+        if visit.complaints:
+            raise visit.complaints[0].as_failure()
 
     def _write_down(self, watch: Watch, visit: Visit) -> None:
         for name, (offset, seconds) in visit.phases.items():
             watch.add_phase(name, seconds, offset=offset, failed=name == visit.failed_phase)
-        if visit.seconds is not None:
-            watch.took(visit.seconds)
-        answered = visit.status > 0
-        measure = watch.measure
-        measure("probe_dns_lookup_time_seconds", visit.lookup)
-        measure("probe_ip_protocol", family(visit.address))
+        watch.took(visit.seconds)
+        watch.measure("probe_dns_lookup_time_seconds", visit.lookup)
+        watch.measures.extend(
+            _measures(
+                _Seen(
+                    address=visit.address,
+                    status=visit.status,
+                    version=visit.version,
+                    tls=visit.secure and visit.status > 0,
+                    redirects=len(visit.redirects),
+                    content_length=visit.content_length if visit.status else 0,
+                    size=visit.content.size,
+                    regex=any(each.regex for each in visit.complaints),
+                    last_modified=visit.last_modified,
+                )
+            )
+        )
         if visit.address:
-            measure("probe_ip_addr_hash", address_hash(visit.address))
             watch.note("remote", visit.remote)
-        measure("probe_http_status_code", visit.status)
-        measure("probe_http_version", visit.version)
-        measure("probe_http_ssl", visit.url is not None and visit.url.tls and answered)
-        measure("probe_http_redirects", len(visit.redirects))
-        measure("probe_http_content_length", visit.content_length if answered else 0)
-        measure("probe_http_uncompressed_body_length", visit.content.size)
-        measure("probe_failed_due_to_regex", any(each.regex for each in visit.complaints))
-        if visit.last_modified >= 0:
-            measure("probe_http_last_modified_timestamp_seconds", visit.last_modified)
-        if visit.url is not None and visit.url.tls:
+        if visit.secure:
             self._write_certificates(watch, visit)
         self._write_evidence(watch, visit)
 
@@ -344,6 +346,40 @@ class HttpCheck:
             watch.note("complaints", [each.message for each in visit.complaints])
         if visit.content.kept and (visit.complaints or visit.content.too_large):
             watch.note("body", bytes(visit.content.kept[:2048]).decode("utf-8", "replace"))
+
+
+class _Seen(NamedTuple):
+    """What a run measures besides its times."""
+
+    address: str
+    status: int
+    version: float
+    tls: bool
+    redirects: int
+    content_length: float
+    size: int
+    regex: bool
+    last_modified: float
+
+
+@lru_cache(maxsize=8192)
+def _measures(seen: _Seen) -> tuple[Measure, ...]:
+    """The same in nearly every run of a probe: remembered, not made again."""
+    found = [
+        Measure("probe_ip_protocol", float(family(seen.address))),
+        Measure("probe_http_status_code", float(seen.status)),
+        Measure("probe_http_version", seen.version),
+        Measure("probe_http_ssl", float(seen.tls)),
+        Measure("probe_http_redirects", float(seen.redirects)),
+        Measure("probe_http_content_length", float(seen.content_length)),
+        Measure("probe_http_uncompressed_body_length", float(seen.size)),
+        Measure("probe_failed_due_to_regex", float(seen.regex)),
+    ]
+    if seen.address:
+        found.append(Measure("probe_ip_addr_hash", float(address_hash(seen.address))))
+    if seen.last_modified >= 0:
+        found.append(Measure("probe_http_last_modified_timestamp_seconds", seen.last_modified))
+    return tuple(found)
 
 
 _VERSIONS = {

@@ -19,7 +19,6 @@ from stormwatch.probes.certificate import (
     NotTrusted,
     Trust,
     check_key_pair,
-    expires_in,
     load_trust,
     show_time,
 )
@@ -159,7 +158,7 @@ class TlsCheck:
             except NotTrusted as error:
                 verified, distrust = None, error
         chain = certificate.measure(watch, seen, verified_expiry=verified)
-        for position, each in enumerate(chain):
+        for position, each in enumerate(chain.certificates):
             watch.measure(
                 "stormwatch_tls_certificate_expiry_timestamp_seconds",
                 each.not_after,
@@ -173,7 +172,7 @@ class TlsCheck:
         least = f"TLS {options.minimum_version}"
         if _RANKS.get(seen.version, 0) < _RANKS[least]:
             raise ProbeFailed(Reason.TLS, f"the server agreed on {seen.version}, wanted at least {least}", phase="tls")
-        left = expires_in(chain, at)
+        left = chain.expires - at
         if options.expires_within is not None and left < options.expires_within:
             raise ProbeFailed(Reason.CERTIFICATE, expiry_message(left, options.expires_within), phase="tls")
         if options.slower_than is not None and seconds > options.slower_than:

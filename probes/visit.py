@@ -68,7 +68,7 @@ class Visit:
 
     def __init__(self) -> None:
         self.phases: dict[str, tuple[float, float]] = {}
-        self.seconds: float | None = 0.0
+        self.seconds = 0.0
         self.lookup = 0.0
         self.redirects: list[dict[str, Any]] = []
         self.complaints: list[Complaint] = []
@@ -104,8 +104,7 @@ class Visit:
         if not self.redirects:
             self.lookup = seconds
         self.address = address
-        if self.seconds is not None:
-            self.seconds += seconds
+        self.seconds += seconds
 
     def ended(self, handle: pycurl.Curl, began: float, offset: float, cancelled: float | None = None) -> None:
         """A transfer ended, well or not: read everything that libcurl knows about it.
@@ -122,8 +121,7 @@ class Visit:
         for name, start, seconds in clocks.phases(tls=tls):
             self._add(name, offset + start, seconds)
         self.phase = clocks.reached(tls=tls)
-        if self.seconds is not None:
-            self.seconds += clocks.ended
+        self.seconds += clocks.ended
         self.address = handle.getinfo(pycurl.PRIMARY_IP) or self.address
         self.port = handle.getinfo(pycurl.PRIMARY_PORT)
         self.status = handle.getinfo(pycurl.RESPONSE_CODE)
@@ -137,6 +135,11 @@ class Visit:
     def _add(self, name: str, offset: float, seconds: float) -> None:
         known = self.phases.get(name)
         self.phases[name] = (offset, seconds) if known is None else (known[0], known[1] + seconds)
+
+    @property
+    def secure(self) -> bool:
+        """Whether the last request went to an https URL."""
+        return self.url is not None and self.url.tls
 
     @property
     def slowest(self) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from stormwatch.probes.clock import Clock
@@ -58,7 +57,7 @@ class Watch:
 
     def measure(self, name: str, value: float, **labels: str) -> None:
         """Write down a number under the metric name it is exported as, in base units."""
-        self.measures.append(Measure(name=name, value=float(value), labels=labels) if labels else _plain(name, value))
+        self.measures.append(Measure(name=name, value=float(value), labels=labels))
 
     def note(self, key: str, value: Any) -> None:
         """Keep evidence: JSON values only, small (a head, not a body of megabytes), never a secret."""
@@ -71,9 +70,3 @@ class Watch:
     def seconds(self) -> float:
         """How long the attempt took so far, or what `took` said."""
         return self._seconds if self._seconds is not None else self.clock.monotonic() - self.began
-
-
-@lru_cache(maxsize=8192)
-def _plain(name: str, value: float) -> Measure:
-    """Most measures of a probe are the same in every run, and frozen: making one costs ten times as much as finding it."""
-    return Measure(name=name, value=float(value))
