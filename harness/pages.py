@@ -1,7 +1,7 @@
 """From the running service to the views of the status page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stormwatch.exporters.history import History, HistoryUnavailable
 from stormwatch.exporters.view import (
@@ -14,6 +14,7 @@ from stormwatch.exporters.view import (
     span_of,
     state_of,
 )
+from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config
 from stormwatch.harness.latest import Latest
 from stormwatch.probes.probe import Probe
@@ -91,6 +92,11 @@ class Pages:
         )
 
     def _card(self, probe: Probe, moment: Moment, span: float) -> ProbeCard:
+        # Of a journey people know the file and the test; where the file lies is in the configuration.
+        card = self._whole_card(probe, moment, span)
+        return replace(card, target=probe.target.rpartition("/")[2]) if KINDS[probe.kind].target_is_file else card
+
+    def _whole_card(self, probe: Probe, moment: Moment, span: float) -> ProbeCard:
         last = self._latest.result(probe.name)
         since, failure = self._latest.since(probe.name), self._latest.failure(probe.name)
         maintenance, muted_by = probe.name in moment.maintained, self._muted_by(probe)
