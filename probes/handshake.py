@@ -10,6 +10,9 @@ from typing import Final
 
 import pycurl
 
+_RECEIVED: Final = pycurl.INFOTYPE_SSL_DATA_IN
+_SENT: Final = pycurl.INFOTYPE_SSL_DATA_OUT
+
 _SERVER_HELLO: Final = 2
 _CERTIFICATE: Final = 11
 _SUPPORTED_VERSIONS: Final = 43
@@ -94,8 +97,8 @@ class Handshake:
 
     def take(self, kind: int, data: bytes) -> None:
         """Keep what matters of one debug message. Called some sixty times a handshake: keep it short."""
-        if kind != pycurl.INFOTYPE_SSL_DATA_IN:
-            if kind == pycurl.INFOTYPE_SSL_DATA_OUT and self.began is None:
+        if kind != _RECEIVED:
+            if kind == _SENT and self.began is None:
                 self.began = self._clock()
             return
         first, size = data[0], len(data)
