@@ -54,8 +54,8 @@ def time_to_fire(
         )
     _check_objective(rule, objective)
     assert objective is not None
-    best = _needed(rule, objective, probe, healthy=healthy or 0.0)
-    worst = _needed(rule, objective, probe, healthy=math.inf if healthy is None else healthy)
+    best = _needed(rule, objective, probe, healthy=healthy or 0.0, round_up=False)
+    worst = _needed(rule, objective, probe, healthy=math.inf if healthy is None else healthy, round_up=True)
     quick, slow = first_failure(probe)
     return Bounds(
         math.inf if best is None else quick + (best - 1) * probe.every + holding,
@@ -88,21 +88,27 @@ def time_to_resolve(
         return Bounds(0.0, objective.window + probe.every + evaluation_interval)
     every = Fraction(probe.every)
     most, least = math.ceil(failing / probe.every) + 1, max(1, math.floor(failing / interval_when_failing(probe)))
-    best = _good_to_resolve(rule, objective, every, least, math.inf if healthy is None else healthy)
+    skips = round(interval_when_failing(probe) / probe.every)
+    best = _good_to_resolve(rule, objective, every, least, math.inf if healthy is None else healthy, skips=skips)
     worst = _good_to_resolve(rule, objective, every, most, healthy or 0.0)
+    # The run that is under way when the target comes back may still fail, and keep the next one waiting.
+    first_good = probe.every + longest_run(probe) + probe.timeout
     return Bounds(
-        max(0, best - 1) * probe.every,
-        worst * probe.every + probe.timeout + evaluation_interval if worst else 0.0,
+        max(0, best - 2) * probe.every,
+        (worst - 1) * probe.every + first_good + evaluation_interval if worst else 0.0,
     )
 
 
-def _good_to_resolve(rule: BurnRate, objective: Objective, every: Fraction, failures: int, healthy: float) -> int:
+def _good_to_resolve(
+    rule: BurnRate, objective: Objective, every: Fraction, failures: int, healthy: float, *, skips: int = 1
+) -> int:
     """How many good results after so many bad ones bring every pair below its factor."""
 
     def resolved(good: int) -> bool:
         return not any(
             all(
-                _share_bad(failures, window, every, healthy, good=good) > pair.factor * objective.budget
+                _share_bad(failures, window, every, healthy, good=good, skips=skips, round_up=True)
+                > pair.factor * objective.budget
                 for window in (pair.short, pair.long)
             )
             for pair in rule.pairs
@@ -111,7 +117,7 @@ def _good_to_resolve(rule: BurnRate, objective: Objective, every: Fraction, fail
     if resolved(0):
         return 0
     # One more than the longest short window holds: its results do not stand on its edges.
-    limit = max(_holds(pair.short, every) for pair in rule.pairs) + 1
+    limit = max(_holds(pair.short, every, round_up=True) for pair in rule.pairs) + 1
     return _smallest(resolved, limit) or limit
 
 
@@ -127,43 +133,60 @@ def interval_when_failing(probe: Probe) -> float:
     return max(1, math.ceil(longest_run(probe) / probe.every)) * probe.every
 
 
-def failures_to_fire(pair: Windows, objective: Objective, every: Fraction, *, healthy: float = math.inf) -> int | None:
+def failures_to_fire(
+    pair: Windows, objective: Objective, every: Fraction, *, healthy: float = math.inf, round_up: bool = False
+) -> int | None:
     """How many bad results in a row, `every` seconds apart, make both windows burn faster than the factor.
 
     `healthy` seconds of good results, equally far apart, stand before them. None: even bad results alone never do, since
-    the factor times the budget is 1 or more.
+    the factor times the budget is 1 or more. `round_up` counts the result that a window may hold by luck, when it is no
+    multiple of the interval.
     """
     threshold = pair.factor * objective.budget
     if threshold >= 1:
         return None
 
     def burns(failures: int) -> bool:
-        return all(_share_bad(failures, window, every, healthy) > threshold for window in (pair.short, pair.long))
+        return all(
+            _share_bad(failures, window, every, healthy, round_up=round_up) > threshold
+            for window in (pair.short, pair.long)
+        )
 
-    return _smallest(burns, limit=_holds(pair.long, every))
+    return _smallest(burns, limit=_holds(pair.long, every, round_up=round_up))
 
 
-def _needed(rule: BurnRate | BudgetLeft, objective: Objective, probe: Probe, *, healthy: float) -> int | None:
+def _needed(
+    rule: BurnRate | BudgetLeft, objective: Objective, probe: Probe, *, healthy: float, round_up: bool
+) -> int | None:
     every = Fraction(probe.every)
     if isinstance(rule, BurnRate):
-        needed = [failures_to_fire(pair, objective, every, healthy=healthy) for pair in rule.pairs]
+        needed = [failures_to_fire(pair, objective, every, healthy=healthy, round_up=round_up) for pair in rule.pairs]
         return min((count for count in needed if count is not None), default=None)
     allowed = objective.budget * Fraction(objective.window) / every
-    return _smallest(lambda failures: share_left(failures, allowed) < rule.below, _holds(objective.window, every))
+    return _smallest(
+        lambda failures: share_left(failures, allowed) < rule.below, _holds(objective.window, every, round_up=round_up)
+    )
 
 
-def _holds(window: float, every: Fraction) -> int:
+def _holds(window: float, every: Fraction, *, round_up: bool) -> int:
     """How many results a full window holds, at least one."""
-    return max(1, math.floor(Fraction(window) / every))
+    held = Fraction(window) / every
+    return max(1, math.ceil(held) if round_up else math.floor(held))
 
 
-def _share_bad(failures: int, window: float, every: Fraction, healthy: float, *, good: int = 0) -> Fraction:
-    """The share of bad results in a window: `healthy` seconds of good ones, the failures, and then `good` good ones."""
-    holds = _holds(window, every)
+def _share_bad(
+    failures: int, window: float, every: Fraction, healthy: float, *, good: int = 0, skips: int = 1, round_up: bool
+) -> Fraction:
+    """The share of bad results in a window: `healthy` seconds of good ones, the failures, and then `good` good ones.
+
+    The failures are `skips` intervals apart, the others one.
+    """
+    holds = _holds(window, every, round_up=round_up)
     after = min(good, holds)
-    bad = min(failures, holds - after)
-    before = holds if math.isinf(healthy) else math.floor(Fraction(healthy) / every)
-    return Fraction(bad, after + bad + min(before, holds - after - bad))
+    bad = min(failures, (holds - after) // skips)
+    room = max(0, holds - after - bad * skips)
+    before = room if math.isinf(healthy) else (math.ceil if round_up else math.floor)(Fraction(healthy) / every)
+    return Fraction(bad, max(1, after + bad + min(before, room)))
 
 
 def _check_objective(rule: BurnRate | BudgetLeft, objective: Objective | None) -> None:

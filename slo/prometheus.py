@@ -19,7 +19,7 @@ from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.budget import expected_results
-from stormwatch.slo.identity import labels_of
+from stormwatch.slo.identity import clean_labels, labels_of
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import show_pair
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Rule, Windows
@@ -144,7 +144,7 @@ class _Series:
     def __init__(self, objective: Objective) -> None:
         service = objective.labels.get("service") or (objective.probes[0] if objective.probes else objective.name)
         identity = {"sloth_id": f"{service}-{objective.name}", "sloth_service": service, "sloth_slo": objective.name}
-        self.labels = {**objective.labels, **identity}
+        self.labels = {**clean_labels(objective.labels), **identity}
         self.selector = _selector(identity)
         self.period_name = self.name(objective.window)
         self._objective = objective

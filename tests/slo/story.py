@@ -9,8 +9,8 @@ from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
 from stormwatch.slo.objective import Objective
 
-START = 1_700_006_400.0
-"""The midnight that all tests begin at; virtual, like every moment after it."""
+START = 1_767_225_600.0
+"""2026-01-01T00:00:00Z, at which all tests begin; virtual, like every moment after it."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 

@@ -1,7 +1,7 @@
 """One rule, two renderings: the evaluator and Prometheus say the same about the same results, step by step.
 
-Prometheus is the real one: `promtool test rules` loads the rendered file and the series as `/metrics` would have shown them
-at each scrape, and tells which ALERTS there are after each evaluation.
+Prometheus is the real one: `promtool test rules` loads the rendered file and the series that the real exporter shows at each
+scrape, and tells which ALERTS there are after each evaluation.
 
 Tolerance: one evaluation step. A result that is decided between two scrapes is known to the evaluator at once and to
 Prometheus at the next scrape; here both look at the same moments, so most histories are compared with no tolerance at
@@ -20,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from stormwatch.exporters.prometheus import PrometheusExporter
+from stormwatch.harness import telemetry
+from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.probe import Confirm, Probe
-from stormwatch.probes.result import Outcome, Result
+from stormwatch.probes.result import Result
 from stormwatch.slo.alert import AlertState, Severity
 from stormwatch.slo.evaluator import Evaluator
 from stormwatch.slo.maintenance import Maintenance
@@ -58,33 +62,37 @@ class World:
 
 
 class Page:
-    """What the exporter shows of one process: states of the last runs, and the counters that the evaluator gives it."""
+    """What `/metrics` shows of one process: the real exporter, with what the service tells it of the evaluator."""
 
     def __init__(self, world: World, evaluator: Evaluator, started: float) -> None:
-        self.world = world
-        self.evaluator = evaluator
-        self.success: dict[str, float | None] = dict.fromkeys(p.name for p in world.probes)
-        self.evidence = dict.fromkeys((p.name for p in world.probes), started)
+        self.now = started
+        self.take = PrometheusExporter(
+            world.probes,
+            {"http": HTTP},
+            started=started,
+            sources=[
+                lambda: telemetry.objectives(world.objectives, evaluator.events()),
+                lambda: telemetry.maintenance(world.probes, lambda probe: evaluator.in_maintenance(probe, self.now)),
+            ],
+        )
 
-    def take(self, result: Result) -> None:
-        """As exporters/prometheus.py does: a broken run takes the sample away, any other is evidence."""
-        broken = result.outcome is Outcome.BROKEN
-        self.success[result.probe] = None if broken else float(result.outcome is Outcome.UP)
-        if not broken:
-            self.evidence[result.probe] = result.finished
+    def samples(self, now: float) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """One scrape, of the metrics that the rules read."""
+        self.now = now
+        lines = [line for line in self.take.exposition().decode().splitlines() if line.startswith(METRICS)]
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families("\n".join(lines) + "\n")
+            for sample in family.samples
+        }
 
-    def samples(self, now: float) -> dict[tuple[str, tuple[tuple[str, str], ...]], float | None]:
-        """One scrape."""
-        found: dict[tuple[str, tuple[tuple[str, str], ...]], float | None] = {}
-        for each in self.world.probes:
-            labels = (("instance", each.target), ("kind", each.kind), ("probe", each.name), *each.labels.items())
-            found["probe_success", labels] = self.success[each.name]
-            found["stormwatch_probe_evidence_timestamp_seconds", labels] = self.evidence[each.name]
-            found["stormwatch_maintenance", (("probe", each.name),)] = self.evaluator.in_maintenance(each.name, now)
-        for name, (good, bad) in self.evaluator.events().items():
-            for judgement, count in (("good", good), ("bad", bad)):
-                found["stormwatch_objective_events_total", (("objective", name), ("judgement", judgement))] = count
-        return found
+
+METRICS = (
+    "probe_success{",
+    "stormwatch_probe_evidence_timestamp_seconds{",
+    "stormwatch_maintenance{",
+    "stormwatch_objective_events_total{",
+)
 
 
 def live(world: World) -> tuple[Series, States]:
