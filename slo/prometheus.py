@@ -13,12 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import yaml
-
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration
-from stormwatch.slo.alert import Severity
 from stormwatch.slo.budget import expected_results
+from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import clean_labels, labels_of
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import show_pair
@@ -58,7 +56,7 @@ def render_rules(
         groups += _groups_of(known[name], its_rules, expected_results(known[name], every), version)
     if of_probes:
         groups.append({"name": "stormwatch-probes", "rules": [_probe_alert(rule) for rule in of_probes]})
-    return _yaml({"groups": groups})
+    return yaml_text({"groups": groups})
 
 
 def render_scrape(targets: Sequence[str], *, interval: float = 15.0, job: str = "stormwatch") -> str:
@@ -66,7 +64,7 @@ def render_scrape(targets: Sequence[str], *, interval: float = 15.0, job: str = 
 
     `honor_labels` keeps `instance` as the probed target, which is what dashboards for blackbox_exporter expect.
     """
-    return _yaml(
+    return yaml_text(
         {
             "scrape_configs": [
                 {
@@ -279,63 +277,3 @@ def _selector(labels: Mapping[str, str]) -> str:
 def _plain(text: str) -> str:
     """Text that Prometheus expands as a template, without being one."""
     return text.replace("{{", '{{ "{{" }}')
-
-
-class _Dumper(yaml.SafeDumper):
-    """Long expressions as block text, so that people can read and compare them."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _yaml(document: Any) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def render_alertmanager(webhooks: Mapping[Severity, str], *, group_wait: float = 30.0) -> str:
-    """An Alertmanager configuration: pages at once, the rest collected for `group_wait` seconds, each to a webhook.
-
-    `webhooks` gives the address for each severity; one that is missing goes where tickets go, else where pages go.
-    Raises ValueError when there is no address at all.
-    """
-    fallback = webhooks.get(Severity.TICKET) or webhooks.get(Severity.PAGE) or next(iter(webhooks.values()), "")
-    if not fallback:
-        raise ValueError("no webhook is given, so nobody would hear of an alert; give one for page or ticket")
-    urgent = (Severity.PAGE, Severity.HIGH)
-    routes = [
-        {
-            "matchers": [f'severity="{severity.value}"'],
-            "receiver": severity.value,
-            **({"group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h"} if severity in urgent else {}),
-        }
-        for severity in Severity
-        if severity in webhooks
-    ]
-    receivers = [("default", fallback), *((s.value, webhooks[s]) for s in Severity if s in webhooks)]
-    return _yaml(
-        {
-            "route": {
-                "receiver": "default",
-                "group_by": ["alertname", "objective", "probe"],
-                "group_wait": show_duration(group_wait),
-                "group_interval": "1m",
-                "repeat_interval": "12h",
-                "routes": routes,
-            },
-            # Who was paged about an objective need not read a ticket about the same burn.
-            "inhibit_rules": [
-                {
-                    "source_matchers": ['severity="page"', 'alertname="ErrorBudgetBurn"'],
-                    "target_matchers": ['severity="ticket"', 'alertname="ErrorBudgetBurn"'],
-                    "equal": ["objective"],
-                }
-            ],
-            "receivers": [
-                {"name": name, "webhook_configs": [{"url": url, "send_resolved": True}]} for name, url in receivers
-            ],
-        }
-    )
