@@ -17,7 +17,6 @@ if sys.path and sys.path[0].endswith("bench"):  # run as a script: our name woul
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import re
@@ -57,8 +56,6 @@ async def _work(arguments: argparse.Namespace) -> None:
         one = await (_ours if arguments.worker == "ours" else _theirs)(arguments, stack)
         for _ in range(30):
             await one()
-        gc.collect()
-        gc.freeze()  # as the service does once it has started: what lives for ever need not be looked at again
         used, began = _cpu(), time.perf_counter()
         if arguments.rate:
             seconds = await _open_loop(one, arguments.rate, arguments.seconds)
@@ -170,7 +167,7 @@ async def _serve_slowly(port: int) -> None:
 # The bench
 
 
-def main() -> int:
+def main(given: Sequence[str] = ()) -> int:
     """Start the servers, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -179,7 +176,7 @@ def main() -> int:
         parser.add_argument(name, default="", help=argparse.SUPPRESS)
     for name in ("--rate", "--parallel", "--slow"):
         parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.slow:
         uvloop.run(_serve_slowly(arguments.slow))
         return 0
@@ -387,4 +384,4 @@ def _wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
