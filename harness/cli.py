@@ -96,7 +96,7 @@ def run(
 ) -> None:
     """Watch: run probes on schedule, serve metrics and the status page, evaluate objectives, send alerts."""
     from stormwatch.harness.server import address_of, bind
-    from stormwatch.harness.service import Service, serve
+    from stormwatch.harness.service import Service, serve, settle
     from stormwatch.harness.stop import stop_on_signals
 
     loaded = _load(config)
@@ -110,6 +110,7 @@ def run(
             _say(
                 f"watching {len(loaded.probes)} probes; status page http://{address}/, metrics http://{address}/metrics"
             )
+            settle()
             await serve(service, bound, stop)
         _say("stopped")
         return Exit.GOOD

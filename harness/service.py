@@ -5,6 +5,7 @@ Evaluator ▸ Transition ▸ { history, feed, notifiers, listeners }
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -272,6 +273,12 @@ class Service:
                 }
             )
         return documents
+
+
+def settle() -> None:
+    """Take what lives as long as the process out of the garbage collector's sight: full collections stall the loop."""
+    gc.collect()
+    gc.freeze()
 
 
 async def serve(service: Service, bound: socket.socket, stop: asyncio.Event) -> None:
