@@ -37,6 +37,7 @@ from stormwatch.harness.runner import Runner
 from stormwatch.harness.server import serving
 from stormwatch.harness.web import web_app
 from stormwatch.journeys.pool import WorkerPool
+from stormwatch.journeys.retention import prune
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Result
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 EVALUATION = 1.0
 """Seconds between two evaluations of the rules. A result that is not up, or the first up after one, is evaluated at once."""
+TIDYING = 600.0
+"""Seconds between two rounds of removing old artifacts."""
 JOURNEYS_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
 """A browser needs a core of its own for its timings to mean something."""
 
@@ -130,6 +133,7 @@ class Service:
         self._sources(runner, lag, fan_out)
         self._background(lag.watch(), "loop lag")
         self._background(self._evaluate(), "evaluation")
+        self._background(self._tidy(), "retention of artifacts")
         self._background(runner.run(), "runner")
 
     def _make_directory(self) -> None:
@@ -208,6 +212,11 @@ class Service:
                 self._tell(transition)
             if changed:
                 await asyncio.to_thread(self._save, json.dumps(self.evaluator.snapshot()))
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.to_thread(prune, self.artifacts, now=self.clock.now())
+            await asyncio.sleep(TIDYING)
 
     def _tell(self, transition: Transition) -> None:
         log.info("%s %s ▸ %s", dict(transition.alert.labels), transition.before, transition.after)
