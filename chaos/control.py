@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import Any
 
 import uvicorn
@@ -24,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path
 
-from stormwatch.chaos.address import show_address
+from stormwatch.chaos.address import parse_address, show_address
 from stormwatch.chaos.catalog import read_options
 from stormwatch.chaos.process import identify
 from stormwatch.chaos.proxy import Conflict, Ended, Gate, Proxy, UnknownFault, UnknownRoute, bound_socket
@@ -69,7 +70,11 @@ async def proxying(routes: Sequence[Route], control: str, *, clock: Clock | None
 
 @contextlib.asynccontextmanager
 async def controlling(proxy: Proxy, control: str) -> AsyncGenerator[str]:
-    """Serve the control API of a proxy at `host:port` while the block lasts; its URL. Raises OSError."""
+    """Serve the control API of a proxy at `host:port` while the block lasts; its URL. Raises OSError, ValueError."""
+    host, _ = parse_address(control)
+    if not (host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)):
+        # Whoever reaches it can break things, and nobody is asked who he is.
+        raise ValueError(f"the control API listens on loopback only, like 127.0.0.1:8474, not on {control}")
     bound = bound_socket(control)
     host, port = bound.getsockname()[:2]
     config = uvicorn.Config(
@@ -155,6 +160,14 @@ def control_app(proxy: Proxy) -> Starlette:
             Conflict: _conflict,
         },
     )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class _Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from stormwatch.chaos.control import proxying
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import SystemClock
@@ -103,6 +104,14 @@ async def test_a_page_in_a_browser_cannot_break_things(headers: dict[str, str]) 
         await proxy.put("tcp-blackhole")
         assert (await proxy.api.delete("/routes/shop/faults/f", headers=headers)).status_code == 403
         assert (await proxy.api.get("/routes", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "shop.example:8474", "[::]:0"])
+async def test_it_listens_on_loopback_only(address: str) -> None:
+    """Nobody is asked who he is, so nobody from outside may ask."""
+    with pytest.raises(ValueError, match="the control API listens on loopback only, like 127"):
+        async with proxying([], address):
+            pass
 
 
 async def test_two_routes_of_one_name_are_refused() -> None:

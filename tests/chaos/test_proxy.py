@@ -233,7 +233,7 @@ async def test_latency_acts_on_the_way_that_was_asked(stream: str, least: float,
         await reader.readexactly(1)
         took = time.monotonic() - began
         evidence = await proxy.delete()
-    assert least <= took
+    assert least <= took + 0.005, "libuv's clock counts whole milliseconds"
     assert evidence["bytes"] == touched
 
 
@@ -517,12 +517,12 @@ async def test_a_lease_that_nobody_renews_ends_the_fault() -> None:
 async def test_a_renewed_lease_keeps_the_fault_and_the_shortest_lease_ends_first() -> None:
     """One fault is renewed past its first lease while another, put later, ends."""
     async with echoing() as upstream, proxied(route_to(upstream.port)) as proxy:
-        await proxy.put("tcp-blackhole", fault="long", lease=1.5)
+        await proxy.put("tcp-blackhole", fault="long", lease=1.0)
         await proxy.put("tcp-latency", fault="short", lease=0.2, delay="1ms")
         await _until_gone(proxy, "short")
-        for _ in range(4):
-            await asyncio.sleep(0.5)
-            renewed = await proxy.api.post("/routes/shop/faults/long/renew", json={"lease": 1.5})
+        for _ in range(3):
+            await asyncio.sleep(0.4)
+            renewed = await proxy.api.post("/routes/shop/faults/long/renew", json={"lease": 1.0})
             assert renewed.status_code == 200
         await _until_gone(proxy, "long")
 

@@ -234,7 +234,7 @@ STEPS = [*(step.value for step in Step), "holding"]
 
 async def test_killed_at_any_step_the_lease_alone_heals(tmp_path: Path) -> None:
     """One owner a step, each with a route of its own, all killed with SIGKILL: within the lease every route passes."""
-    lease = 1.5
+    lease = 1.0
     async with _many_routes(len(STEPS)) as proxy:
         await _kill_at_each_step(proxy, tmp_path, lease=lease)
         killed = time.monotonic()

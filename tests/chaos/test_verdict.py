@@ -147,6 +147,10 @@ STORIES: dict[str, tuple[Verdict, Observation]] = {
         observed(transitions=[*GOOD_TRANSITIONS, alert(55)], ended=331),
     ),
     "the probe stays red": (Verdict.NOT_RESOLVED, observed([red(12), red(27), red(320)], ended=331)),
+    "the probe is green for a moment and red again": (
+        Verdict.NOT_RESOLVED,
+        observed([red(12), result(35), red(40), red(320)], ended=331),
+    ),
     "not resolved and noisy is not resolved": (
         Verdict.NOT_RESOLVED,
         observed(transitions=[*GOOD_TRANSITIONS[:2], NOISE], ended=331),
