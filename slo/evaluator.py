@@ -120,7 +120,7 @@ class Evaluator:
         """The error budget of an objective at `now`. Raises KeyError for a name that is not there."""
         book = self._books[objective]
         counts = book.ledger.counts(book.objective.window, now)
-        allowed = allowed_bad(book.objective, counts.total, book.expected)
+        allowed = book.allowed(counts.total)
         return Budget(
             objective=objective,
             bad=counts.bad,
@@ -361,6 +361,8 @@ class _Book:
         """Of its burn-rate rules, the shortest first."""
         self.reach = max(objective.window, *windows) if windows else objective.window
         self.ledger = Ledger((*windows, objective.window))
+        self._budget = objective.budget.as_integer_ratio()
+        self._allowed = allowed_bad(objective, 0, expected)
         self.good = 0
         self.bad = 0
         self.last_bad = -math.inf
@@ -377,25 +379,34 @@ class _Book:
             self.seen = self._describe(result)
 
     def burning(self, known: "_KnownRule", now: float) -> _Condition:
-        """The first pair of which both windows burn too fast; else the pair that comes nearest, by its long window."""
-        worst = _Condition(met=False, value=0.0, seen=self.seen)
-        nearest = Fraction(-1)
+        """The first pair of which both windows burn too fast; else how fast the long window burns that is nearest to it."""
+        value = nearest = 0.0
         for pair, threshold in known.thresholds:
             long = self.ledger.counts(pair.long, now)
-            short = long if pair.short == pair.long else self.ledger.counts(pair.short, now)
-            rate = burn_rate(long, self.objective.budget)
-            # Without a budget there is no burn rate: then the share of bad results is told.
-            value = float(rate) if rate is not None else long.bad / max(1, long.total)
-            if _exceeds(long, threshold) and _exceeds(short, threshold):
-                return _Condition(met=True, value=value, seen=self.seen, pair=pair)
-            if rate is not None and rate / pair.factor > nearest:
-                nearest, worst = rate / pair.factor, worst._replace(value=value)
-        return worst
+            if _exceeds(long, threshold) and (
+                pair.short == pair.long or _exceeds(self.ledger.counts(pair.short, now), threshold)
+            ):
+                return _Condition(met=True, value=self._rate(long), seen=self.seen, pair=pair)
+            rate, factor = self._rate(long), float(pair.factor)
+            if rate > nearest * factor:
+                nearest, value = rate / factor, rate
+        return _Condition(met=False, value=value, seen=self.seen)
 
     def low(self, rule: BudgetLeft, now: float) -> _Condition:
         counts = self.ledger.counts(self.objective.window, now)
-        left = share_left(counts.bad, allowed_bad(self.objective, counts.total, self.expected))
+        left = share_left(counts.bad, self.allowed(counts.total))
         return _Condition(met=left < rule.below, value=float(left), seen=self.seen)
+
+    def allowed(self, total: int) -> Fraction:
+        """Bad results that a full window may hold; the same until it holds more than expected."""
+        return self._allowed if total <= self.expected else allowed_bad(self.objective, total, self.expected)
+
+    def _rate(self, counts: Counts) -> float:
+        """The burn rate, as a number to tell. Without a budget there is none, then it is the share of bad results."""
+        numerator, denominator = self._budget
+        if counts.total == 0:
+            return 0.0
+        return counts.bad * denominator / (counts.total * numerator) if numerator else counts.bad / counts.total
 
     def _describe(self, result: Result) -> _Seen:
         if result.outcome is Outcome.DOWN:

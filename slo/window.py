@@ -19,6 +19,9 @@ from stormwatch.slo.objective import Judgement
 CELLS = ((6 * 3600, 1), (7 * 86400, 60), (math.inf, 900))
 """Windows up to the first number of seconds are summed in cells of the second: never coarser than 1/360 of the window."""
 
+RUN_BYTES = 8 + 4 * 4 + 2 * 8
+"""Memory of one stored run: its first cell, step, count and counts for each, and the sums before it."""
+
 
 class Counts(NamedTuple):
     """How many results were good, and how many bad."""
@@ -34,7 +37,10 @@ class Counts(NamedTuple):
 
 def cell_of(window: float) -> int:
     """Seconds of the cells in which a window is summed. Its old end is exact to one cell, its new end always."""
-    return next(size for longest, size in CELLS if window <= longest)
+    for longest, size in CELLS:
+        if window <= longest:
+            return size
+    raise ValueError(f"a window lasts for seconds, and not for {window!r}")
 
 
 class Ledger:
@@ -62,12 +68,11 @@ class Ledger:
 
     def counts(self, window: float, now: float) -> Counts:
         """The results of the last `window` seconds. Raises KeyError for a window longer than any that was announced."""
-        good = bad = 0
-        for tally in self._tallies[cell_of(window)].values():
-            counts = tally.between(now - window, now)
-            good += counts.good
-            bad += counts.bad
-        return Counts(good, bad)
+        tallies = self._tallies[cell_of(window)].values()
+        if len(tallies) == 1:
+            return next(iter(tallies)).between(now - window, now)
+        counts = [tally.between(now - window, now) for tally in tallies]
+        return Counts(sum(each.good for each in counts), sum(each.bad for each in counts))
 
     @property
     def runs(self) -> int:
