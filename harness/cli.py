@@ -15,6 +15,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import Secrets
 
@@ -228,6 +229,7 @@ def demo(
 
 def main() -> None:
     """Entry point. Ends with an exit code of `Exit`; never with a traceback for what a user did."""
+    allow_many()
     logging.basicConfig(
         level=os.environ.get("STORMWATCH_LOG", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
     )

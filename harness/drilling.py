@@ -17,7 +17,7 @@ from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.report import Progress, Report, html_of
 from stormwatch.chaos.run import Baseline, run_drill
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
-from stormwatch.chaos.verdict import Verdict
+from stormwatch.chaos.verdict import exit_code
 from stormwatch.harness.config import Config
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
@@ -95,12 +95,6 @@ async def heal() -> None:
             "nothing was injected; mend this, then `stormwatch undo`",
             code=Exit.UNSAFE,
         )
-
-
-def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """The worst: unsafe before not good before no verdict."""
-    codes = {verdict.exit_code for verdict in verdicts}
-    return next((code for code in (Exit.UNSAFE, Exit.NOT_GOOD, Exit.NO_VERDICT) if code in codes), Exit.GOOD)
 
 
 def show(reports: Sequence[Report], *, as_json: bool, html: Path | None) -> None:
