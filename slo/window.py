@@ -197,14 +197,9 @@ class Tally:
                 strict=True,
             )
         )
-        # A late result before everything that is sealed must not change the sums that were forgotten.
-        base = (self._good_before[0], self._bad_before[0]) if self._first and index == 0 else None
         self._cut(slice(index, None))
         for first, step, count, each_good, each_bad in _with_cell(tail, tick, good, bad):
             self._append(first, step, count, each_good, each_bad)
-            if base is not None:
-                self._good_before[-1], self._bad_before[-1] = base
-                base = None
 
     def _forget(self, tick: int) -> None:
         """Drop runs that no window can reach, when they are worth the copying."""

@@ -93,6 +93,14 @@ def test_a_pair_that_can_never_fire_is_an_error_with_the_target_that_it_needs() 
     assert Weight.ERROR not in {each.severity for each in better}
 
 
+def test_a_pair_that_needs_exactly_all_runs_to_be_bad_never_fires_either() -> None:
+    """Above ten times 10 % is above everything."""
+    found = of(objective(target=Fraction(9, 10)), probe(), policy="fast-slow")
+
+    (error,) = [each for each in found if each.severity is Weight.ERROR]
+    assert "the page at 10x over 1h and 5m can never fire, since it needs more than 100% bad runs" in error.text
+
+
 def test_a_window_that_the_probe_cannot_fill_is_a_warning() -> None:
     """The policies never make one; a rule that was written by hand can."""
     rule = BurnRate(
