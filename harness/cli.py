@@ -131,17 +131,36 @@ def validate(
     print(json.dumps(found.as_json(), indent=2) if form is Shape.JSON else "\n".join(found.lines()))
 
 
+class Reader(StrEnum):
+    """Whose configuration `rules` writes."""
+
+    PROMETHEUS = "prometheus"
+    SCRAPE = "scrape"
+    ALERTMANAGER = "alertmanager"
+
+
 @app.command()
 def rules(
     config: ConfigFile = DEFAULT_CONFIG,
+    reader: Annotated[
+        Reader, typer.Option("--for", help="Prometheus' rules, its scrape configuration, or Alertmanager's.")
+    ] = Reader.PROMETHEUS,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where `stormwatch run` listens, for --for scrape.")
+    ] = "127.0.0.1:9797",
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
     ] = None,
 ) -> None:
-    """Write the objectives and alerts as Prometheus recording and alerting rules."""
-    from stormwatch.harness.meaning import prometheus_rules
+    """Write the objectives and alerts as Prometheus recording and alerting rules, and what goes around them."""
+    from stormwatch.harness import meaning
 
-    text = prometheus_rules(_load(config))
+    loaded = _load(config)
+    text = {
+        Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
+        Reader.SCRAPE: lambda: meaning.scrape_config(listen),
+        Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded),
+    }[reader]()
     _write(text, out)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from stormwatch.harness.service import EVALUATION, Service
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.probes.probe import Probe
-from stormwatch.slo.latency import first_failure, interval_when_failing, time_to_fire
+from stormwatch.slo.identity import labels_of
+from stormwatch.slo.latency import Bounds, first_failure, time_to_fire, time_to_resolve
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Rule
@@ -126,20 +127,14 @@ def plan_of(config: Config, drill: Drill) -> Plan:
     probes = {probe.name: probe for probe in config.probes}
     objectives = {objective.name: objective for objective in config.objectives}
     expected = probes[drill.probe.name] if drill.probe else None
-    rules = [rule for rule in config.rules if drill.alert and _makes(rule, drill.alert.labels)]
+    rules = [rule for rule in config.rules if drill.alert and drill.alert.matches(labels_of(rule))]
     alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives))]
     return plan_drill(
         drill,
         probe=Span(*first_failure(expected)) if expected else None,
         alert=min(alerts, key=lambda span: span.worst) if alerts else None,
-        recovery=_recovery(expected, rules, probes, objectives),
+        recovery=_recovery(drill, expected, rules, probes, objectives),
     )
-
-
-def _makes(rule: Rule, labels: Mapping[str, str]) -> bool:
-    about = {"objective": rule.objective} if isinstance(rule, BurnRate | BudgetLeft) else {"probe": rule.probe}
-    made = {**rule.labels, **about, "alertname": rule.alertname, "severity": rule.severity.value}
-    return labels.items() <= made.items()
 
 
 def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Probe:
@@ -156,19 +151,20 @@ def _alert_span(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Obje
 
 
 def _recovery(
-    expected: Probe | None, rules: Sequence[Rule], probes: dict[str, Probe], objectives: dict[str, Objective]
+    drill: Drill,
+    expected: Probe | None,
+    rules: Sequence[Rule],
+    probes: dict[str, Probe],
+    objectives: dict[str, Objective],
 ) -> Span | None:
-    """From the undo to green and resolved: the next run that begins afterwards, and what the windows still remember."""
-    best, worst = 0.0, 0.0
-    for probe in [expected, *(_subject(rule, probes, objectives) for rule in rules)]:
-        if probe:
-            # A run that began under the fault may still fail after it; the next one is the first that cannot.
-            worst = max(worst, longest_run(probe) + interval_when_failing(probe) + longest_run(probe) + EVALUATION)
+    """From the undo to green and resolved. A run that began under the fault may still fail after it."""
+    failing = max(one.within for one in (drill.probe, drill.alert) if one)
+    spans = [Bounds(0.0, expected.every + 2 * longest_run(expected))] if expected else []
     for rule in rules:
-        if isinstance(rule, BurnRate):
-            # Both windows must burn: the alert ends when the short ones have forgotten the failures.
-            worst += max(pair.short for pair in rule.pairs)
-    return Span(best, worst) if worst else None
+        objective = objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
+        probe = _subject(rule, probes, objectives)
+        spans.append(time_to_resolve(rule, probe, EVALUATION, failing=failing, objective=objective))
+    return Span(max(span.best for span in spans), max(span.worst for span in spans)) if spans else None
 
 
 def _baseline(config: Config, drill: Drill) -> Baseline:

@@ -1,13 +1,16 @@
-"""What a configuration means before it runs: what pages after how many failures and how soon; and its Prometheus rules."""
+"""What a configuration means before it runs, for people and for Prometheus and Alertmanager."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from stormwatch.harness.config import Config
+from stormwatch.harness.problem import Problem
 from stormwatch.harness.service import EVALUATION
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.feasibility import Finding, Weight, findings, findings_of_probe
-from stormwatch.slo.prometheus import render_rules
+from stormwatch.slo.prometheus import render_rules, render_scrape
 
 _SIGN = {Weight.ERROR: "✗", Weight.WARNING: "!", Weight.INFO: " "}
 
@@ -58,6 +61,18 @@ def meaning(config: Config) -> Meaning:
 def prometheus_rules(config: Config) -> str:
     """The objectives and alerts as a Prometheus rule file."""
     return render_rules(config.objectives, config.rules, config.probes, version=version("stormwatch"))
+
+
+def scrape_config(listen: str) -> str:
+    """The scrape configuration of a Prometheus that reads a `stormwatch run` at `host:port`."""
+    return render_scrape([listen])
+
+
+def alertmanager_config(config: Config) -> str:
+    """An Alertmanager configuration that sends to the webhook of `alerts`. Raises Problem when there is none."""
+    if not config.alerts.webhook:
+        raise Problem(f"{config.path}: alerts.webhook is not set, and it is where Alertmanager is to send alerts")
+    return render_alertmanager(dict.fromkeys(Severity, config.alerts.webhook))
 
 
 def _finite(seconds: float) -> float | None:

@@ -122,8 +122,8 @@ def test_the_lease_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
         assert "already gone" in stormwatch("undo").stdout
 
 
-def test_check_says_what_is_wrong_and_what_is_only_broken(tmp_path: Path) -> None:
-    """All up is 0; a stopped service is 1 with probe, phase, reason and what was seen; no browser is 3. SIGTERM ends all."""
+def test_a_kept_demo_can_be_checked_tested_and_drilled(tmp_path: Path) -> None:
+    """All up is 0, a stopped service 1 with what was seen, no browser 3; pytest, drills and SIGTERM beside a kept demo."""
     with demo(tmp_path, "--keep") as (child, log):
         config = tmp_path / "demo" / "stormwatch.yaml"
         wait_until_said("stays up until", child, log)
@@ -137,6 +137,27 @@ def test_check_says_what_is_wrong_and_what_is_only_broken(tmp_path: Path) -> Non
         assert without.returncode == 3, without.stdout
         assert "? broken" in without.stdout
         assert "browser" in without.stdout
+
+        # The scheduled runner has the same files warm, in the same moment.
+        journeys = subprocess.run(
+            [STORMWATCH.with_name("pytest"), "-q", Path(__file__).parents[2] / "journeys"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "STORMWATCH_PLATFORM": str(tmp_path / "demo" / "platform.json")},
+            check=False,
+        )
+        assert journeys.returncode == 0, journeys.stdout
+        assert "2 passed" in journeys.stdout
+
+        page = next(word for word in log.read_text().split() if word.startswith("http://127.0.0.1:"))
+        plan = stormwatch("drill", "payment-reset", "--plan", "-c", config)
+        assert plan.returncode == 0, plan.stdout
+        assert "asked within 20s, can be" in plan.stdout
+        drill = stormwatch("drill", "payment-reset", "-c", config, "--watch", page, "--format", "json")
+        assert drill.returncode == 0, drill.stdout
+        (report,) = json.loads(drill.stdout)
+        assert report["verdict"] == "proved"
 
         os.kill(pids["payments"], signal.SIGKILL)
         stopped = stormwatch("check", "payments-health", "front", "-c", config, "--format", "json")

@@ -1,5 +1,6 @@
 """The whole chain with the real Prometheus and the real Alertmanager: a service dies, a person is paged, it is resolved."""
 
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -32,8 +33,6 @@ objectives:
 @pytest.mark.slow
 def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path) -> None:
     """Prometheus scrapes `stormwatch run`, loads our rules, and Alertmanager delivers the page, and later its resolve."""
-    import subprocess
-
     service, listen, prometheus, alertmanager = (free_port() for _ in range(4))
     config = tmp_path / "stormwatch.yaml"
     config.write_text(CONFIG.format(service=service))
@@ -113,6 +112,15 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
                         )
 
                 wait_for(is_up, what="the probe to be up")
+                with urllib.request.urlopen(f"http://127.0.0.1:{listen}/metrics", timeout=5) as answer:
+                    accepted = subprocess.run(
+                        [program("promtool"), "check", "metrics"],
+                        input=answer.read(),
+                        capture_output=True,
+                        timeout=30,
+                        check=False,
+                    )
+                assert (accepted.returncode, accepted.stdout, accepted.stderr) == (0, b"", b"")
                 assert receiver.alerts("firing") == []
 
             # The service is dead now: its block was left.
