@@ -11,6 +11,9 @@ from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Attempt, Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
 
+OURS = 0.5
+"""Share of the time-out that the event loop may run late before a time-out counts as our fault and not the target's."""
+
 
 def new_trace_id() -> str:
     """A random W3C trace id: 32 hexadecimal digits."""
@@ -36,7 +39,7 @@ async def run_once(
     began, started, trace = clock.monotonic(), clock.now(), trace_id()
     attempts: list[Attempt] = []
     while True:
-        watch, attempt = await _attempt(probe, clock=clock, resources=resources, trace_id=trace)
+        watch, attempt = await _attempt(probe, clock=clock, resources=resources, worst_lag=worst_lag, trace_id=trace)
         attempts.append(attempt)
         if attempt.outcome is Outcome.UP or len(attempts) >= probe.confirm.attempts:
             break
@@ -63,7 +66,9 @@ async def run_once(
     )
 
 
-async def _attempt(probe: Probe, *, clock: Clock, resources: Resources, trace_id: str) -> tuple[Watch, Attempt]:
+async def _attempt(
+    probe: Probe, *, clock: Clock, resources: Resources, worst_lag: Callable[[float], float], trace_id: str
+) -> tuple[Watch, Attempt]:
     watch = Watch(clock=clock, resources=resources, timeout=probe.timeout, probe=probe.name, trace_id=trace_id)
     started = clock.now()
     outcome, reason, message = Outcome.UP, Reason.NONE, ""
@@ -77,6 +82,14 @@ async def _attempt(probe: Probe, *, clock: Clock, resources: Resources, trace_id
             failure = ProbeFailed(Reason.TIMEOUT, f"no answer from {probe.target} within {probe.timeout:g} s{where}")
         else:
             failure = explain(error)
+        lag = worst_lag(watch.began)
+        if failure.reason is Reason.TIMEOUT and lag > OURS * probe.timeout:
+            # The answer may have been there while we were too late to read it: that is no evidence about the target.
+            failure = ProbeBroken(
+                Reason.RESOURCES,
+                f"the prober itself was held up for {lag:.2g} s of the {probe.timeout:g} s that the run may take: "
+                "it is overloaded, give it more CPU or fewer probes",
+            )
         outcome = Outcome.BROKEN if isinstance(failure, ProbeBroken) else Outcome.DOWN
         reason, message = failure.reason, failure.message
         watch.failed_phase = failure.phase or watch.failed_phase

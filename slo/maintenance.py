@@ -1,6 +1,7 @@
 """Planned work: while it lasts, results are no evidence for objectives and reachability alerts are silent."""
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ def _occurrences(text: str) -> _Occurrences:
     if any(f"FREQ={frequency}" in text.upper() for frequency in TOO_OFTEN):
         raise ValueError(
             f"maintenance every minute is none; {text!r} must repeat HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY"
+        )
+    if re.search(r"INTERVAL=0+(?![0-9])", text.upper()):
+        raise ValueError(
+            f"{text!r} repeats at an interval of 0, so it never moves on; leave INTERVAL out or give 1 or more"
         )
     how = "write one like FREQ=WEEKLY;BYDAY=SU;BYHOUR=3;BYMINUTE=0;BYSECOND=0"
     try:

@@ -121,6 +121,23 @@ async def test_the_deadline_is_down_as_timeout_and_names_the_phase() -> None:
     assert [measure.name for measure in result.measures] == ["seen"]
 
 
+@pytest.mark.parametrize(
+    ("lag", "outcome", "reason"),
+    [(0.4, Outcome.DOWN, Reason.TIMEOUT), (0.6, Outcome.BROKEN, Reason.RESOURCES)],
+)
+async def test_a_time_out_while_we_were_held_up_is_no_evidence(lag: float, outcome: Outcome, reason: Reason) -> None:
+    """The answer may have been there, and nobody of us read it: no page for that, and it is told as our fault."""
+
+    async def check(_watch: Watch) -> None:
+        raise ProbeFailed(Reason.TIMEOUT, "no answer")
+
+    probe = Probe(name="p", kind="test", target="shop.test", check=check, timeout=1.0)
+    async with Resources() as resources:
+        result = await run_once(probe, clock=HandClock(), resources=resources, worst_lag=lambda _since: lag)
+
+    assert (outcome, reason) == (result.outcome, result.reason)
+
+
 async def test_a_time_out_of_the_check_itself_is_not_taken_for_the_deadline() -> None:
     """Its own sentence stays."""
     result, _ = await decide(failing(1, lambda: TimeoutError("the greeting did not come")))
