@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stormwatch.exporters.histogram import SHORT_SECONDS, Histogram
 from stormwatch.harness.lag import LoopLag
-from stormwatch.harness.schedule import Schedule, place_of
+from stormwatch.harness.schedule import Schedule, place_of, spread_of
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
@@ -58,8 +58,10 @@ class Runner:
         """Run until cancelled. Runs that are under way are cancelled with it, and give no result."""
         start = self._clock.monotonic()
         order = itertools.count()
+        spread = spread_of(len(self._probes))
         schedules = {
-            name: Schedule(every=probe.every, place=place_of(name), start=start) for name, probe in self._probes.items()
+            name: Schedule(every=probe.every, place=place_of(name), start=start, spread=spread)
+            for name, probe in self._probes.items()
         }
         due = [(schedule.first(), next(order), name) for name, schedule in schedules.items()]
         heapq.heapify(due)

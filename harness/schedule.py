@@ -4,7 +4,7 @@
       |-- spread --|--- < every --------|------ every ------|
 
 The place in the interval is a hash of the probe's name, so that it is the same after every restart and thousands of
-probes do not start together. The first run does not wait for it: it comes within `SPREAD` seconds of the start.
+probes do not start together. The first run does not wait for it: it comes within `spread_of(count)` seconds of the start.
 """
 
 import hashlib
@@ -12,7 +12,14 @@ import math
 from dataclasses import dataclass
 
 SPREAD = 3.0
-"""Seconds over which the first runs after a start are spread."""
+"""Seconds over which the first runs after a start are spread, if they are few."""
+FIRST_RUNS = 400
+"""First runs a second, if they are many: a start is not to be the heaviest load that the prober ever has."""
+
+
+def spread_of(count: int) -> float:
+    """Seconds over which the first runs of so many probes are spread."""
+    return max(SPREAD, count / FIRST_RUNS)
 
 
 def place_of(name: str) -> float:
@@ -29,10 +36,12 @@ class Schedule:
     """Share of the interval, 0 to 1, after which its runs stand."""
     start: float
     """When the service started."""
+    spread: float = SPREAD
+    """Seconds over which first runs are spread."""
 
     def first(self) -> float:
         """The moment of the first run."""
-        return self.start + self.place * min(self.every, SPREAD)
+        return self.start + self.place * min(self.every, self.spread)
 
     def after(self, moment: float) -> float:
         """The first regular moment that is later than `moment`."""

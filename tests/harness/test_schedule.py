@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.harness.schedule import SPREAD, Schedule, place_of
+from stormwatch.harness.schedule import SPREAD, Schedule, place_of, spread_of
 
 intervals = st.floats(min_value=0.1, max_value=86400)
 places = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -33,6 +33,13 @@ def test_the_first_run_comes_soon(every: float, place: float, start: float) -> N
     first = Schedule(every=every, place=place, start=start).first()
 
     assert start <= first <= start + min(every, SPREAD)
+
+
+def test_many_probes_do_not_start_at_once() -> None:
+    """Few are all looked at within three seconds; ten thousand at 400 a second."""
+    assert spread_of(9) == 3.0
+    assert spread_of(10_000) == 25.0
+    assert Schedule(every=15.0, place=0.5, start=0.0, spread=25.0).first() == 7.5
 
 
 @given(every=intervals, place=places, start=starts, moment=st.floats(min_value=0, max_value=1e6))
