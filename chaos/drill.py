@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stormwatch.chaos.fault import FaultSpec
-from stormwatch.probes.result import Outcome, Reason, Result
+from stormwatch.probes.result import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +17,6 @@ class ExpectedProbe:
     """With this reason. None: any."""
     within: float = 60.0
     """Seconds after the injection."""
-
-    def fails_in(self, result: Result) -> bool:
-        """Whether a result is the failure that is expected."""
-        return (
-            result.probe == self.name
-            and result.outcome is Outcome.DOWN
-            and (self.reason is None or result.reason is self.reason)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ from stormwatch.probes.clock import Clock
 
 log = logging.getLogger(__name__)
 
+TICK = 0.001
+"""Seconds: the finest that every event loop can wait."""
 KEPT = 1024 * 1024
 """Bytes that a stream keeps back before the reading stops: what a fault may hold in memory a direction."""
 BUFFER = 256 * 1024
@@ -136,7 +138,11 @@ class Stream:
         self._open = False
         self._holds: list[Injection] = []
         self._kept: deque[tuple[float, bytes]] = deque()
-        """(moment of the loop's clock, chunk) in order; an empty chunk is the end."""
+        """(moment of the monotonic clock, chunk) in order; an empty chunk is the end.
+
+        Not of the loop's clock: uvloop's counts whole milliseconds and stands still while callbacks run, so that chunks
+        would leave before their time.
+        """
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -175,7 +181,7 @@ class Stream:
         if injection in self._holds:
             self._holds.remove(injection)
             if not any(isinstance(one.options, TcpBlackhole) for one in self._holds):
-                now = asyncio.get_running_loop().time()
+                now = self._clock.monotonic()
                 everything = not self._holds
                 self._kept = deque((now if everything or at == float("inf") else at, chunk) for at, chunk in self._kept)
             self._let_go()
@@ -189,7 +195,7 @@ class Stream:
             self._timer.cancel()
 
     def _keep(self, data: bytes, link: "Link") -> None:
-        at = asyncio.get_running_loop().time()
+        at = self._clock.monotonic()
         for injection in self._holds:
             at += injection.delay(self.way)
             if data:
@@ -204,7 +210,7 @@ class Stream:
     def _let_go(self) -> None:
         if not self._open:
             return
-        now = asyncio.get_running_loop().time()
+        now = self._clock.monotonic()
         transport = self._sink.transport
         while self._kept and self._kept[0][0] <= now:
             _, data = self._kept.popleft()
@@ -224,7 +230,9 @@ class Stream:
             self._timer.cancel()
             self._timer = None
         if self._open and self._kept and self._kept[0][0] != float("inf"):
-            self._timer = asyncio.get_running_loop().call_at(self._kept[0][0], self._let_go)
+            # A timer that rings early finds nothing due, and is set again.
+            wait = max(TICK, self._kept[0][0] - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._let_go)
 
 
 class Link:

@@ -47,8 +47,16 @@ async def command(
     screen = Console(stderr=True)
     clock = SystemClock()
     async with cancelled_by_signals(), watched(config, watch, clock) as feed:
-        reports = [await run(config, drill, feed, clock, on_progress=_teller(screen)) for drill in drills]
-    show(reports, as_json=as_json, html=html)
+        reports: list[Report] = []
+        for drill in drills:
+            reports.append(await run(config, drill, feed, clock, on_progress=_teller(screen)))
+            if not as_json:
+                # At once: an interruption of the next drill must not take the verdict of this one with it.
+                show(reports[-1])
+    if as_json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+    if html:
+        write_page(reports, html)
     return exit_code([report.verdict for report in reports])
 
 
@@ -98,20 +106,19 @@ async def heal() -> None:
         )
 
 
-def show(reports: Sequence[Report], *, as_json: bool, html: Path | None) -> None:
-    """Print the reports, and write the page if one is asked for."""
-    if as_json:
-        print(json.dumps([report.as_json() for report in reports], indent=2))
-    else:
-        console = Console()
-        for report in reports:
-            console.print(report)
-            console.print()
-    if html:
-        try:
-            html.write_text(html_of(reports), encoding="utf-8")
-        except OSError as error:
-            raise Problem(f"cannot write the report to {html}: {error.strerror}") from error
+def show(report: Report) -> None:
+    """Print a report for people."""
+    console = Console()
+    console.print(report)
+    console.print()
+
+
+def write_page(reports: Sequence[Report], path: Path) -> None:
+    """Write the reports as one HTML page."""
+    try:
+        path.write_text(html_of(reports), encoding="utf-8")
+    except OSError as error:
+        raise Problem(f"cannot write the report to {path}: {error.strerror}") from error
 
 
 def print_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
@@ -177,12 +184,11 @@ def _baseline(config: Config, drill: Drill) -> Baseline:
 
 
 def _teller(screen: Console) -> Callable[[Progress], None]:
-    began: list[float] = []
+    began: float | None = None
 
     def tell(progress: Progress) -> None:
-        began.append(progress.at)
-        screen.print(
-            f"[dim]{progress.at - began[0]:7.1f} s[/dim]  {progress.step:<12} {progress.text}", highlight=False
-        )
+        nonlocal began
+        began = progress.at if began is None else began
+        screen.print(f"[dim]{progress.at - began:7.1f} s[/dim]  {progress.step:<12} {progress.text}", highlight=False)
 
     return tell

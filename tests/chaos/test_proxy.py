@@ -215,7 +215,7 @@ async def test_latency_delays_answers_by_its_delay_and_keeps_the_bytes() -> None
         took = time.monotonic() - began
         evidence = await proxy.delete()
         writer.close()
-    assert 0.3 <= took + 0.005 < 1.0, "libuv's clock counts whole milliseconds"
+    assert 0.3 <= took < 1.0
     assert (evidence["connections"], evidence["bytes"]) == (1, 100)
     assert evidence["first"] <= evidence["last"]
 
@@ -233,7 +233,7 @@ async def test_latency_acts_on_the_way_that_was_asked(stream: str, least: float,
         await reader.readexactly(1)
         took = time.monotonic() - began
         evidence = await proxy.delete()
-    assert least <= took + 0.005, "libuv's clock counts whole milliseconds"
+    assert least <= took
     assert evidence["bytes"] == touched
 
 

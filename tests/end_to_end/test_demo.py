@@ -158,6 +158,11 @@ def test_a_kept_demo_can_be_checked_tested_and_drilled(tmp_path: Path) -> None:
         assert drill.returncode == 0, drill.stdout
         (report,) = json.loads(drill.stdout)
         assert report["verdict"] == "proved"
+        # And with nobody else watching: the drill brings its own watch.
+        alone = stormwatch("drill", "catalog-503", "-c", config, "--report", tmp_path / "drill.html")
+        assert alone.returncode == 0, alone.stdout
+        assert "proved  catalog-503" in alone.stdout
+        assert "<html" in (tmp_path / "drill.html").read_text()
 
         os.kill(pids["payments"], signal.SIGKILL)
         stopped = stormwatch("check", "payments-health", "front", "-c", config, "--format", "json")
