@@ -7,13 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
-LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml
 PACKAGES := probes journeys exporters slo chaos harness demo
 
 # Debian names of what the commands need; the value after the colon is a program that proves it is there.
 DEMO_PARTS := chromium:chromium
+PLUGINS := /usr/lib/nagios/plugins
 TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
-	prometheus-blackbox-exporter:prometheus-blackbox-exporter nginx-light:nginx
+	prometheus-blackbox-exporter:prometheus-blackbox-exporter nginx-light:nginx bind9:named bind9-utils:dnssec-signzone \
+	postgresql:pg_createcluster mariadb-server:mariadbd redis-server:redis-server rabbitmq-server:rabbitmqctl \
+	nats-server:nats-server exim4-daemon-light:exim4 dovecot-imapd:dovecot iproute2:ip \
+	monitoring-plugins-basic:$(PLUGINS)/check_tcp
 
 demo: $(VENV)/installed-demo
 	@bash .ci/parts $(DEMO_PARTS)
@@ -61,8 +65,8 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed-demo
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Versions and hashes of everything that is installed, written anew from pyproject.toml.
+# Versions and hashes of everything that is installed, from pyproject.toml; `make lock UPGRADE=--upgrade` takes the newest.
 lock:  $(VENV)/bin/python
 	$(INSTALL) uv
 	$(LOCK) --extra build -o requirements.lock
-	$(LOCK) --extra build --extra dev -o requirements-dev.lock
+	$(LOCK) --extra build --extra dev --extra all -o requirements-dev.lock

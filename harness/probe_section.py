@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from importlib.util import find_spec
 from typing import Any
 
 from stormwatch.harness.document import Place, file_beside
@@ -83,6 +84,12 @@ def _read_probe(
     draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds
 ) -> tuple[ProbeEntry | None, Check | None, Mapping[str, Any]]:
     kind = _kind(draft, place, item, kinds)
+    if kind is not None and kind.module and find_spec(kind.module) is None:
+        draft.complain(
+            (*place, "kind"),
+            f"kind {kind.name} needs the extra {kind.extra}; install it: pip install 'stormwatch[{kind.extra}]'",
+        )
+        kind = None
     blocks = [key for key in item if key in kinds]
     for key in blocks:
         if kind is not None and key != kind.name:

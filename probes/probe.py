@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from stormwatch.probes.result import Reason
 from stormwatch.probes.watch import Watch
 
 Check = Callable[[Watch], Awaitable[None]]
@@ -40,8 +41,12 @@ class Kind(Generic[Options]):
     """The gauge with the label `phase` under which the phases are exported; None: the kind has no phases."""
     metrics: tuple[Metric, ...] = ()
     """Every other gauge that its runs may export."""
+    reasons: frozenset[Reason] = frozenset()
+    """Every reason for which a run can be down. The documentation and the tests are compared with it."""
     extra: str = ""
     """The optional dependency that it needs: `stormwatch[extra]`."""
+    module: str = ""
+    """The driver's module that comes with the extra. The kind's own module imports it where it is used, not at its top."""
     target_is_file: bool = False
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
 

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """Broken: the prober itself has no route or no network."""
     CREDENTIALS = "credentials"
     """Broken: a secret could not be read, or a token for the probe could not be had."""
+    POLICY = "policy"
+    """Broken: the policy of allowed networks does not let a probe connect there."""
     BROWSER = "browser"
     """Broken: there is no browser, or it died."""
     COLLECTION = "collection"
@@ -58,7 +60,15 @@ class Reason(StrEnum):
 
 
 BROKEN_REASONS = frozenset(
-    {Reason.RESOURCES, Reason.NETWORK, Reason.CREDENTIALS, Reason.BROWSER, Reason.COLLECTION, Reason.INTERNAL}
+    {
+        Reason.RESOURCES,
+        Reason.NETWORK,
+        Reason.CREDENTIALS,
+        Reason.POLICY,
+        Reason.BROWSER,
+        Reason.COLLECTION,
+        Reason.INTERNAL,
+    }
 )
 """The reasons that say nothing about the target."""
 

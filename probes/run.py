@@ -7,6 +7,7 @@ from collections.abc import Callable
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.probe import Probe
+from stormwatch.probes.reach import ANYWHERE, Reach
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Attempt, Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
@@ -28,18 +29,22 @@ async def run_once(
     late: float = 0.0,
     worst_lag: Callable[[float], float] = lambda _since: 0.0,
     trace_id: Callable[[], str] = new_trace_id,
+    reach: Reach = ANYWHERE,
 ) -> Result:
     """Run a probe, with its confirming attempts, and decide.
 
     `late` is how many seconds after its scheduled moment it starts. `worst_lag(since)` answers by how much the event
-    loop ran late since that moment of the monotonic clock, in seconds.
+    loop ran late since that moment of the monotonic clock, in seconds. `reach` is where it may connect to.
 
     Never raises for anything that the target or the check does; cancelling the caller cancels the run.
     """
     began, started, trace = clock.monotonic(), clock.now(), trace_id()
     attempts: list[Attempt] = []
     while True:
-        watch, attempt = await _attempt(probe, clock=clock, resources=resources, worst_lag=worst_lag, trace_id=trace)
+        watch = Watch(
+            clock=clock, resources=resources, timeout=probe.timeout, probe=probe.name, trace_id=trace, reach=reach
+        )
+        attempt = await _attempt(probe, watch, worst_lag=worst_lag)
         attempts.append(attempt)
         if attempt.outcome is Outcome.UP or len(attempts) >= probe.confirm.attempts:
             break
@@ -66,11 +71,8 @@ async def run_once(
     )
 
 
-async def _attempt(
-    probe: Probe, *, clock: Clock, resources: Resources, worst_lag: Callable[[float], float], trace_id: str
-) -> tuple[Watch, Attempt]:
-    watch = Watch(clock=clock, resources=resources, timeout=probe.timeout, probe=probe.name, trace_id=trace_id)
-    started = clock.now()
+async def _attempt(probe: Probe, watch: Watch, *, worst_lag: Callable[[float], float]) -> Attempt:
+    started = watch.clock.now()
     outcome, reason, message = Outcome.UP, Reason.NONE, ""
     deadline = asyncio.timeout(probe.timeout)
     try:
@@ -93,7 +95,7 @@ async def _attempt(
         outcome = Outcome.BROKEN if isinstance(failure, ProbeBroken) else Outcome.DOWN
         reason, message = failure.reason, failure.message
         watch.failed_phase = failure.phase or watch.failed_phase
-    return watch, Attempt(
+    return Attempt(
         started=started,
         seconds=watch.seconds(),
         outcome=outcome,

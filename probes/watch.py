@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from stormwatch.probes.clock import Clock
+from stormwatch.probes.reach import ANYWHERE, Reach
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Measure, Phase
 
@@ -12,9 +13,20 @@ from stormwatch.probes.result import Measure, Phase
 class Watch:
     """Given to a check for one attempt, thrown away after it."""
 
-    def __init__(self, *, clock: Clock, resources: Resources, timeout: float, probe: str, trace_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        resources: Resources,
+        timeout: float,
+        probe: str,
+        trace_id: str,
+        reach: Reach = ANYWHERE,
+    ) -> None:
         self.clock = clock
         self.resources = resources
+        self.reach = reach
+        """Where this run may connect to. Every check asks it about the addresses it is about to use."""
         self.timeout = timeout
         """Seconds that this attempt may take in all."""
         self.probe = probe

@@ -1,9 +1,11 @@
 """An authority whose certificates the tests trust, and one that they do not."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from tests.servers import probing
 from tests.servers.certificates import Authority, Issued
 
 
@@ -23,3 +25,13 @@ def issued(authority: Authority) -> Issued:
 def ca_file(authority: Authority) -> Path:
     """The authority's own certificate."""
     return authority.file
+
+
+@pytest.fixture(autouse=True)
+def _shows_what_it_says(request: pytest.FixtureRequest) -> Generator[None]:
+    """`@pytest.mark.shows("tcp", "up", "refused")`: runs of that kind ended so in this test, or it fails."""
+    probing.SEEN.clear()
+    yield
+    for mark in request.node.iter_markers("shows"):
+        kind, *endings = mark.args
+        assert {(kind, ending) for ending in endings} <= set(probing.SEEN), f"the mark {mark} says more than was seen"

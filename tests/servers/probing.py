@@ -10,9 +10,20 @@ from pydantic import TypeAdapter
 
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Check, Kind, Probe
+from stormwatch.probes.reach import ANYWHERE, Reach
 from stormwatch.probes.resources import Resources
-from stormwatch.probes.result import Result
+from stormwatch.probes.result import Outcome, Result
 from stormwatch.probes.run import run_once
+
+SEEN: list[tuple[str, str]] = []
+"""Kind and ending (`up`, `broken`, or the reason for which it was down) of each run since the test began."""
+
+
+def note_ending(result: Result) -> Result:
+    """Remember how a run ended, for the mark `shows`."""
+    ending = result.reason.value if result.outcome is Outcome.DOWN else result.outcome.value
+    SEEN.append((result.kind, ending))
+    return result
 
 
 def check_of(kind: Kind[Any], target: str, options: Mapping[str, Any] | None = None) -> Check:
@@ -33,13 +44,14 @@ async def run(
     *,
     timeout: float = 5.0,
     resources: Resources | None = None,
+    reach: Reach = ANYWHERE,
 ) -> Result:
     """One run of one probe, decided."""
     probe = Probe(name="watched", kind=kind.name, target=target, check=check_of(kind, target, options), timeout=timeout)
     if resources is not None:
-        return await run_once(probe, clock=SystemClock(), resources=resources)
+        return note_ending(await run_once(probe, clock=SystemClock(), resources=resources, reach=reach))
     async with Resources() as own:
-        return await run_once(probe, clock=SystemClock(), resources=own)
+        return note_ending(await run_once(probe, clock=SystemClock(), resources=own, reach=reach))
 
 
 def measures(result: Result) -> dict[str, float]:
