@@ -38,15 +38,8 @@ _CERTIFICATE = frozenset(
         "stormwatch_tls_certificate_expiry_timestamp_seconds",
     }
 )
-_ENDINGS_OF_JOURNEYS = tuple(
-    f'outcome="{"up" if r is Reason.NONE else "broken" if r in BROKEN_REASONS else "down"}",reason="{r.value}"'
-    for r in Reason
-)
-_ENDINGS = tuple(
-    ending
-    for ending, r in zip(_ENDINGS_OF_JOURNEYS, Reason, strict=True)
-    if r not in {Reason.STEP, Reason.BROWSER, Reason.COLLECTION}
-)
+_BROKEN_ANYWHERE = BROKEN_REASONS - {Reason.BROWSER, Reason.COLLECTION}
+"""What can be wrong with us whatever is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +57,27 @@ _EVIDENCE = _Column(
     "stormwatch_probe_evidence_timestamp_seconds",
     "Unix time of the last run that was up or down; of the start of the process before the first.",
 )
+_DELAY = _Column(
+    "stormwatch_probe_start_delay_seconds", "Seconds between the moment that the last run was due and its start."
+)
+_WAIT = _Column(
+    "stormwatch_probe_queue_wait_seconds", "Seconds of its start delay that the last run waited for others to end."
+)
+_LAG = _Column(
+    "stormwatch_probe_loop_lag_seconds",
+    "Worst lag of the event loop during the last run: how far its timings can be off through the prober.",
+)
+_LAGGED = _Column(
+    "stormwatch_probe_lagged_runs_total",
+    "Runs that are marked: the prober lagged so much that their timings may be its own.",
+    "counter",
+)
 _RUNS = _Column("stormwatch_probe_runs_total", "Runs by how they ended and why.", "counter")
 _SECONDS = _Column("stormwatch_probe_duration_seconds", "Duration of the runs that were up or down.", "histogram")
-_EVERY_PROBE = (_SUCCESS, _DURATION, _TIMEOUT, _BROKEN, _EVIDENCE, _RUNS, _SECONDS)
+_EVERY_PROBE = (
+    *(_SUCCESS, _DURATION, _TIMEOUT, _BROKEN, _EVIDENCE),
+    *(_DELAY, _WAIT, _LAG, _LAGGED, _RUNS, _SECONDS),
+)
 
 _SECONDS_LINES = "".join(
     [
@@ -124,6 +135,8 @@ class _Series:
     """How many ended in each of these ways."""
     evidence: float
     """Unix time of the last run that was up or down."""
+    lagged: int = 0
+    """How many runs were marked."""
     histogram: Histogram = field(default_factory=Histogram)
     certificate: tuple[Measure, ...] = ()
     """What the last run that saw a certificate said of it."""
@@ -275,7 +288,7 @@ def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 def _new_series(probe: Probe, kind: Kind[Any], started: float) -> _Series:
     own = own_labels(probe.labels)
-    endings = _ENDINGS_OF_JOURNEYS if _is_scripted(kind) else _ENDINGS
+    endings = _endings(kind)
     return _Series(
         probe=probe,
         own=own,
@@ -283,6 +296,15 @@ def _new_series(probe: Probe, kind: Kind[Any], started: float) -> _Series:
         endings=endings,
         runs=[0] * len(endings),
         evidence=started,
+    )
+
+
+def _endings(kind: Kind[Any]) -> tuple[str, ...]:
+    """Every way in which runs of a kind can end, as rendered labels."""
+    return tuple(
+        f'outcome="{"up" if r is Reason.NONE else "broken" if r in BROKEN_REASONS else "down"}",reason="{r.value}"'
+        for r in Reason
+        if r is Reason.NONE or r in _BROKEN_ANYWHERE or r in kind.reasons
     )
 
 
@@ -297,6 +319,7 @@ def _count(series: _Series, result: Result) -> None:
         series.endings += (ending,)
         series.runs.append(0)
     series.runs[series.endings.index(ending)] += 1
+    series.lagged += result.lagged
     if result.outcome is Outcome.BROKEN:
         return
     series.histogram.observe(result.seconds)
@@ -317,10 +340,15 @@ def _rendered(series: _Series, columns: _Columns, result: Result | None) -> tupl
         _TIMEOUT.name: f"{_TIMEOUT.name}{{{pairs}}} {number(series.probe.timeout)}\n".encode(errors="replace"),
         _BROKEN.name: _gauge(_BROKEN, pairs, result is not None and result.outcome is Outcome.BROKEN),
         _EVIDENCE.name: _gauge(_EVIDENCE, pairs, series.evidence),
+        _LAGGED.name: _gauge(_LAGGED, pairs, series.lagged),
         _RUNS.name: "".join(runs).encode(errors="replace"),
         _SECONDS.name: seconds.encode(errors="replace"),
     }
     measures = series.certificate
+    if result is not None:
+        texts[_DELAY.name] = _gauge(_DELAY, pairs, result.late)
+        texts[_WAIT.name] = _gauge(_WAIT, pairs, result.queued)
+        texts[_LAG.name] = _gauge(_LAG, pairs, result.loop_lag)
     if result is None:
         _render_phases(texts, series, columns, ())
     elif result.outcome is not Outcome.BROKEN:

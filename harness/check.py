@@ -1,12 +1,12 @@
 """`stormwatch check`: run probes once, for CI and for debugging."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.lag import LoopLag
-from stormwatch.harness.runner import CONCURRENCY
+from stormwatch.harness.turns import Turns, sizes
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
@@ -14,15 +14,17 @@ from stormwatch.probes.result import Outcome, Result
 from stormwatch.probes.run import run_once
 
 
-async def check(probes: Sequence[Probe], resources: Resources) -> list[Result]:
-    """Run every probe once, at most `CONCURRENCY` of them and one journey at a time; results in the order of probes."""
+async def check(probes: Sequence[Probe], resources: Resources, concurrency: Mapping[str, int]) -> list[Result]:
+    """Run every probe once, as many at once as `concurrency` allows of their kind; results in the order of probes."""
     clock = SystemClock()
     lag = LoopLag(clock)
-    shared, journeys = asyncio.Semaphore(CONCURRENCY), asyncio.Semaphore(1)
+    turns = Turns(sizes(KINDS, {"journey": 1, **concurrency}), clock=clock.monotonic)
 
     async def one(probe: Probe) -> Result:
-        async with journeys if probe.kind == "journey" else shared:
-            return await run_once(probe, clock=clock, resources=resources, worst_lag=lag.worst)
+        async with turns.turn(probe.kind) as waited:
+            return await run_once(
+                probe, clock=clock, resources=resources, late=waited, queued=waited, worst_lag=lag.worst
+            )
 
     watching = asyncio.create_task(lag.watch())
     try:

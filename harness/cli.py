@@ -69,7 +69,7 @@ def check(
 
     async def run() -> int:
         async with Resources() as resources:
-            results = await checking.check(probes or loaded.probes, resources)
+            results = await checking.check(probes or loaded.probes, resources, loaded.concurrency)
         if debug:
             metrics = checking.metrics_of(probes[0], results[0])
             print(outcomes.debug_text(results[0], options=dict(probes[0].options), metrics=metrics))

@@ -23,6 +23,7 @@ from stormwatch.harness.objective_section import ObjectiveSection, read_maintena
 from stormwatch.harness.probe_section import Kinds, ProbeSection, read_probes
 from stormwatch.harness.schema import schema
 from stormwatch.harness.secret import Secrets
+from stormwatch.harness.turns import SHARED, sizes
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.feasibility import Weight, findings
@@ -56,6 +57,8 @@ class Config:
     objectives: tuple[Objective, ...] = ()
     policies: Mapping[str, str] = field(default_factory=dict[str, str])
     """The name of each objective's policy, by the objective's name."""
+    concurrency: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many runs of a kind may be under way at once, where it is not the default."""
     rules: tuple[Rule, ...] = ()
     """What makes alerts of results: the rules of all objectives and probes."""
     alerts: Alerts = Alerts()
@@ -100,7 +103,10 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     for key in data:
         if key not in sections:
             draft.complain((key,), unknown_key(key, sections, data))
-    head = draft.read(HeadEntry, {key: data[key] for key in ("location",) if key in data}, ())
+    head = draft.read(HeadEntry, {key: data[key] for key in ("location", "concurrency") if key in data}, ())
+    capped = data.get("concurrency")
+    for kind in capped if isinstance(capped, dict) else ():
+        draft.refer(kind, {SHARED, *kinds}, ("concurrency", kind), "kind")
     defaults = draft.read(DefaultsEntry, data.get("defaults", {}), ("defaults",))
     told = draft.read(AlertsEntry, data.get("alerts", {}), ("alerts",), secret=True) or AlertsEntry()
     if not data.get("probes", True):
@@ -124,6 +130,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         probe_alerts=probes.alerts,
         objectives=tuple(objectives.objectives.values()),
         policies=objectives.policies,
+        concurrency=head.concurrency if head else {},
         rules=rules,
         alerts=Alerts(alertmanager=told.alertmanager, webhook=told.webhook),
         maintenance=maintenance,
@@ -162,6 +169,7 @@ def effective(config: Config) -> dict[str, Any]:
     return mask(
         {
             "location": config.location,
+            "concurrency": sizes(KINDS, config.concurrency),
             "probes": [_effective_probe(config, probe) for probe in config.probes],
             "objectives": [
                 {

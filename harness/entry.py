@@ -308,6 +308,8 @@ class HeadEntry:
 
     location: Name = LOCATION
     """Where this stormwatch runs: a label of every metric."""
+    concurrency: Mapping[str, Annotated[int, Field(ge=1, le=10_000)]] = field(default_factory=dict[str, int])
+    """How many runs of a kind may be under way at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +324,8 @@ class FileEntry:
     """What is watched."""
     defaults: DefaultsEntry = DefaultsEntry()
     """What probes have that do not say otherwise."""
+    concurrency: Mapping[str, Annotated[int, Field(ge=1, le=10_000)]] = field(default_factory=dict[str, int])
+    """How many runs of a kind may be under way at once; `shared` is for all kinds without a number of their own."""
     objectives: tuple[ObjectiveEntry, ...] = ()
     """What is promised."""
     alerts: AlertsEntry = AlertsEntry()

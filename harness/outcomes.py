@@ -25,6 +25,11 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
+def lag_text(result: Result) -> str:
+    """Why the timings of a marked run may be ours."""
+    return f"timings may be ours: the prober lagged by {show_seconds(result.loop_lag)}"
+
+
 def print_table(results: Sequence[Result], console: Console) -> None:
     """One line a probe; a failed one with its phase, reason and what was seen."""
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
@@ -39,6 +44,8 @@ def print_table(results: Sequence[Result], console: Console) -> None:
             seen.append(result.message)
         if len(result.attempts) > 1:
             seen.append(f"{'; ' if seen else ''}{len(result.attempts)} attempts", style="dim")
+        if result.lagged:
+            seen.append(f"{'; ' if seen else ''}{lag_text(result)}", style="yellow")
         table.add_row(Text(result.probe), result.kind, outcome_text(result.outcome), show_seconds(result.seconds), seen)
     console.print(table)
     console.print(Text(summary(results), style="bold"))
@@ -88,6 +95,12 @@ def debug_text(result: Result, *, options: dict[str, Any], metrics: str) -> str:
         lines.append(
             f"  {result.reason.value}{f' in {result.failed_phase}' if result.failed_phase else ''}: {result.message}"
         )
+    lines.append(
+        f"  started {show_seconds(result.late)} late, {show_seconds(result.queued)} of it in the queue; "
+        f"the loop lagged by at most {show_seconds(result.loop_lag)}"
+    )
+    if result.lagged:
+        lines.append(f"  {lag_text(result)}")
     lines.append("Phases:")
     lines.extend(
         f"  {phase.name:<12} {show_seconds(phase.seconds):>10}  from {show_seconds(phase.offset)}"

@@ -5,11 +5,12 @@ import heapq
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from stormwatch.exporters.histogram import SHORT_SECONDS, Histogram
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.schedule import Schedule, place_of, spread_of
+from stormwatch.harness.turns import Turns
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
@@ -17,9 +18,6 @@ from stormwatch.probes.result import Result
 from stormwatch.probes.run import run_once
 
 log = logging.getLogger(__name__)
-
-CONCURRENCY = 128
-"""How many runs of protocol probes are under way at once. Beyond it a run waits, and its wait is exported as delay."""
 
 
 class Runner:
@@ -33,21 +31,21 @@ class Runner:
         clock: Clock,
         resources: Resources,
         lag: LoopLag,
-        concurrency: Mapping[str, int],
+        turns: Turns,
     ) -> None:
-        """`concurrency` gives the cap for kinds that need their own; all others share `CONCURRENCY`."""
         self._probes = {probe.name: probe for probe in probes}
         self._take = take
         self._clock = clock
         self._resources = resources
         self._lag = lag
-        self._shared = asyncio.Semaphore(CONCURRENCY)
-        self._own = {kind: asyncio.Semaphore(limit) for kind, limit in concurrency.items()}
+        self._turns = turns
         self._running: dict[str, asyncio.Task[None]] = {}
         self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
         """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
         self.delays = Histogram(SHORT_SECONDS)
         """Seconds between the moment that a run was due and its start."""
+        self.waits = Histogram(SHORT_SECONDS)
+        """Seconds of them that it waited for other runs to end."""
 
     @property
     def under_way(self) -> int:
@@ -85,14 +83,16 @@ class Runner:
 
     async def _one(self, probe: Probe, due: float) -> None:
         try:
-            async with self._own.get(probe.kind, self._shared):
+            async with self._turns.turn(probe.kind) as waited:
                 late = max(0.0, self._clock.monotonic() - due)
                 self.delays.observe(late)
+                self.waits.observe(waited)
                 result = await run_once(
                     probe,
                     clock=self._clock,
                     resources=self._resources,
                     late=late,
+                    queued=waited,
                     worst_lag=self._lag.worst,
                 )
             self._take(result)

@@ -35,6 +35,7 @@ from stormwatch.harness.pages import Moment, Pages
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.runner import Runner
 from stormwatch.harness.server import serving
+from stormwatch.harness.turns import Turns, sizes
 from stormwatch.harness.web import web_app
 from stormwatch.journeys.pool import WorkerPool
 from stormwatch.journeys.retention import prune
@@ -119,7 +120,7 @@ class Service:
             self._notify(transition)
             self.feed.transition(transition)
         resources = await self._stack.enter_async_context(Resources())
-        resources.put(WorkerPool, WorkerPool(size=JOURNEYS_AT_ONCE, artifacts=self.artifacts))
+        resources.put(WorkerPool, WorkerPool(size=self.config.concurrency.get("journey", JOURNEYS_AT_ONCE), artifacts=self.artifacts))
         lag = LoopLag(self.clock)
         fan_out = FanOut(sinks)
         runner = Runner(
@@ -128,7 +129,9 @@ class Service:
             clock=self.clock,
             resources=resources,
             lag=lag,
-            concurrency={"journey": JOURNEYS_AT_ONCE},
+            turns=Turns(
+                sizes(KINDS, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}), clock=self.clock.monotonic
+            ),
         )
         self._sources(runner, lag, fan_out)
         self._background(lag.watch(), "loop lag")

@@ -26,6 +26,12 @@ def schedule(runner: Runner) -> Iterable[Family]:
         runner.delays.samples({}),
     )
     yield Family(
+        "stormwatch_queue_wait_seconds",
+        "Seconds that a run which was due waited for other runs to end.",
+        "histogram",
+        runner.waits.samples({}),
+    )
+    yield Family(
         "stormwatch_schedule_skipped_total",
         "Due moments of a probe that were let go: its last run was not over, or the prober was late.",
         "counter",

@@ -10,7 +10,7 @@ from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.probe import Kind, Metric
-from stormwatch.probes.result import Outcome
+from stormwatch.probes.result import Outcome, Reason
 from stormwatch.probes.watch import Watch
 
 STEP_SECONDS = Metric(
@@ -121,5 +121,6 @@ KIND = Kind(
     build=build,
     phase_metric=STEP_SECONDS,
     metrics=(STEPS_COMPLETED, CONSOLE_ERRORS),
+    reasons=frozenset({Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.BROWSER, Reason.COLLECTION}),
     target_is_file=True,
 )

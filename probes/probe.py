@@ -42,11 +42,16 @@ class Kind(Generic[Options]):
     metrics: tuple[Metric, ...] = ()
     """Every other gauge that its runs may export."""
     reasons: frozenset[Reason] = frozenset()
-    """Every reason for which a run can be down. The documentation and the tests are compared with it."""
+    """Every reason for which a run can be down, and those for which only runs of this kind can be broken (no browser).
+
+    The documentation and the tests are compared with it; the counters of runs have a series for each.
+    """
     extra: str = ""
     """The optional dependency that it needs: `stormwatch[extra]`."""
     module: str = ""
     """The driver's module that comes with the extra. The kind's own module imports it where it is used, not at its top."""
+    concurrency: int = 0
+    """How many of its runs may be under way at once where the configuration does not say; 0: it is light, and shares."""
     target_is_file: bool = False
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
 

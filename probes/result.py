@@ -73,6 +73,12 @@ BROKEN_REASONS = frozenset(
 """The reasons that say nothing about the target."""
 
 
+LAG = 0.01
+"""Seconds of loop lag that no run is marked for: what garbage collection and a scrape cost."""
+LAG_SHARE = 0.1
+"""Share of a run's seconds that the loop may be late without a mark."""
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A named stretch of a run. `offset` is its start in seconds after the start of the attempt."""
@@ -136,8 +142,15 @@ class Result:
     """Seconds that one attempt was allowed."""
     late: float = 0.0
     """Seconds between the moment the schedule asked for and the start."""
+    queued: float = 0.0
+    """Seconds of `late` that were spent waiting for other runs to end."""
     loop_lag: float = 0.0
     """Worst seconds by which the event loop ran late during the run: how far the timings can be off through us."""
+
+    @property
+    def lagged(self) -> bool:
+        """Whether the prober was late enough during the run that its timings may be ours rather than the target's."""
+        return self.loop_lag > max(LAG, self.seconds * LAG_SHARE)
 
     @property
     def finished(self) -> float:
@@ -175,6 +188,7 @@ class Result:
             ],
             "timeout": self.timeout,
             "late": self.late,
+            "queued": self.queued,
             "loop_lag": self.loop_lag,
         }
 
@@ -209,6 +223,7 @@ class Result:
             ),
             timeout=document["timeout"],
             late=document["late"],
+            queued=document.get("queued", 0.0),  # absent in histories of version 0.1
             loop_lag=document["loop_lag"],
         )
 

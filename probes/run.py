@@ -27,13 +27,14 @@ async def run_once(
     clock: Clock,
     resources: Resources,
     late: float = 0.0,
+    queued: float = 0.0,
     worst_lag: Callable[[float], float] = lambda _since: 0.0,
     trace_id: Callable[[], str] = new_trace_id,
     reach: Reach = ANYWHERE,
 ) -> Result:
     """Run a probe, with its confirming attempts, and decide.
 
-    `late` is how many seconds after its scheduled moment it starts. `worst_lag(since)` answers by how much the event
+    `late` is how many seconds after its scheduled moment it starts, `queued` how many of them it waited for its turn. `worst_lag(since)` answers by how much the event
     loop ran late since that moment of the monotonic clock, in seconds. `reach` is where it may connect to.
 
     Never raises for anything that the target or the check does; cancelling the caller cancels the run.
@@ -67,6 +68,7 @@ async def run_once(
         attempts=tuple(attempts),
         timeout=probe.timeout,
         late=late,
+        queued=queued,
         loop_lag=worst_lag(began),
     )
 

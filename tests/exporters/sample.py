@@ -33,14 +33,21 @@ WEB: Kind[Any] = Kind(
         Metric("probe_ssl_last_chain_info", "Contains SSL leaf certificate information"),
         Metric("probe_tls_version_info", "Returns the TLS version used or NaN when unknown"),
     ),
+    reasons=frozenset({Reason.DNS, Reason.TIMEOUT, Reason.STATUS, Reason.CERTIFICATE}),
 )
 JOURNEY: Kind[Any] = Kind(
     name="journey",
     options=dict,
     build=lambda _target, _options: look,
     phase_metric=Metric("stormwatch_journey_step_duration_seconds", "Duration of each step."),
+    reasons=frozenset({Reason.STEP, Reason.TIMEOUT, Reason.BROWSER}),
 )
-PORT: Kind[Any] = Kind(name="port", options=dict, build=lambda _target, _options: look)
+PORT: Kind[Any] = Kind(
+    name="port",
+    options=dict,
+    build=lambda _target, _options: look,
+    reasons=frozenset({Reason.REFUSED, Reason.TIMEOUT}),
+)
 KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (WEB, JOURNEY, PORT)}
 
 

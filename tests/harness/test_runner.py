@@ -8,6 +8,7 @@ import pytest
 
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.runner import Runner
+from stormwatch.harness.turns import SHARED, Turns
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Check, Probe
 from stormwatch.probes.resources import Resources
@@ -30,7 +31,8 @@ async def run_until(count: int, probes: list[Probe], concurrency: dict[str, int]
 
     lag = LoopLag(clock)
     async with Resources() as resources:
-        runner = Runner(probes, take=take, clock=clock, resources=resources, lag=lag, concurrency=concurrency)
+        turns = Turns({SHARED: 128, **concurrency}, clock=clock.monotonic)
+        runner = Runner(probes, take=take, clock=clock, resources=resources, lag=lag, turns=turns)
         task = asyncio.create_task(runner.run())
         await asyncio.wait_for(enough.wait(), 10)
         task.cancel()
@@ -86,6 +88,8 @@ async def test_a_kind_has_its_own_cap_and_waiting_is_delay() -> None:
 
     assert most == 1
     assert max(result.late for result in results) > 0.1
+    assert max(result.queued for result in results) > 0.1
+    assert all(result.queued <= result.late + 0.01 for result in results)
     assert max(result.seconds for result in results) < 0.4
 
 
