@@ -63,7 +63,7 @@ async def test_those_without_a_room_share_one() -> None:
 @pytest.mark.parametrize(
     ("seconds", "lag", "marked"), [(0.02, 0.009, False), (0.02, 0.011, True), (2.0, 0.19, False), (2.0, 0.21, True)]
 )
-def test_a_run_is_marked_when_the_prober_lagged(seconds: float, lag: float, marked: bool) -> None:  # noqa: FBT001
+def test_a_run_is_marked_when_the_prober_lagged(seconds: float, lag: float, marked: bool) -> None:
     """By more than 10 ms and more than a tenth of what it measured."""
     result = Result(
         probe="front",
