@@ -1,7 +1,8 @@
 """`stormwatch check`: run probes once, for CI and for debugging."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.harness.catalog import KINDS
@@ -14,7 +15,13 @@ from stormwatch.probes.result import Outcome, Result
 from stormwatch.probes.run import run_once
 
 
-async def check(probes: Sequence[Probe], resources: Resources, concurrency: Mapping[str, int]) -> list[Result]:
+async def check(
+    probes: Sequence[Probe],
+    resources: Resources,
+    *,
+    concurrency: Mapping[str, int],
+    mask: Callable[[Any], Any] | None = None,
+) -> list[Result]:
     """Run every probe once, as many at once as `concurrency` allows of their kind; results in the order of probes."""
     clock = SystemClock()
     lag = LoopLag(clock)
@@ -23,7 +30,7 @@ async def check(probes: Sequence[Probe], resources: Resources, concurrency: Mapp
     async def one(probe: Probe) -> Result:
         async with turns.turn(probe.kind) as waited:
             return await run_once(
-                probe, clock=clock, resources=resources, late=waited, queued=waited, worst_lag=lag.worst
+                probe, clock=clock, resources=resources, late=waited, queued=waited, worst_lag=lag.worst, mask=mask
             )
 
     watching = asyncio.create_task(lag.watch())

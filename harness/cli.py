@@ -17,7 +17,7 @@ from rich.console import Console
 
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.harness.secret import Secrets
+from stormwatch.harness.secret import Secrets, mask_of
 
 app = typer.Typer(
     name="stormwatch",
@@ -69,7 +69,9 @@ def check(
 
     async def run() -> int:
         async with Resources() as resources:
-            results = await checking.check(probes or loaded.probes, resources, loaded.concurrency)
+            results = await checking.check(
+                probes or loaded.probes, resources, concurrency=loaded.concurrency, mask=mask_of(loaded.secrets)
+            )
         if debug:
             metrics = checking.metrics_of(probes[0], results[0])
             print(outcomes.debug_text(results[0], options=dict(probes[0].options), metrics=metrics))

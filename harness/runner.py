@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from stormwatch.exporters.histogram import SHORT_SECONDS, Histogram
 from stormwatch.harness.lag import LoopLag
@@ -32,13 +33,16 @@ class Runner:
         resources: Resources,
         lag: LoopLag,
         turns: Turns,
+        mask: Callable[[Any], Any] | None = None,
     ) -> None:
+        """`mask` takes secrets out of what results tell."""
         self._probes = {probe.name: probe for probe in probes}
         self._take = take
         self._clock = clock
         self._resources = resources
         self._lag = lag
         self._turns = turns
+        self._mask = mask
         self._running: dict[str, asyncio.Task[None]] = {}
         self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
         """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
@@ -94,6 +98,7 @@ class Runner:
                     late=late,
                     queued=waited,
                     worst_lag=self._lag.worst,
+                    mask=self._mask,
                 )
             self._take(result)
         finally:

@@ -1,13 +1,19 @@
 """Secrets: `${env:NAME}` and `${file:PATH}` in the configuration, read once, and masked wherever anything is shown."""
 
+import base64
+import html
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 from stormwatch.harness.document import file_beside
 
 MASK = "***"
+_ENOUGH: Final = 8
+"""Digits of base64 by which a secret is known: six of its bytes."""
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
 
@@ -30,6 +36,7 @@ class Secrets:
         self._environ = environ
         self._directory = directory
         self._values: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
 
     @classmethod
     def of(cls, values: Iterable[str]) -> "Secrets":
@@ -52,18 +59,13 @@ class Secrets:
         return Secret(resolved) if refers(text) else resolved
 
     def mask(self, value: Any) -> Any:
-        """The same JSON value with `***` in the place of every secret."""
+        """The same JSON value with `***` in the place of every secret, also of one that was encoded on its way."""
         if not self._values:
             return value
-        if isinstance(value, str):
-            for secret in sorted(self._values, key=len, reverse=True):
-                value = value.replace(secret, MASK)
-            return value
-        if isinstance(value, Mapping):
-            return {key: self.mask(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.mask(item) for item in value]
-        return value
+        if self._pattern is None:
+            known = {form for secret in self._values for form in forms(secret)}
+            self._pattern = re.compile("|".join(re.escape(form) for form in sorted(known, key=len, reverse=True)))
+        return _masked(value, self._pattern)
 
     def _one(self, match: re.Match[str]) -> str:
         escaped, inside, closed = match.groups()
@@ -76,6 +78,7 @@ class Secrets:
             )
         value = self._from_environment(name.strip()) if source == "env" else self._from_file(name.strip())
         self._values.add(value)
+        self._pattern = None
         return value
 
     def _from_environment(self, name: str) -> str:
@@ -96,6 +99,50 @@ class Secrets:
         if not value:
             raise ValueError(f"the secret file {name} is empty; write the secret into it")
         return value
+
+
+def mask_of(values: frozenset[str]) -> Callable[[Any], Any] | None:
+    """What takes these secrets out of a JSON value; None when there are none, so that nothing is done for nothing."""
+    return Secrets.of(values).mask if values else None
+
+
+def forms(secret: str) -> set[str]:
+    """How a secret may look in what comes back from a target that echoes it: as it is, and in the encodings of the web."""
+    return {
+        secret,
+        quote(secret, safe=""),
+        quote_plus(secret),
+        quote(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+        repr(secret)[1:-1],
+        *_in_base64(secret.encode()),
+    } - {""}
+
+
+def _in_base64(secret: bytes) -> Iterator[str]:
+    """The digits that a secret has inside a longer text in base64 (RFC 4648), wherever it stands in it.
+
+    `Authorization: Basic` holds the password behind the user's name, so in one of three alignments; digits that depend on
+    its neighbours are cut off. Of a short secret too little is left to know it by.
+    """
+    for before in range(3):
+        digits = base64.b64encode(bytes(before) + secret).rstrip(b"=")
+        known = digits[(before * 8 + 5) // 6 : (before + len(secret)) * 8 // 6].decode()
+        if len(known) >= _ENOUGH:
+            yield known
+            yield known.replace("+", "-").replace("/", "_")
+
+
+def _masked(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(MASK, value)
+    if isinstance(value, Mapping):
+        return {_masked(key, pattern): _masked(item, pattern) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item, pattern) for item in value]
+    return value
 
 
 def refers(text: str) -> bool:

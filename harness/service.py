@@ -34,6 +34,7 @@ from stormwatch.harness.notifying import notification_of, notifiers_of
 from stormwatch.harness.pages import Moment, Pages
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.runner import Runner
+from stormwatch.harness.secret import mask_of
 from stormwatch.harness.server import serving
 from stormwatch.harness.turns import Turns, sizes
 from stormwatch.harness.web import web_app
@@ -120,7 +121,10 @@ class Service:
             self._notify(transition)
             self.feed.transition(transition)
         resources = await self._stack.enter_async_context(Resources())
-        resources.put(WorkerPool, WorkerPool(size=self.config.concurrency.get("journey", JOURNEYS_AT_ONCE), artifacts=self.artifacts))
+        resources.put(
+            WorkerPool,
+            WorkerPool(size=self.config.concurrency.get("journey", JOURNEYS_AT_ONCE), artifacts=self.artifacts),
+        )
         lag = LoopLag(self.clock)
         fan_out = FanOut(sinks)
         runner = Runner(
@@ -129,6 +133,7 @@ class Service:
             clock=self.clock,
             resources=resources,
             lag=lag,
+            mask=mask_of(self.config.secrets),
             turns=Turns(
                 sizes(KINDS, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}), clock=self.clock.monotonic
             ),

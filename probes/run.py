@@ -2,14 +2,16 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.reach import ANYWHERE, Reach
 from stormwatch.probes.resources import Resources
-from stormwatch.probes.result import Attempt, Outcome, Reason, Result
+from stormwatch.probes.result import Attempt, Measure, Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
 
 OURS = 0.5
@@ -31,11 +33,13 @@ async def run_once(
     worst_lag: Callable[[float], float] = lambda _since: 0.0,
     trace_id: Callable[[], str] = new_trace_id,
     reach: Reach = ANYWHERE,
+    mask: Callable[[Any], Any] | None = None,
 ) -> Result:
     """Run a probe, with its confirming attempts, and decide.
 
     `late` is how many seconds after its scheduled moment it starts, `queued` how many of them it waited for its turn. `worst_lag(since)` answers by how much the event
-    loop ran late since that moment of the monotonic clock, in seconds. `reach` is where it may connect to.
+    loop ran late since that moment of the monotonic clock, in seconds. `reach` is where it may connect to. `mask` takes secrets out of
+    any JSON value: whatever a target echoed leaves here without them.
 
     Never raises for anything that the target or the check does; cancelling the caller cancels the run.
     """
@@ -46,6 +50,8 @@ async def run_once(
             clock=clock, resources=resources, timeout=probe.timeout, probe=probe.name, trace_id=trace, reach=reach
         )
         attempt = await _attempt(probe, watch, worst_lag=worst_lag)
+        if mask is not None:
+            attempt = replace(attempt, message=mask(attempt.message))
         attempts.append(attempt)
         if attempt.outcome is Outcome.UP or len(attempts) >= probe.confirm.attempts:
             break
@@ -62,8 +68,8 @@ async def run_once(
         message=attempt.message,
         failed_phase="" if attempt.outcome is Outcome.UP else watch.failed_phase,
         phases=attempt.phases,
-        measures=tuple(watch.measures),
-        evidence=watch.evidence,
+        measures=tuple(watch.measures) if mask is None else tuple(_without_secrets(watch.measures, mask)),
+        evidence=watch.evidence if mask is None else mask(watch.evidence),
         trace_id=trace,
         attempts=tuple(attempts),
         timeout=probe.timeout,
@@ -71,6 +77,11 @@ async def run_once(
         queued=queued,
         loop_lag=worst_lag(began),
     )
+
+
+def _without_secrets(measures: Iterable[Measure], mask: Callable[[Any], Any]) -> Iterator[Measure]:
+    for measure in measures:
+        yield replace(measure, labels=mask(measure.labels)) if measure.labels else measure
 
 
 async def _attempt(probe: Probe, watch: Watch, *, worst_lag: Callable[[float], float]) -> Attempt:
