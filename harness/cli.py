@@ -18,6 +18,7 @@ from rich.console import Console
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import Secrets, mask_of
+from stormwatch.harness.slo_command import slo
 
 app = typer.Typer(
     name="stormwatch",
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(slo, name="slo")
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 DEFAULT_CONFIG = Path("stormwatch.yaml")

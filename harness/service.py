@@ -45,6 +45,7 @@ from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.evaluator import Evaluator
+from stormwatch.slo.standing import Standing, standing_of
 
 log = logging.getLogger(__name__)
 
@@ -269,6 +270,14 @@ class Service:
         moment = Moment.of(self.config, self.evaluator, self.clock.now())
         view = await asyncio.to_thread(self._pages.probe, name, moment)
         return await asyncio.to_thread(render_probe, view) if view else None
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Where each objective stands now."""
+        now, active = self.clock.now(), self.evaluator.active()
+        return tuple(
+            standing_of(objective, self.evaluator.budget(objective.name, now), active)
+            for objective in self.config.objectives
+        )
 
     def effective_config(self) -> dict[str, Any]:
         """What is in force; secrets are masked."""

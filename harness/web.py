@@ -21,7 +21,7 @@ def web_app(service: "Service") -> Starlette:
     """The pages and the API of one service.
 
     `/metrics`, `/` and `/probes/NAME` for people; `/api/v1/probes`, `/api/v1/results`, `/api/v1/alerts`,
-    `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys.
+    `/api/v1/objectives`, `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys.
     """
     web = _Web(service)
     return Starlette(
@@ -32,6 +32,7 @@ def web_app(service: "Service") -> Starlette:
             Route("/api/v1/probes", web.probes),
             Route("/api/v1/results", web.results),
             Route("/api/v1/alerts", web.alerts),
+            Route("/api/v1/objectives", web.objectives),
             Route("/api/v1/transitions", web.transitions),
             Route("/config", web.config),
             Route("/-/healthy", web.healthy),
@@ -75,6 +76,9 @@ class _Web:
 
     async def alerts(self, _request: Request) -> Response:
         return JSONResponse({"alerts": [transition.as_json() for transition in self._service.evaluator.active()]})
+
+    async def objectives(self, _request: Request) -> Response:
+        return JSONResponse({"objectives": [standing.as_json() for standing in self._service.standings()]})
 
     async def transitions(self, request: Request) -> Response:
         try:

@@ -134,6 +134,17 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
                 what="the page that the budget burns",
                 seconds=40,
             )
+            for origin in (f"--from=http://127.0.0.1:{listen}", f"--prometheus=http://127.0.0.1:{prometheus}"):
+                gate = subprocess.run(
+                    [STORMWATCH, "slo", "gate", origin, "--match", "team=web"],
+                    capture_output=True,
+                    text=True,
+                    timeout=30,
+                    check=False,
+                )
+                assert (gate.returncode, gate.stderr) == (1, "")
+                assert "✗ the gate is closed for front-availability" in gate.stdout
+                assert "burns its budget so fast that somebody is being paged" in gate.stdout
             _, page = receiver.alerts("firing", alertname="ProbeDown", probe="front")[0]
             assert page["labels"]["team"] == "web"
             assert page["annotations"]["runbook"] == "https://runbooks.example/front"

@@ -1,0 +1,90 @@
+"""`stormwatch slo`: where objectives stand, and whether a change may go out."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from stormwatch.harness.problem import Exit, Problem
+
+if TYPE_CHECKING:
+    from stormwatch.slo.standing import Standing
+
+slo = typer.Typer(help="Error budgets: where they stand, and the gate for deployments.", no_args_is_help=True)
+
+
+class Shape(StrEnum):
+    """How an answer is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME …]", help="Objectives; all by default.")]
+Match = Annotated[
+    list[str] | None, typer.Option("--match", metavar="LABEL=VALUE", help="Only objectives with this label.")
+]
+From = Annotated[str, typer.Option("--from", metavar="URL", help="The running stormwatch that is asked.")]
+Prometheus = Annotated[
+    str,
+    typer.Option("--prometheus", metavar="URL", help="Ask a Prometheus that records our rules, or sloth's, instead."),
+]
+Form = Annotated[Shape, typer.Option("--format")]
+HERE: Final = "http://127.0.0.1:9797"
+
+
+@slo.command()
+def status(
+    names: Names = None, match: Match = None, source: From = HERE, prometheus: Prometheus = "", form: Form = Shape.TEXT
+) -> None:
+    """Show how much of each error budget is left, how fast it goes, and when it will be gone at this pace."""
+    from rich.console import Console
+
+    from stormwatch.harness.budgets import table
+
+    found = _asked(names or (), match or (), source, prometheus)
+    if form is Shape.JSON:
+        print(json.dumps({"objectives": [standing.as_json() for standing in found]}, indent=2))
+        return
+    # A log has no width: only a terminal folds the table.
+    Console(width=None if sys.stdout.isatty() else 200).print(table(found))
+
+
+@slo.command()
+def gate(
+    names: Names = None,
+    match: Match = None,
+    source: From = HERE,
+    prometheus: Prometheus = "",
+    least: Annotated[
+        str, typer.Option("--min-left", metavar="RATIO", help="Least share of each budget that must be left.")
+    ] = "10%",
+    budget_only: Annotated[
+        bool, typer.Option("--budget-only", help="Let a page that fires pass: for the change that mends it.")
+    ] = False,
+    form: Form = Shape.TEXT,
+) -> None:
+    """May a change go out? Exit code 0: the gate is open, 1: it is closed, 3: there is no evidence to decide by."""
+    from stormwatch.harness.budgets import lines
+    from stormwatch.probes.units import parse_ratio
+    from stormwatch.slo.gate import GateState, decide
+
+    try:
+        wanted = parse_ratio(least)
+    except ValueError as error:
+        raise Problem(f"--min-left: {error}") from error
+    decided = decide(_asked(names or (), match or (), source, prometheus), least=wanted, burning_closes=not budget_only)
+    print(json.dumps(decided.as_json(), indent=2) if form is Shape.JSON else "\n".join(lines(decided)))
+    codes = {GateState.OPEN: Exit.GOOD, GateState.CLOSED: Exit.NOT_GOOD, GateState.UNKNOWN: Exit.NO_VERDICT}
+    raise typer.Exit(codes[decided.state])
+
+
+def _asked(names: Sequence[str], match: Sequence[str], source: str, prometheus: str) -> "tuple[Standing, ...]":
+    from stormwatch.harness.standings import Origin, selected, standings
+
+    origin = Origin(prometheus, prometheus=True) if prometheus else Origin(source)
+    return selected(asyncio.run(standings(origin)), names, match, origin)
