@@ -1,7 +1,7 @@
-"""What one run of the kind `http` saw, over all its redirects: gathered while it goes on, also when it fails."""
+"""What one request and its redirects showed: gathered while they go on, also when they fail."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pycurl
 
@@ -16,6 +16,10 @@ _VERSIONS = {
     pycurl.CURL_HTTP_VERSION_2_0: 2.0,
     pycurl.CURL_HTTP_VERSION_3: 3.0,
 }
+
+
+EXCERPT: Final = 2048
+"""Bytes of a body that are kept for people when nothing judges it."""
 
 
 class Content:
@@ -42,9 +46,10 @@ class Content:
 
 
 class Visit:
-    """What one run saw, over all its redirects."""
+    """What one request showed, over all its redirects."""
 
     __slots__ = (
+        "_keep",
         "address",
         "complaints",
         "content",
@@ -66,8 +71,11 @@ class Visit:
         "version",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int = EXCERPT) -> None:
+        """`keep` is how many bytes of the body are wanted; its size is counted in any case."""
+        self._keep = keep
         self.phases: dict[str, tuple[float, float]] = {}
+        """When each phase first began, in seconds after the start of the run, and its seconds, over all requests."""
         self.seconds = 0.0
         self.lookup = 0.0
         self.redirects: list[dict[str, Any]] = []
@@ -97,6 +105,15 @@ class Visit:
         self.handshake = Handshake(clock)
         self.lines = []
         self.head = []
+
+    def receive(self, limit: int) -> Content:
+        """Where the body of the request that is under way goes; more than `limit` bytes of it are not read."""
+        self.content = Content(limit=limit, keep=min(limit, self._keep))
+        return self.content
+
+    def redirected(self) -> None:
+        """The answer was a redirect, and it counts: also the one that is one too many."""
+        self.redirects.append({"status": self.status, "location": self.location})
 
     def resolved(self, seconds: float, offset: float, address: str) -> None:
         """The name has addresses: the first of them counts until a connection says which it is."""
