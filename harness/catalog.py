@@ -7,12 +7,13 @@ from stormwatch.chaos.catalog import FAULTS as _FAULTS
 from stormwatch.chaos.catalog import FaultKind
 from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.dns import KIND as DNS
+from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
 
-KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, JOURNEY)}
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, JOURNEY)}
 """Kinds of probes."""
 
 FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
