@@ -25,12 +25,15 @@ from stormwatch.probes.result import Attempt, Outcome, Reason, Result
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the tables: `PRAGMA user_version`."""
 KEEP = 35 * 86400.0
 """Seconds that results are kept by default: the window of a 30-day objective, and some days to look back."""
 KEEP_DETAILS = 3 * 86400.0
 """Seconds that phases, measures and evidence of runs that were up are kept. Those of failures stay as long as the run."""
+KEEP_JUDGED = 800 * 86400.0
+"""Seconds that alert transitions are kept, and what objectives counted by the hour: two years, for reports that compare."""
+HOUR = 3600
 CHORE = 5000
 """Rows that one round of retention deletes, so that a writer never waits long."""
 ABANDONED = 60.0
@@ -70,6 +73,18 @@ CREATE TABLE transitions (
 );
 CREATE INDEX transitions_in_time ON transitions (at);
 """
+
+_JUDGED = """
+CREATE TABLE judged (
+  objective TEXT NOT NULL,
+  hour INTEGER NOT NULL,
+  good INTEGER NOT NULL,
+  bad INTEGER NOT NULL,
+  PRIMARY KEY (objective, hour)
+) WITHOUT ROWID;
+CREATE INDEX judged_in_time ON judged (hour)
+"""
+"""Since version 2."""
 
 _SELECT = """
 SELECT r.id, p.name, p.kind, p.target, p.location, r.started, r.decided, r.seconds, r.outcome, r.reason, r.message,
@@ -115,110 +130,29 @@ class Latency:
     longest: float | None = None
 
 
-_Entry = Result | tuple[float, str]
-"""A result, or the moment and the JSON text of a transition."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an objective counted in one hour."""
+
+    objective: str
+    hour: int
+    """Unix time in seconds at which it begins: a multiple of 3600."""
+    good: int
+    bad: int
 
 
-class History:
-    """A sink. Taking a result never waits and never fails; reading does wait, so call it in a thread.
+_Entry = Result | tuple[float, str] | Judged
+"""A result, the moment and the JSON text of a transition, or results to add to what an objective counted."""
 
-    A full disk, a locked or an unreadable file does not stop anything: results wait in memory (100,000 of them), the
-    write is tried again, `errors` counts. A damaged file is put aside under another name and a new one is begun.
+
+class Recorded:
+    """What a history file holds, for reading: every question opens it anew, so that no writer is held up.
+
+    Questions wait for the disk, so ask them in a thread. They raise HistoryUnavailable.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keep: float = KEEP,
-        keep_details: float = KEEP_DETAILS,
-        interval: float = INTERVAL,
-        pending: int = KEPT,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """Open or make the file. `keep` and `keep_details` in seconds. Raises HistoryTooNew, and nothing else."""
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._keep = keep
-        self._keep_details = keep_details
-        self._now = now
-        self._swept = 0.0
-        self._writer: sqlite3.Connection | None = None
-        self._ids: dict[tuple[str, str, str, str], int] = {}
-        try:
-            self._open()
-        except (sqlite3.Error, OSError) as error:
-            log.error("history %s: %s; tried again until it can be opened", path, error)  # noqa: TRY400 - the sentence says it
-        self._batches: Batches[_Entry] = Batches(
-            f"history {path}",
-            self._write,
-            failures=(sqlite3.Error, OSError),
-            interval=interval,
-            idle=ABANDONED,
-            kept=pending,
-        )
-
-    # -- writing ----------------------------------------------------------------------------------------------------
-
-    def __call__(self, result: Result) -> None:
-        """Remember a result."""
-        self._batches.put(result)
-
-    def record_transition(self, document: Mapping[str, Any]) -> None:
-        """Remember that an alert changed its state: a JSON object with its Unix time under `at`."""
-        self._batches.put((float(document["at"]), json.dumps(document, separators=(",", ":"))))
-
-    @property
-    def errors(self) -> int:
-        """How often a batch could not be written."""
-        return self._batches.errors
-
-    @property
-    def error(self) -> str:
-        """What the last write said; empty when it went well."""
-        return self._batches.error
-
-    @property
-    def waiting(self) -> int:
-        """Entries that are accepted and not yet on disk."""
-        return self._batches.waiting
-
-    @property
-    def dropped(self) -> int:
-        """Entries that were given up: too many waited, or no try could have written them."""
-        return self._batches.dropped
-
-    @property
-    def written(self) -> int:
-        """Entries that are on disk: what was acknowledged."""
-        return self._batches.written
-
-    async def flush(self, seconds: float = 10.0) -> bool:
-        """Wait until what was given before is on disk; False when it takes longer."""
-        return await asyncio.to_thread(self._batches.flush, seconds)
-
-    async def aclose(self, seconds: float = 5.0) -> None:
-        """Write what is left and close the file. What cannot be written in this time is lost, and logged."""
-        await asyncio.to_thread(self._close, seconds)
-
-    def _close(self, seconds: float) -> None:
-        self._batches.close(seconds)
-        if self._writer:
-            self._writer.close()
-            self._writer = None
-
-    def families(self) -> list[Family]:
-        """The history's own metrics: a source for `/metrics`."""
-        numbers: list[tuple[str, FamilyKind, str, int]] = [
-            ("written_total", "counter", "Results and transitions that are on disk.", self.written),
-            ("write_errors_total", "counter", "Batches that could not be written, to be tried again.", self.errors),
-            ("dropped_total", "counter", "Results and transitions that were given up.", self.dropped),
-            ("waiting", "gauge", "Results and transitions that are not on disk yet.", self.waiting),
-        ]
-        return [
-            Family(f"stormwatch_history_{name}", text, kind, [Sample(value)]) for name, kind, text, value in numbers
-        ]
-
-    # -- reading ----------------------------------------------------------------------------------------------------
 
     def results(
         self,
@@ -298,6 +232,15 @@ class History:
             ).fetchall()
         return tuple(json.loads(document) for (document,) in reversed(rows))
 
+    def judged(self, since: float = 0.0, until: float = float("inf")) -> tuple[Judged, ...]:
+        """What each objective counted, by the hour; hours that begin in `since <= hour < until`, the oldest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT objective, hour, good, bad FROM judged WHERE hour >= ? AND hour < ? ORDER BY hour, objective",
+                (since, min(until, 2.0**62)),
+            ).fetchall()
+        return tuple(Judged(*row) for row in rows)
+
     def replay(self, since: float = 0.0) -> Iterator[Result]:
         """Results that started since a Unix time, in the order in which they came: to restart what counts them.
 
@@ -342,6 +285,110 @@ class History:
         except sqlite3.Error as error:
             raise HistoryUnavailable(f"history {self.path} cannot be read: {error}") from error
 
+
+class History(Recorded):
+    """A sink. Taking a result never waits and never fails; reading does wait, so call it in a thread.
+
+    A full disk, a locked or an unreadable file does not stop anything: results wait in memory (100,000 of them), the
+    write is tried again, `errors` counts. A damaged file is put aside under another name and a new one is begun.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep: float = KEEP,
+        keep_details: float = KEEP_DETAILS,
+        interval: float = INTERVAL,
+        pending: int = KEPT,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Open or make the file. `keep` and `keep_details` in seconds. Raises HistoryTooNew, and nothing else."""
+        super().__init__(path)
+        self._keep = keep
+        self._keep_details = keep_details
+        self._now = now
+        self._swept = 0.0
+        self._writer: sqlite3.Connection | None = None
+        self._ids: dict[tuple[str, str, str, str], int] = {}
+        try:
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            log.error("history %s: %s; tried again until it can be opened", path, error)  # noqa: TRY400 - the sentence says it
+        self._batches: Batches[_Entry] = Batches(
+            f"history {path}",
+            self._write,
+            failures=(sqlite3.Error, OSError),
+            interval=interval,
+            idle=ABANDONED,
+            kept=pending,
+        )
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, result: Result) -> None:
+        """Remember a result."""
+        self._batches.put(result)
+
+    def record_transition(self, document: Mapping[str, Any]) -> None:
+        """Remember that an alert changed its state: a JSON object with its Unix time under `at`."""
+        self._batches.put((float(document["at"]), json.dumps(document, separators=(",", ":"))))
+
+    def count_judged(self, objective: str, at: float, *, good: int, bad: int) -> None:
+        """Add to what an objective counted in the hour of a Unix time."""
+        self._batches.put(Judged(objective, int(at) // HOUR * HOUR, good, bad))
+
+    @property
+    def errors(self) -> int:
+        """How often a batch could not be written."""
+        return self._batches.errors
+
+    @property
+    def error(self) -> str:
+        """What the last write said; empty when it went well."""
+        return self._batches.error
+
+    @property
+    def waiting(self) -> int:
+        """Entries that are accepted and not yet on disk."""
+        return self._batches.waiting
+
+    @property
+    def dropped(self) -> int:
+        """Entries that were given up: too many waited, or no try could have written them."""
+        return self._batches.dropped
+
+    @property
+    def written(self) -> int:
+        """Entries that are on disk: what was acknowledged."""
+        return self._batches.written
+
+    async def flush(self, seconds: float = 10.0) -> bool:
+        """Wait until what was given before is on disk; False when it takes longer."""
+        return await asyncio.to_thread(self._batches.flush, seconds)
+
+    async def aclose(self, seconds: float = 5.0) -> None:
+        """Write what is left and close the file. What cannot be written in this time is lost, and logged."""
+        await asyncio.to_thread(self._close, seconds)
+
+    def _close(self, seconds: float) -> None:
+        self._batches.close(seconds)
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def families(self) -> list[Family]:
+        """The history's own metrics: a source for `/metrics`."""
+        numbers: list[tuple[str, FamilyKind, str, int]] = [
+            ("written_total", "counter", "Results and transitions that are on disk.", self.written),
+            ("write_errors_total", "counter", "Batches that could not be written, to be tried again.", self.errors),
+            ("dropped_total", "counter", "Results and transitions that were given up.", self.dropped),
+            ("waiting", "gauge", "Results and transitions that are not on disk yet.", self.waiting),
+        ]
+        return [
+            Family(f"stormwatch_history_{name}", text, kind, [Sample(value)]) for name, kind, text, value in numbers
+        ]
+
     # -- the writing thread -----------------------------------------------------------------------------------------
 
     def _write(self, batch: Sequence[_Entry]) -> None:
@@ -360,6 +407,13 @@ class History:
     def _insert(self, db: sqlite3.Connection, batch: Sequence[_Entry]) -> None:
         with _transaction(db):
             for entry in batch:
+                if isinstance(entry, Judged):
+                    db.execute(
+                        "INSERT INTO judged (objective, hour, good, bad) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                        " SET good = good + excluded.good, bad = bad + excluded.bad",
+                        (entry.objective, entry.hour, entry.good, entry.bad),
+                    )
+                    continue
                 if isinstance(entry, tuple):
                     db.execute("INSERT INTO transitions (at, document) VALUES (?, ?)", entry)
                     continue
@@ -410,7 +464,8 @@ class History:
                     " AND NOT EXISTS (SELECT 1 FROM details d WHERE d.id = r.id) LIMIT ?)",
                     (now - self._keep, CHORE),
                 ).rowcount,
-                db.execute("DELETE FROM transitions WHERE at < ?", (now - self._keep,)).rowcount,
+                db.execute("DELETE FROM transitions WHERE at < ?", (now - KEEP_JUDGED,)).rowcount,
+                db.execute("DELETE FROM judged WHERE hour < ?", (now - KEEP_JUDGED,)).rowcount,
             ]
         if max(gone) < CHORE:
             self._swept = now  # otherwise the next batch goes on
@@ -440,9 +495,9 @@ class History:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 67108864")
-        if version == 0:
+        if version < VERSION:
             with _transaction(db):
-                for statement in _TABLES.split(";"):
+                for statement in (_TABLES if version == 0 else "").split(";") + _JUDGED.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {VERSION}")
 

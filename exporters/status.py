@@ -33,7 +33,7 @@ def render_overview(view: OverviewView) -> str:
     """The first page as HTML: verdict, alerts, probes by service, objectives."""
     sentence, tone = verdict(view)
     return (
-        _environment()
+        page_environment()
         .get_template("overview.html")
         .render(
             view=view,
@@ -49,7 +49,7 @@ def render_overview(view: OverviewView) -> str:
 def render_probe(view: ProbeView) -> str:
     """The page of one probe as HTML: now, the last day, the last run, the last failures."""
     return (
-        _environment()
+        page_environment()
         .get_template("probe.html")
         .render(view=view, card=view.card, alerts=sorted(view.alerts, key=_urgency), root="../")
     )
@@ -106,7 +106,8 @@ def _count(number: int, noun: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates of all our pages, with their filters."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

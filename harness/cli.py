@@ -16,8 +16,9 @@ import uvloop
 from rich.console import Console
 
 from stormwatch.harness.descriptors import allow_many
+from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.harness.secret import Secrets, mask_of
+from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
 
 app = typer.Typer(
@@ -32,7 +33,6 @@ app = typer.Typer(
 app.add_typer(slo, name="slo")
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
-DEFAULT_CONFIG = Path("stormwatch.yaml")
 
 
 class Format(StrEnum):
@@ -66,7 +66,7 @@ def check(
     from stormwatch.harness import outcomes
     from stormwatch.probes.resources import Resources
 
-    loaded = _load(config)
+    loaded = load_config(config)
     wanted = [debug] if debug else (names or [])
     probes = [_named(name, {probe.name: probe for probe in loaded.probes}, "probe") for name in wanted]
 
@@ -105,8 +105,8 @@ def run(
     from stormwatch.harness.service import Service, serve, settle
     from stormwatch.harness.stop import stop_on_signals
 
-    loaded = _load(config)
-    directory = data or _state() / "data"
+    loaded = load_config(config)
+    directory = data or state() / "data"
 
     async def watch() -> int:
         bound = bind(listen)
@@ -131,7 +131,7 @@ def validate(
     """Check the configuration, and say what it means: how many failed runs page, how long detection takes."""
     from stormwatch.harness import meaning
 
-    loaded = _load(config)
+    loaded = load_config(config)
     found = meaning.meaning(loaded)
     print(json.dumps(found.as_json(), indent=2) if form is Shape.JSON else "\n".join(found.lines()))
 
@@ -160,13 +160,13 @@ def rules(
     """Write the objectives and alerts as Prometheus recording and alerting rules, and what goes around them."""
     from stormwatch.harness import meaning
 
-    loaded = _load(config)
+    loaded = load_config(config)
     text = {
         Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
         Reader.SCRAPE: lambda: meaning.scrape_config(listen),
         Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded),
     }[reader]()
-    _write(text, out)
+    write(text, out)
 
 
 @app.command()
@@ -192,7 +192,7 @@ def proxy(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Serve the fault proxy: the routes of `proxies`, passing traffic through until a drill puts a fault on one."""
     from stormwatch.harness import proxying
 
-    loaded = _load(config)
+    loaded = load_config(config)
     _finish(lambda: proxying.command(loaded, _say))
 
 
@@ -215,7 +215,7 @@ def drill(
     """Inject a failure, prove that it was noticed and recovered from. Exit code 0 only when every verdict is proved."""
     from stormwatch.harness import drilling
 
-    loaded = _load(config)
+    loaded = load_config(config)
     wanted = names or [one.name for one in loaded.drills]
     drills = [_named(name, {one.name: one for one in loaded.drills}, "drill") for name in wanted]
     if not drills:
@@ -248,7 +248,7 @@ def demo(
     """Start the sample platform, watch it, break payments, and prove that it was noticed and recovered from."""
     from stormwatch.harness import demonstration
 
-    _finish(lambda: demonstration.command(directory or _state() / "demo", keep=keep, listen=listen))
+    _finish(lambda: demonstration.command(directory or state() / "demo", keep=keep, listen=listen))
 
 
 def main() -> None:
@@ -275,28 +275,6 @@ def main() -> None:
         sys.exit(Exit.USAGE)
 
 
-def _load(path: Path) -> Any:
-    from stormwatch.harness.config import ConfigError, load
-
-    try:
-        config = load(path, environ=os.environ)
-    except ConfigError as error:
-        raise Problem(*error.lines) from error
-    _mask_logs(Secrets.of(config.secrets))
-    return config
-
-
-def _mask_logs(secrets: Secrets) -> None:
-    """No log line shows a secret of the configuration, whoever writes it."""
-
-    def masked(record: logging.LogRecord) -> bool:
-        record.msg, record.args = secrets.mask(record.getMessage()), ()
-        return True
-
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(masked)
-
-
 def _finish(run: Callable[[], Coroutine[Any, Any, int]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -316,19 +294,3 @@ def _named(name: str, known: dict[str, Any], noun: str) -> Any:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        print(text, end="")
-        return
-    try:
-        out.write_text(text)
-    except OSError as error:
-        raise Problem(f"cannot write {out}: {error.strerror}") from error
-
-
-def _state() -> Path:
-    from stormwatch.chaos.undo import state_directory
-
-    return state_directory(os.environ)

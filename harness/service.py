@@ -46,6 +46,7 @@ from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.evaluator import Evaluator
 from stormwatch.slo.standing import Standing, standing_of
+from stormwatch.slo.window import Counts
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._soon = asyncio.Event()
         self._outcomes: dict[str, Outcome] = {}
+        self._counted: dict[str, Counts] = {}
         self._listeners: list[Callable[[Result | Transition], None]] = []
 
     async def __aenter__(self) -> Self:
@@ -217,10 +219,20 @@ class Service:
                     await self._soon.wait()
             self._soon.clear()
             changed = self.evaluator.evaluate(self.clock.now())
+            self._count()
             for transition in changed:
                 self._tell(transition)
             if changed:
                 await asyncio.to_thread(self._save, json.dumps(self.evaluator.snapshot()))
+
+    def _count(self) -> None:
+        """What objectives judged since the last time goes into the history, for reports over months."""
+        now = self.clock.now()
+        for name, counts in self.evaluator.events().items():
+            before = self._counted.get(name, Counts(0, 0))
+            if counts != before:
+                self.history.count_judged(name, now, good=counts.good - before.good, bad=counts.bad - before.bad)
+                self._counted[name] = counts
 
     async def _tidy(self) -> None:
         while True:

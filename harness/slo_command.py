@@ -5,10 +5,12 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from stormwatch.harness.invocation import DEFAULT_CONFIG
 from stormwatch.harness.problem import Exit, Problem
 
 if TYPE_CHECKING:
@@ -81,6 +83,45 @@ def gate(
     print(json.dumps(decided.as_json(), indent=2) if form is Shape.JSON else "\n".join(lines(decided)))
     codes = {GateState.OPEN: Exit.GOOD, GateState.CLOSED: Exit.NOT_GOOD, GateState.UNKNOWN: Exit.NO_VERDICT}
     raise typer.Exit(codes[decided.state])
+
+
+class Document(StrEnum):
+    """How a report is written."""
+
+    MARKDOWN = "markdown"
+    HTML = "html"
+    JSON = "json"
+
+
+@slo.command()
+def report(
+    period: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PERIOD]", help="2026-10, 2026-Q3, 2026 or 2026-10-05..2026-10-11; the last month by default."
+        ),
+    ] = "",
+    config: Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")] = DEFAULT_CONFIG,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where `stormwatch run` keeps its history.")] = None,
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Whose midnights begin the days.")] = "UTC",
+    form: Annotated[Document, typer.Option("--format")] = Document.MARKDOWN,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
+    ] = None,
+) -> None:
+    """Write what the objectives came to in a month or a quarter: kept or not, by how much, on which days."""
+    from stormwatch.exporters.objective_report import render_html, render_markdown
+    from stormwatch.harness.invocation import load_config, state, write
+    from stormwatch.harness.objective_reporting import report_of
+
+    loaded = load_config(config)
+    written = report_of(loaded, data or state() / "data", period, timezone)
+    text = {
+        Document.MARKDOWN: lambda: render_markdown(written),
+        Document.HTML: lambda: render_html(written),
+        Document.JSON: lambda: json.dumps(written.as_json(), indent=2) + "\n",
+    }[form]()
+    write(text, out)
 
 
 def _asked(names: Sequence[str], match: Sequence[str], source: str, prometheus: str) -> "tuple[Standing, ...]":

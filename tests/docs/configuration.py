@@ -8,16 +8,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.schema import schema
 
 PAGE = Path(__file__).parents[2] / "docs/reference/configuration.md"
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+KINDS_SECTION = re.compile(r"(<!-- kinds -->\n).*?(<!-- end of kinds -->)", re.DOTALL)
+
+
 def with_tables(page: str) -> str:
     """The page with each of its tables as it has to be."""
     whole = schema()
+    page = KINDS_SECTION.sub(lambda match: f"{match[1]}\n{of_kinds(whole)}\n{match[2]}", page)
     return TABLE.sub(lambda match: f"{match[1]}\n{table(whole, match[2])}\n\n{match[3]}", page)
+
+
+def of_kinds(whole: Mapping[str, Any]) -> str:
+    """A section for each kind of probe: its own table, and those of what stands in it."""
+    sections: list[str] = []
+    for kind_name in KINDS:
+        inner = [name for name in whole["$defs"] if name.startswith(f"{kind_name}.") and _has_keys(whole, name)]
+        page_of = "journeys.md" if kind_name == "journey" else f"probes/{kind_name}.md"
+        sections.append(f"### {kind_name}\n\nWhat it does, with examples: [{kind_name}]({page_of}).\n")
+        for name in (kind_name, *sorted(inner)):
+            heading = "" if name == kind_name else f"`{name.partition('.')[2]}`:\n\n"
+            sections.append(f"{heading}<!-- table: {name} -->\n<!-- end -->\n")
+    return "\n".join(sections)
+
+
+def _has_keys(whole: Mapping[str, Any], name: str) -> bool:
+    return bool(whole["$defs"][name].get("properties"))
 
 
 def table(whole: Mapping[str, Any], name: str) -> str:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from stormwatch.harness.cli import app
@@ -50,7 +51,12 @@ def test_commands_exist(text: str) -> None:
         if not match:
             continue
         assert match[1] in known, f"no command {match[1]}"
-        options = {option for parameter in known[match[1]].params for option in parameter.opts}
+        command = known[match[1]]
+        if isinstance(command, TyperGroup):
+            inner = match[2].split()[0]
+            assert inner in command.commands, f"no command {match[1]} {inner}"
+            command = command.commands[inner]
+        options = {option for parameter in command.params for option in parameter.opts}
         for option in re.findall(r"(?<=\s)--[a-z-]+", match[2]):
             assert option in options, f"stormwatch {match[1]} has no {option}"
 

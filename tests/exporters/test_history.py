@@ -324,7 +324,7 @@ async def test_a_file_of_a_later_version_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
 
-    with pytest.raises(HistoryTooNew, match="version 99, this stormwatch knows 1"):
+    with pytest.raises(HistoryTooNew, match="version 99, this stormwatch knows 2"):
         History(path)
 
 
