@@ -1,19 +1,18 @@
 """The kind `http`: one request on a connection of its own, phases by libcurl's clocks, the answer judged."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field
 
-from stormwatch.probes import certificate
-from stormwatch.probes.answer import Answer, Expectations, ExpectHttp
 from stormwatch.probes.client import Client, ClientOptions, build_client
+from stormwatch.probes.expectation import Expectations, ExpectHttp
 from stormwatch.probes.failure import ProbeFailed
+from stormwatch.probes.judgement import judge
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind
-from stormwatch.probes.report import METRICS, PHASE_METRIC, PHASES, write_down
+from stormwatch.probes.report import METRICS, PHASE_METRIC, PHASES, write_cel, write_down
 from stormwatch.probes.request import Request
 from stormwatch.probes.result import Reason
 from stormwatch.probes.url import Url
@@ -68,9 +67,11 @@ class HttpCheck:
             else:
                 with self.client.session(watch) as session:
                     await session.fetch(self.request, visit)
-                self._judge(watch, visit)
+                await judge(watch, self.expectations, visit)
         finally:
             write_down(watch, visit, self.client.trust)
+            if self.expectations.uses_cel:
+                write_cel(watch, visit)
 
     async def _must_be_refused(self, watch: Watch, visit: Visit) -> None:
         try:
@@ -85,24 +86,6 @@ class HttpCheck:
         raise ProbeFailed(
             Reason.ASSERTION, f"{visit.remote} accepted the connection, wanted it refused", phase="connect"
         )
-
-    def _judge(self, watch: Watch, visit: Visit) -> None:
-        expires = certificate.read_chain(visit.handshake.chain).expires if visit.secure else math.inf
-        visit.complaints = self.expectations.judge(
-            Answer(
-                status=visit.status,
-                version=visit.version,
-                head=visit.head,
-                body=bytes(visit.content.kept) if self.expectations.needs_body else b"",
-                seconds=visit.seconds,
-                slowest_phase=visit.slowest,
-                expires_in=expires - watch.clock.now(),
-            )
-        )
-        if visit.complaints:
-            failure = visit.complaints[0].as_failure()
-            visit.failed_phase = failure.phase
-            raise failure
 
 
 KIND: Final = Kind(

@@ -28,6 +28,11 @@ def write_down(watch: Watch, visit: Visit, trust: Trust | None) -> None:
     write_evidence(watch, visit)
 
 
+def write_cel(watch: Watch, visit: Visit) -> None:
+    """Only for those that have CEL expressions: as blackbox_exporter exports it."""
+    watch.measure("probe_failed_due_to_cel", any(each.cel for each in visit.complaints))
+
+
 def write_measures(watch: Watch, visit: Visit) -> None:
     """The numbers of a visit, but for its phases and its certificates."""
     watch.measure("probe_dns_lookup_time_seconds", visit.lookup)
@@ -124,6 +129,7 @@ METRICS: Final = (
     Metric("probe_http_content_length", "Content-Length of the last answer in bytes, -1 when it has none"),
     Metric("probe_http_uncompressed_body_length", "Bytes of the last body after decompression"),
     Metric("probe_failed_due_to_regex", "1 when a regular expression did not hold"),
+    Metric("probe_failed_due_to_cel", "1 when a CEL expression did not hold"),
     Metric("probe_http_last_modified_timestamp_seconds", "Last-Modified of the last answer as a Unix time"),
     *certificate.METRICS,
 )

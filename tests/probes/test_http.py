@@ -717,7 +717,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "http://shop.test/",
         {"expect": {"json": [{"path": "a", "equals": 1, "exists": True}]}},
-        "expect.json[0]: give exactly one of equals, matches and exists",
+        "expect.json[0]: give exactly one of equals, matches, exists, length and contains, or above and below",
     ),
     (
         "http://shop.test/",
