@@ -10,10 +10,11 @@ from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.probe import Kind
+from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
 
-KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, JOURNEY)}
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, REDIS, JOURNEY)}
 """Kinds of probes."""
 
 FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
