@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import uvloop
@@ -20,6 +22,9 @@ from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, wr
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
+
+if TYPE_CHECKING:
+    from stormwatch.harness.blackbox_prober import BlackboxProber
 
 app = typer.Typer(
     name="stormwatch",
@@ -32,6 +37,9 @@ app = typer.Typer(
 
 app.add_typer(slo, name="slo")
 
+BlackboxFile = Annotated[
+    Path | None, typer.Option("--blackbox", metavar="FILE", help="Modules of blackbox_exporter to answer /probe with.")
+]
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 
 
@@ -91,7 +99,15 @@ def check(
 
 @app.command()
 def run(
-    config: ConfigFile = DEFAULT_CONFIG,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help=f"The configuration; {DEFAULT_CONFIG} when neither it nor --blackbox is given.",
+        ),
+    ] = None,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where metrics, status page and API are served.")
     ] = "127.0.0.1:9797",
@@ -99,37 +115,105 @@ def run(
     jsonl: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also append each result to a file, one JSON object a line.")
     ] = None,
+    blackbox: BlackboxFile = None,
+    probe_allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NET", help="Where targets of /probe may be though it is refused: 127.0.0.0/8, …"),
+    ] = None,
+    probe_refuse: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NET", help="Where targets of /probe may not be, besides this host and its link."),
+    ] = None,
+    probe_concurrency: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of /probe under way at once; the others wait.")
+    ] = 64,
+    timeout_offset: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="Kept back from Prometheus' scrape time-out by /probe.")
+    ] = 0.5,
+    blackbox_history: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of /probe, and failures beside them, that are remembered.")
+    ] = 100,
+    blackbox_prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Stands before each address, when only --blackbox is served.")
+    ] = "",
 ) -> None:
-    """Watch: run probes on schedule, serve metrics and the status page, evaluate objectives, send alerts."""
+    """Watch: run probes on schedule, serve metrics and the status page, evaluate objectives, send alerts.
+
+    With --blackbox, also answer /probe as blackbox_exporter does; without -c, do nothing else.
+    """
+    from stormwatch.harness import blackbox_serving
     from stormwatch.harness.server import address_of, bind
-    from stormwatch.harness.service import Service, serve, settle
+    from stormwatch.harness.service import settle
     from stormwatch.harness.stop import stop_on_signals
 
-    loaded = load_config(config)
-    directory = data or state() / "data"
+    loaded = load_config(config or DEFAULT_CONFIG) if config or not blackbox else None
+    terms = blackbox_serving.terms_of(
+        allow=probe_allow or [],
+        refuse=probe_refuse or [],
+        timeout_offset=timeout_offset,
+        history=blackbox_history,
+        at_once=probe_concurrency,
+    )
 
     async def watch() -> int:
-        bound = bind(listen)
-        stop = stop_on_signals()
-        address = address_of(bound)
-        async with Service(loaded, data=directory, page=f"http://{address}/", jsonl=jsonl) as service:
-            _say(
-                f"watching {len(loaded.probes)} probes; status page http://{address}/, metrics http://{address}/metrics"
-            )
-            settle()
-            await serve(service, bound, stop)
+        async with AsyncExitStack() as stack:
+            prober = await stack.enter_async_context(blackbox_serving.probing(blackbox, terms)) if blackbox else None
+            bound = bind(listen)
+            stop = stop_on_signals()
+            address = address_of(bound)
+            if prober:
+                _say(f"answering http://{address}/probe with {len(prober.modules.modules)} modules of {blackbox}")
+            if loaded is None:
+                assert prober is not None
+                settle()
+                await blackbox_serving.serve_alone(prober, bound, stop, prefix=blackbox_prefix)
+            else:
+                await _watch(loaded, data or state() / "data", jsonl, bound, stop, prober)
         _say("stopped")
         return Exit.GOOD
 
     _finish(watch)
 
 
+async def _watch(
+    loaded: Any,
+    data: Path,
+    jsonl: Path | None,
+    bound: socket.socket,
+    stop: asyncio.Event,
+    prober: "BlackboxProber | None",
+) -> None:
+    from stormwatch.harness.blackbox_web import blackbox_routes
+    from stormwatch.harness.server import address_of
+    from stormwatch.harness.service import Service, serve, settle
+
+    page = f"http://{address_of(bound)}/"
+    async with Service(loaded, data=data, page=page, jsonl=jsonl) as service:
+        _say(f"watching {len(loaded.probes)} probes; status page {page}, metrics {page}metrics")
+        if prober:
+            service.exporter.sources.append(prober.families)
+        settle()
+        await serve(service, bound, stop, routes=blackbox_routes(prober) if prober else ())
+
+
 @app.command()
 def validate(
-    config: ConfigFile = DEFAULT_CONFIG, form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT
+    config: ConfigFile = DEFAULT_CONFIG,
+    form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
+    blackbox: BlackboxFile = None,
 ) -> None:
-    """Check the configuration, and say what it means: how many failed runs page, how long detection takes."""
+    """Check the configuration, and say what it means: how many failed runs page, how long detection takes.
+
+    With --blackbox, check a file of modules instead.
+    """
     from stormwatch.harness import meaning
+
+    if blackbox:
+        from stormwatch.harness.blackbox_serving import load_modules
+
+        modules = load_modules(blackbox)
+        print(f"{blackbox}: {len(modules.modules)} modules: {', '.join(modules.modules)}")
+        return
 
     loaded = load_config(config)
     found = meaning.meaning(loaded)

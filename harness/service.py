@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from starlette.routing import BaseRoute
+
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.exporters import notification
@@ -319,9 +321,11 @@ def settle() -> None:
     gc.freeze()
 
 
-async def serve(service: Service, bound: socket.socket, stop: asyncio.Event) -> None:
-    """Serve the pages and the API of a service until `stop` is set."""
-    async with serving(web_app(service), bound):
+async def serve(
+    service: Service, bound: socket.socket, stop: asyncio.Event, *, routes: Sequence[BaseRoute] = ()
+) -> None:
+    """Serve the pages and the API of a service, and further `routes`, until `stop` is set."""
+    async with serving(web_app(service, routes=routes), bound):
         await stop.wait()
 
 

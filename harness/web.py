@@ -1,12 +1,12 @@
 """What `stormwatch run` serves: metrics, the status page, and the same as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from stormwatch.probes.units import parse_duration
 
@@ -17,7 +17,7 @@ MOST_RESULTS = 10_000
 """How many results one answer of the API may hold."""
 
 
-def web_app(service: "Service") -> Starlette:
+def web_app(service: "Service", *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """The pages and the API of one service.
 
     `/metrics`, `/` and `/probes/NAME` for people; `/api/v1/probes`, `/api/v1/results`, `/api/v1/alerts`,
@@ -26,6 +26,7 @@ def web_app(service: "Service") -> Starlette:
     web = _Web(service)
     return Starlette(
         routes=[
+            *routes,
             Route("/", web.overview),
             Route("/probes/{name}", web.probe),
             Route("/metrics", web.metrics),
