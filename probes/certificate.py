@@ -3,7 +3,6 @@
 Chains are verified by `cryptography.x509.verification`, with the time as an input.
 """
 
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509 import verification
 
+from stormwatch.probes.chain import Order, order
+from stormwatch.probes.distinguished import distinguished_name
 from stormwatch.probes.endpoint import is_address
 from stormwatch.probes.probe import Metric
 from stormwatch.probes.result import Measure
@@ -32,6 +34,20 @@ _SYSTEM_FILES = (
 )
 NOT_VERIFIED = -62135596800.0
 """What blackbox_exporter exports as the expiry of the verified chain when nothing was verified: Go's zero time."""
+
+SHOWN: Final = 16
+"""Certificates of a chain that are shown; the rest are counted. Honest chains have two to four."""
+_SHOWN_NAMES: Final = 50
+"""Names of a certificate that are shown: shared hosting has hundreds in one."""
+_REMEMBERED: Final = 2**14
+"""Bytes of the largest certificate, and of the largest chain, that are remembered: memory stays bounded whatever is served."""
+_CANDIDATES: Final = 16
+"""Certificates that are tried as issuers; every verifier has such a limit."""
+_ALIKE: Final = 2
+"""Certificates for the same name and key that are tried as issuers: two are cross-signed, more are an attack.
+
+A certificate is signed by one key, so the search for a path branches only where certificates have a key in common.
+"""
 
 METRICS = (
     Metric("probe_ssl_earliest_cert_expiry", "Unix time at which the first certificate of the served chain expires"),
@@ -62,9 +78,21 @@ class Certificate:
     fingerprint: str
     """SHA-256 of the DER form, lower-case hexadecimal."""
     key: str
-    """Kind and size of the public key, like `EC 256` or `RSA 2048`."""
+    """Kind of the public key and its bits, like `EC 256` or `RSA 2048`; kinds of one size have the kind alone."""
     signature: str
     """Hash of the signature, like `sha256`; empty when the algorithm has none of its own."""
+    algorithm: str
+    """The signature's whole algorithm, like `ecdsa-with-SHA256`."""
+
+    @property
+    def key_kind(self) -> str:
+        """`RSA`, `EC`, `DSA`, `Ed25519`, …"""
+        return self.key.partition(" ")[0]
+
+    @property
+    def key_bits(self) -> int:
+        """Size of the key; 0 for kinds of one size."""
+        return int(self.key.partition(" ")[2] or 0)
 
     def as_evidence(self) -> dict[str, Any]:
         """As a JSON object, with times that people can read."""
@@ -74,10 +102,12 @@ class Certificate:
             "serial": self.serial,
             "not_before": show_time(self.not_before),
             "not_after": show_time(self.not_after),
-            "names": list(self.names),
+            "names": list(self.names[:_SHOWN_NAMES]),
+            **({"names_left_out": len(self.names) - _SHOWN_NAMES} if len(self.names) > _SHOWN_NAMES else {}),
             "fingerprint_sha256": self.fingerprint,
             "key": self.key,
             "signature": self.signature,
+            "signature_algorithm": self.algorithm,
         }
 
 
@@ -86,10 +116,18 @@ def show_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@lru_cache(maxsize=4096)
 def read_certificate(der: bytes) -> Certificate:
     """The facts of a certificate in DER. Raises ValueError when it cannot be read."""
-    parsed = _parse(der)
+    return _read_known(der) if len(der) <= _REMEMBERED else facts_of(parse(der))
+
+
+@lru_cache(maxsize=4096)
+def _read_known(der: bytes) -> Certificate:
+    return facts_of(parse(der))
+
+
+def facts_of(parsed: x509.Certificate) -> Certificate:
+    """The facts of a certificate. Raises ValueError when a part of it cannot be read."""
     return Certificate(
         subject=parsed.subject.rfc4514_string(),
         issuer=parsed.issuer.rfc4514_string(),
@@ -97,9 +135,10 @@ def read_certificate(der: bytes) -> Certificate:
         not_before=parsed.not_valid_before_utc.timestamp(),
         not_after=parsed.not_valid_after_utc.timestamp(),
         names=_names(parsed),
-        fingerprint=hashlib.sha256(der).hexdigest(),
+        fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
         key=_key(parsed),
         signature=_signature(parsed),
+        algorithm=_algorithm(parsed),
     )
 
 
@@ -112,11 +151,25 @@ class Chain:
     """Unix time at which the first of them expires; infinite for an empty chain."""
     evidence: Sequence[Mapping[str, Any]]
     measures: tuple[Measure, ...]
+    order: Order
+
+    @property
+    def soonest(self) -> int:
+        """Position of the certificate that expires first; an empty chain has none."""
+        return min(range(len(self.certificates)), key=lambda position: self.certificates[position].not_after)
+
+
+def read_chain(ders: tuple[bytes, ...]) -> Chain:
+    """The facts of a chain. A certificate that cannot be read ends it."""
+    return _read_known_chain(ders) if sum(map(len, ders)) <= _REMEMBERED else _read_chain(ders)
 
 
 @lru_cache(maxsize=4096)
-def read_chain(ders: tuple[bytes, ...]) -> Chain:
-    """The facts of a chain. A certificate that cannot be read ends it."""
+def _read_known_chain(ders: tuple[bytes, ...]) -> Chain:
+    return _read_chain(ders)
+
+
+def _read_chain(ders: tuple[bytes, ...]) -> Chain:
     found: list[Certificate] = []
     for der in ders:
         try:
@@ -124,28 +177,43 @@ def read_chain(ders: tuple[bytes, ...]) -> Chain:
         except ValueError:
             break
     if not found:
-        return Chain((), math.inf, [], ())
+        return Chain((), math.inf, [], (), order(()))
     expires, leaf = min(each.not_after for each in found), found[0]
-    info = {
-        "fingerprint_sha256": leaf.fingerprint,
-        "issuer": leaf.issuer,
-        "serialnumber": leaf.serial,
-        "subject": leaf.subject,
-        "subjectalternative": ",".join(name for name in leaf.names if not is_address(name)),
-    }
     return Chain(
         certificates=tuple(found),
         expires=expires,
-        evidence=[each.as_evidence() for each in found],
+        evidence=[each.as_evidence() for each in found[:SHOWN]],
         measures=(
             Measure("probe_ssl_earliest_cert_expiry", expires),
-            Measure("probe_ssl_last_chain_info", 1.0, info),
+            Measure("probe_ssl_last_chain_info", 1.0, info_labels(parse(ders[0]), leaf)),
         ),
+        order=order([(each.subject, each.issuer) for each in found]),
     )
+
+
+def info_labels(parsed: x509.Certificate, facts: Certificate) -> dict[str, str]:
+    """The labels by which blackbox_exporter tells certificates apart, with exactly its values."""
+    return {
+        "fingerprint_sha256": facts.fingerprint,
+        "issuer": distinguished_name(parsed.issuer),
+        "serialnumber": facts.serial,
+        "subject": distinguished_name(parsed.subject),
+        "subjectalternative": ",".join(name for name in facts.names if not is_address(name)),
+    }
 
 
 class NotTrusted(Exception):
     """A chain was not accepted. The message is one sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A path from the server's certificate to a trusted one, and when every certificate on it is valid."""
+
+    path: tuple[x509.Certificate, ...]
+    """The server's first, the trusted one last."""
+    begins: float
+    expires: float
 
 
 class Trust:
@@ -157,28 +225,53 @@ class Trust:
             raise ValueError("there is no certificate authority to trust")
         self._store = verification.Store(list(authorities))
         self._ders = frozenset(each.public_bytes(serialization.Encoding.DER) for each in authorities)
+        self._names = frozenset(each.subject.rfc4514_string() for each in authorities)
         self._expiries: dict[tuple[bytes, ...], float] = {}
+        self._verified: dict[tuple[tuple[bytes, ...], str], Verified] = {}
 
     def verify(self, chain: Sequence[bytes], name: str, at: float) -> float:
         """Check that `chain` (DER, leaf first) was valid for `name` at the Unix time `at`.
 
         Returns when the verified chain, its root included, expires. Raises NotTrusted.
         """
+        return self.path(tuple(chain), name, at).expires
+
+    def path(self, chain: tuple[bytes, ...], name: str, at: float) -> Verified:
+        """As `verify`, and says by which path the chain was accepted.
+
+        A path that was found is good for as long as all its certificates are valid: it is searched for once.
+        """
+        known = self._verified.get((chain, name))
+        if known is not None and known.begins <= at <= known.expires:
+            return known
+        verified = self._find(chain, name, at)
+        if sum(map(len, chain)) <= _REMEMBERED:
+            if len(self._verified) >= 4096:
+                self._verified.clear()
+            self._verified[(chain, name)] = verified
+        return verified
+
+    def _find(self, chain: tuple[bytes, ...], name: str, at: float) -> Verified:
         if not chain:
             raise NotTrusted("the server sent no certificate")
         try:
             leaf = read_certificate(chain[0])
+            parsed = parse(chain[0])
         except ValueError as error:
             raise NotTrusted(f"the certificate cannot be read: {error}") from error
         _check_time(leaf, at)
         _check_name(leaf, name)
         if chain[0] in self._ders:  # trusted as itself, not for whom it signs
-            return leaf.not_after
+            return Verified((parsed,), leaf.not_before, leaf.not_after)
         try:
-            verified = self._verifier(name, at).verify(_parse(chain[0]), [_parse(der) for der in chain[1:]])
+            found = self._verifier(name, at).verify(parsed, _issuers(chain[1:]))
         except (verification.VerificationError, ValueError) as error:
-            raise NotTrusted(_explain(chain, at, error)) from error
-        return min(each.not_valid_after_utc.timestamp() for each in verified)
+            raise NotTrusted(self._explain(chain, at, error)) from error
+        return Verified(
+            path=tuple(found),
+            begins=max(each.not_valid_before_utc.timestamp() for each in found),
+            expires=min(each.not_valid_after_utc.timestamp() for each in found),
+        )
 
     def expiry(self, chain: tuple[bytes, ...], name: str, at: float) -> float:
         """When a chain that TLS has accepted already expires, its root included. Remembered for each chain."""
@@ -206,6 +299,48 @@ class Trust:
         )
         return builder.extension_policies(ca_policy=ca, ee_policy=server).build_server_verifier(subject)
 
+    def _explain(self, chain: tuple[bytes, ...], at: float, error: Exception) -> str:
+        served = read_chain(chain)
+        for position in served.order.path[1:]:
+            each = served.certificates[position]
+            if at > each.not_after:
+                return (
+                    f"no valid chain to a trusted authority: the intermediate {each.subject} "
+                    f"expired at {show_time(each.not_after)}"
+                )
+        leaf, missing = served.certificates[0], served.order.missing
+        if leaf.issuer == leaf.subject:
+            return f"the certificate of {leaf.subject} is self-signed and not trusted"
+        if served.order.looped:
+            said = f"the issuers of the served chain name each other in a circle that ends at {missing}"
+        elif missing and missing not in self._names:
+            said = f"the issuer {missing} is not in the served chain, and not trusted itself"
+        else:
+            said = str(error).partition(" (encountered processing")[0].removeprefix("validation failed: ")
+        return f"no valid chain from {leaf.subject}, issued by {leaf.issuer}, to a trusted authority: {said}"
+
+
+def _issuers(ders: Sequence[bytes]) -> list[x509.Certificate]:
+    """Those that may be needed for a path. What cannot be read, and the third of a kind, is passed over."""
+    kept: list[x509.Certificate] = []
+    seen: dict[tuple[bytes, bytes], int] = {}
+    for der in ders:
+        if len(kept) == _CANDIDATES:
+            break
+        try:
+            parsed = parse(der)
+            alike = (parsed.subject.public_bytes(), _public_key(parsed))
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue
+        seen[alike] = seen.get(alike, 0) + 1
+        if seen[alike] <= _ALIKE:
+            kept.append(parsed)
+    return kept
+
+
+def _public_key(parsed: x509.Certificate) -> bytes:
+    return parsed.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
 
 def load_trust(ca_file: str = "") -> tuple[str, Trust]:
     """The file of authorities that is used, and what it says; the system's when none is given.
@@ -218,6 +353,20 @@ def load_trust(ca_file: str = "") -> tuple[str, Trust]:
         if Path(path).is_file():
             return path, _load_trust(path, *_version(path))
     raise ValueError("the system has no file of certificate authorities: give `ca_file`, or install ca-certificates")
+
+
+def read_trust(pem: str) -> Trust:
+    """Authorities written down in PEM form. Raises ValueError when there is none."""
+    try:
+        return Trust(_load_pem(pem.encode()))
+    except ValueError as error:
+        raise ValueError(f"ca holds no certificates in PEM form: {error}") from error
+
+
+def _load_pem(data: bytes) -> list[x509.Certificate]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old authorities have serial numbers that the library warns of
+        return x509.load_pem_x509_certificates(data)
 
 
 def _version(path: str) -> tuple[float, int]:
@@ -235,9 +384,7 @@ def _load_trust(path: str, _modified: float, _size: int) -> Trust:
     except OSError as error:
         raise ValueError(f"ca_file {path} cannot be read: {error.strerror}") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old authorities have serial numbers that the library warns of
-            return Trust(x509.load_pem_x509_certificates(data))
+        return Trust(_load_pem(data))
     except ValueError as error:
         raise ValueError(f"ca_file {path} holds no certificates in PEM form: {error}") from error
 
@@ -296,6 +443,8 @@ def measure(watch: Watch, handshake: Shown, *, verified_expiry: float | None) ->
         if verified_expiry is not None:
             watch.measure("probe_ssl_last_chain_expiry_timestamp_seconds", verified_expiry)
         watch.note("certificates", chain.evidence)
+        if len(chain.certificates) > SHOWN:
+            watch.note("certificates_left_out", len(chain.certificates) - SHOWN)
     version = handshake.version
     if version:
         cipher = handshake.cipher
@@ -314,7 +463,8 @@ def _agreed(version: str, cipher: str) -> tuple[Measure, Measure]:
     )
 
 
-def _parse(der: bytes) -> x509.Certificate:
+def parse(der: bytes) -> x509.Certificate:
+    """Read a certificate in DER. Raises ValueError when it is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a server sends may break rules that the library warns of
         return x509.load_der_x509_certificate(der)
@@ -332,7 +482,7 @@ def _names(parsed: x509.Certificate) -> tuple[str, ...]:
 def _key(parsed: x509.Certificate) -> str:
     try:
         key = parsed.public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return "unknown"
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"
@@ -346,9 +496,37 @@ def _key(parsed: x509.Certificate) -> str:
 def _signature(parsed: x509.Certificate) -> str:
     try:
         algorithm = parsed.signature_hash_algorithm
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         return "unknown"
     return algorithm.name if algorithm else ""
+
+
+def _algorithm(parsed: x509.Certificate) -> str:
+    oid = parsed.signature_algorithm_oid
+    name = _ALGORITHMS.get(oid.dotted_string, oid.dotted_string)
+    return f"{name}, {_signature(parsed)}" if name == "RSASSA-PSS" else name
+
+
+_ALGORITHMS: Final = {
+    "1.2.840.10040.4.3": "dsa-with-SHA1",
+    "1.2.840.10045.4.1": "ecdsa-with-SHA1",
+    "1.2.840.10045.4.3.2": "ecdsa-with-SHA256",
+    "1.2.840.10045.4.3.3": "ecdsa-with-SHA384",
+    "1.2.840.10045.4.3.4": "ecdsa-with-SHA512",
+    "1.2.840.113549.1.1.4": "md5WithRSAEncryption",
+    "1.2.840.113549.1.1.5": "sha1WithRSAEncryption",
+    "1.2.840.113549.1.1.10": "RSASSA-PSS",
+    "1.2.840.113549.1.1.11": "sha256WithRSAEncryption",
+    "1.2.840.113549.1.1.12": "sha384WithRSAEncryption",
+    "1.2.840.113549.1.1.13": "sha512WithRSAEncryption",
+    "1.3.101.112": "Ed25519",
+    "1.3.101.113": "Ed448",
+    "2.16.840.1.101.3.4.3.2": "dsa-with-SHA256",
+    "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+    "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}
+"""The names of RFC 3279, 4055, 5758, 8410 and 9881."""
 
 
 def _hexadecimal(number: int) -> str:
@@ -377,17 +555,3 @@ def _covers(known: str, asked: str) -> bool:
     if known == asked:
         return True
     return known.startswith("*.") and not is_address(asked) and asked.partition(".")[2] == known[2:]
-
-
-def _explain(chain: Sequence[bytes], at: float, error: Exception) -> str:
-    for certificate in read_chain(tuple(chain)).certificates[1:]:
-        if at > certificate.not_after:
-            return (
-                f"no valid chain to a trusted authority: the intermediate {certificate.subject} "
-                f"expired at {show_time(certificate.not_after)}"
-            )
-    leaf = read_certificate(chain[0])
-    if leaf.issuer == leaf.subject:
-        return f"the certificate of {leaf.subject} is self-signed and not trusted"
-    said = str(error).partition(" (encountered processing")[0].removeprefix("validation failed: ")
-    return f"no valid chain from {leaf.subject}, issued by {leaf.issuer}, to a trusted authority: {said}"
