@@ -86,7 +86,7 @@ class Certificate:
 
     @property
     def key_kind(self) -> str:
-        """`RSA`, `EC`, `DSA`, `Ed25519`, …"""
+        """`RSA`, `EC`, `DSA`, `Ed25519` and others."""
         return self.key.partition(" ")[0]
 
     @property
