@@ -13,8 +13,9 @@ from stormwatch.probes.probe import Kind
 from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
+from stormwatch.probes.websocket import KIND as WEBSOCKET
 
-KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, REDIS, JOURNEY)}
+KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, WEBSOCKET, REDIS, JOURNEY)}
 """Kinds of probes."""
 
 FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
