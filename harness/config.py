@@ -26,6 +26,7 @@ from stormwatch.harness.secret import Secrets
 from stormwatch.harness.turns import SHARED, sizes
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
+from stormwatch.slo.evaluator import EXPIRY
 from stormwatch.slo.feasibility import Weight, findings
 from stormwatch.slo.maintenance import Maintenance
 from stormwatch.slo.objective import Objective
@@ -121,7 +122,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     known = Known(routes=routes, probes=probes.places, objectives=objectives.places)
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
-    rules = (*_rules_of_objectives(draft, objectives, probes), *_rules_of_probes(probes))
+    rules = (*_rules_of_objectives(draft, objectives, probes), *_rules_of_probes(probes, kinds))
     check_expected_alerts(draft, drills, rules, sound=probes.probes.keys() | objectives.objectives.keys())
     return Config(
         path=path,
@@ -155,11 +156,23 @@ def _rules_of_objectives(draft: Draft, objectives: ObjectiveSection, probes: Pro
     return tuple(made)
 
 
-def _rules_of_probes(probes: ProbeSection) -> tuple[Rule, ...]:
+def _sees_certificates(probe: Probe, kinds: Kinds) -> bool:
+    """Whether runs of it can be shown a certificate: its kind can, and it is not told to speak without TLS."""
+    exported = {metric.name for metric in kinds[probe.kind].metrics}
+    return EXPIRY in exported and bool(probe.options.get("tls", True)) and not probe.target.startswith("http:")
+
+
+def _rules_of_probes(probes: ProbeSection, kinds: Kinds) -> tuple[Rule, ...]:
     return tuple(
         rule
         for name, probe in probes.probes.items()
-        for rule in rules_for_probe(probe, severity=probes.alerts[name].told, lasting=probes.alerts[name].lasting)
+        for rule in rules_for_probe(
+            probe,
+            severity=probes.alerts[name].told,
+            lasting=probes.alerts[name].lasting,
+            keep=probes.alerts[name].keep_firing_for,
+            expiry=probes.alerts[name].expiry if _sees_certificates(probe, kinds) else {},
+        )
     )
 
 
@@ -211,6 +224,12 @@ def _effective_probe(config: Config, probe: Probe) -> dict[str, Any]:
         "labels": dict(probe.labels),
         "runbook": probe.runbook,
         "dashboard": probe.dashboard,
-        "alert": {"severity": alert.severity, "for": show_duration(alert.lasting)},
+        "alert": {
+            "severity": alert.severity,
+            "for": show_duration(alert.lasting),
+            "keep_firing_for": show_duration(alert.keep_firing_for),
+            "certificate_ticket": show_duration(alert.certificate_ticket),
+            "certificate_page": show_duration(alert.certificate_page),
+        },
         probe.kind: dict(probe.options),
     }

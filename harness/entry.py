@@ -134,11 +134,23 @@ class ProbeAlertEntry:
     """Who is told; `none` makes no alert."""
     lasting: Annotated[Seconds, Field(alias="for")] = 0.0
     """Time that the probe must stay down before the alert fires."""
+    keep_firing_for: Seconds = 0.0
+    """Time that the alert goes on firing after the probe came up: one good run among bad ones is no recovery."""
+    certificate_ticket: Seconds = 21 * 86400.0
+    """CertificateExpiring is a ticket when a certificate that the probe sees expires sooner; `0s` for no alert."""
+    certificate_page: Seconds = 3 * 86400.0
+    """CertificateExpiring pages when a certificate that the probe sees expires sooner; `0s` for no alert."""
 
     @property
     def told(self) -> Severity | None:
         """The severity, None for no alert."""
         return None if self.severity == "none" else Severity(self.severity)
+
+    @property
+    def expiry(self) -> dict[Severity, float]:
+        """Whom CertificateExpiring tells how many seconds before."""
+        given = {Severity.PAGE: self.certificate_page, Severity.TICKET: self.certificate_ticket}
+        return {severity: within for severity, within in given.items() if within}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

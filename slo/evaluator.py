@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -24,10 +25,12 @@ from stormwatch.slo.life import Standing, advance
 from stormwatch.slo.maintenance import Maintenance, labels_of_probe
 from stormwatch.slo.objective import Judgement, Objective
 from stormwatch.slo.policy import show_pair
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, OfProbe, Rule, Windows
 from stormwatch.slo.window import Counts, Ledger
 
 SNAPSHOT_VERSION = 1
+EXPIRY = "probe_ssl_earliest_cert_expiry"
+"""The measure by which a run tells when the first certificate of the chain that it was shown expires."""
 
 
 class Evaluator:
@@ -70,6 +73,11 @@ class Evaluator:
         self._due: list[tuple[float, str]] | None = None
         self._blind: set[str] = set()
         self._active: dict[int, Transition] = {}
+        self._kept: dict[int, float] = {}
+        """Since when an alert only goes on firing because its rule keeps it."""
+        self._expiring = [rule for rule in self._rules if isinstance(rule.rule, Expiring)]
+        self._expiries: dict[str, float] = {}
+        """When the certificate that a probe saw last expires, in Unix time."""
         self._orphans: list[Transition] = []
         self._started: float | None = None
         self._evaluated: float | None = None
@@ -145,6 +153,8 @@ class Evaluator:
             "evaluated": self._evaluated,
             "active": [transition.as_json() for transition in self.active()],
             "probes": {name: standing.as_json() for name, standing in self._standing.items()},
+            "kept": [[dict(self._active[number].alert.labels), since] for number, since in self._kept.items()],
+            "expiries": self._expiries,
         }
 
     def restore(self, document: Mapping[str, Any]) -> None:
@@ -167,6 +177,11 @@ class Evaluator:
         for name, standing in document["probes"].items():
             if name in self._probes:
                 self._stand(name, _ProbeStanding.from_json(standing))
+        for labels, since in document.get("kept", ()):
+            known = self._by_key.get(Alert(labels=labels).key)
+            if known is not None:
+                self._kept[known] = float(since)
+        self._expiries = {name: float(at) for name, at in document.get("expiries", {}).items() if name in self._probes}
         self._alive = document["evaluated"]
 
     def _take(self, result: Result, *, new: bool) -> None:
@@ -177,12 +192,25 @@ class Evaluator:
             for book in self._books_of.get(result.probe, ()):
                 book.take(result, at, new=new)
         if result.probe in self._probes:
+            if new:  # the history gives results back without what they measured
+                self._note_expiry(result)
             known = self._standing.get(result.probe)
             if known is None or at >= known.at:
                 evidence = at if result.outcome is not Outcome.BROKEN else known.evidence if known else None
                 self._stand(
                     result.probe, _ProbeStanding(result.outcome, at, evidence, result.reason.value, result.message)
                 )
+
+    def _note_expiry(self, result: Result) -> None:
+        """A run that saw no certificate leaves what is known: the alert must not go silent because the server does.
+
+        A run that was up and saw none says that there is none any more. So does the exporter, which Prometheus reads.
+        """
+        seen = [measure.value for measure in result.measures if measure.name == EXPIRY]
+        if seen:
+            self._expiries[result.probe] = min(seen)
+        elif result.outcome is Outcome.UP:
+            self._expiries.pop(result.probe, None)
 
     def _stand(self, probe: str, standing: "_ProbeStanding") -> None:
         self._standing[probe] = standing
@@ -212,6 +240,10 @@ class Evaluator:
                 numbers.add(rule.number)
         for name in self._down:
             numbers.update(rule.number for rule in self._down_rules.get(name, ()))
+        for known in self._expiring:
+            expires = self._expiries.get(known.expiring.probe)
+            if expires is not None and expires - now < known.expiring.within:
+                numbers.add(known.number)
         for name in self._overdue(now):
             numbers.update(rule.number for rule in self._blind_rules.get(name, ()))
         return numbers
@@ -251,6 +283,9 @@ class Evaluator:
         elif isinstance(rule, Down):
             down = rule.probe in self._down
             condition = _Condition(down, 0.0 if down else 1.0, self._seen_of(rule.probe) if down else None)
+        elif isinstance(rule, Expiring):
+            left = self._expiries.get(rule.probe, math.inf) - now
+            condition = _Condition(left < rule.within, left, _Seen(probe=rule.probe))
         else:
             silent = now - self._last_evidence(rule.probe)
             condition = _Condition(silent > rule.after, silent, self._seen_of(rule.probe, only=Outcome.BROKEN))
@@ -259,7 +294,7 @@ class Evaluator:
     def _muted(self, rule: Rule, now: float) -> bool:
         if any(name in self._down for name in rule.muted_by):
             return True
-        return isinstance(rule, Down | NoEvidence) and self.in_maintenance(rule.probe, now)
+        return isinstance(rule, OfProbe) and self.in_maintenance(rule.probe, now)
 
     def _seen_of(self, probe: str, only: Outcome | None = None) -> "_Seen":
         standing = self._standing.get(probe)
@@ -269,11 +304,15 @@ class Evaluator:
 
     def _live(self, known: "_KnownRule", condition: "_Condition", now: float) -> Transition | None:
         before = self._active.get(known.number)
-        standing = Standing(before.after, before.since) if before else Standing()
-        after = advance(standing, met=condition.met, now=now, lasting=known.rule.lasting)
+        kept = self._kept.pop(known.number, None)
+        standing = Standing(before.after, before.since, kept) if before else Standing()
+        after = advance(standing, met=condition.met, now=now, lasting=known.rule.lasting, keep=known.rule.keep)
+        if after.kept is not None:
+            self._kept[known.number] = after.kept
         if after.state is standing.state:
             return None
-        alert = before.alert if before and not condition.met else known.alert(condition.pair)
+        expires = self._expiries.get(known.rule.probe) if isinstance(known.rule, Expiring) else None
+        alert = before.alert if before and not condition.met else known.alert(condition.pair, expires)
         seen = condition.seen or (_seen(before) if before else _Seen())
         since = standing.since if before else after.since
         change = Transition(
@@ -438,14 +477,22 @@ class _KnownRule:
             self.reach = self.book.objective.window
 
     @property
+    def expiring(self) -> Expiring:
+        """The rule, of which it is known that it is one."""
+        assert isinstance(self.rule, Expiring)
+        return self.rule
+
+    @property
     def after(self) -> float:
         """Seconds without evidence, of a NoEvidence rule."""
         return self.rule.after if isinstance(self.rule, NoEvidence) else math.inf
 
-    def alert(self, pair: Windows | None) -> Alert:
-        """The alert; of a burn rate with the windows that burn."""
-        windows = {"windows": show_pair(pair)} if pair else {}
-        return Alert(labels=self.labels, annotations={**self.rule.annotations, **windows})
+    def alert(self, pair: Windows | None, expires: float | None) -> Alert:
+        """The alert; of a burn rate with the windows that burn, of a certificate with the date at which it expires."""
+        more = {"windows": show_pair(pair)} if pair else {}
+        if expires is not None:
+            more["expires"] = f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+        return Alert(labels=self.labels, annotations={**self.rule.annotations, **more})
 
 
 _END_OF = {AlertState.FIRING: AlertState.RESOLVED, AlertState.PENDING: AlertState.INACTIVE}
@@ -474,7 +521,7 @@ def _windows_of(objective: Objective, rules: Iterable[Rule]) -> tuple[float, ...
 def _by_probe(rules: Iterable[_KnownRule]) -> dict[str, list[_KnownRule]]:
     grouped: dict[str, list[_KnownRule]] = {}
     for known in rules:
-        if isinstance(known.rule, Down | NoEvidence):
+        if isinstance(known.rule, OfProbe):
             grouped.setdefault(known.rule.probe, []).append(known)
     return grouped
 

@@ -15,7 +15,7 @@ from stormwatch.probes.probe import Probe
 from stormwatch.slo.budget import share_left
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
 
 
 class Bounds(NamedTuple):
@@ -52,6 +52,8 @@ def time_to_fire(
             max(0.0, rule.after - probe.every - longest_run(probe)) + holding,
             rule.after + evaluation_interval + holding,
         )
+    if isinstance(rule, Expiring):
+        return Bounds(math.inf, math.inf)  # a failing probe says nothing of a certificate
     _check_objective(rule, objective)
     assert objective is not None
     best = _needed(rule, objective, probe, healthy=healthy or 0.0, round_up=False)
@@ -80,12 +82,13 @@ def time_to_resolve(
     or are outweighed in it; a budget gets whole only as they leave the period. Best: after as much healthy history as the
     windows hold, or `healthy` seconds of it. Worst: after none, or `healthy` seconds. Otherwise as `time_to_fire`.
     """
-    if isinstance(rule, Down | NoEvidence):
-        return Bounds(0.0, probe.every + longest_run(probe) + evaluation_interval)
+    keeping = math.ceil(rule.keep / evaluation_interval) * evaluation_interval if rule.keep else 0.0
+    if isinstance(rule, Down | NoEvidence | Expiring):
+        return Bounds(keeping, probe.every + longest_run(probe) + evaluation_interval + keeping)
     _check_objective(rule, objective)
     assert objective is not None
     if isinstance(rule, BudgetLeft):
-        return Bounds(0.0, objective.window + probe.every + evaluation_interval)
+        return Bounds(keeping, objective.window + probe.every + evaluation_interval + keeping)
     every = Fraction(probe.every)
     most, least = math.ceil(failing / probe.every) + 1, max(1, math.floor(failing / interval_when_failing(probe)))
     skips = round(interval_when_failing(probe) / probe.every)
@@ -94,8 +97,8 @@ def time_to_resolve(
     # The run that is under way when the target comes back may still fail, and keep the next one waiting.
     first_good = probe.every + longest_run(probe) + probe.timeout
     return Bounds(
-        max(0, best - 2) * probe.every,
-        (worst - 1) * probe.every + first_good + evaluation_interval if worst else 0.0,
+        max(0, best - 2) * probe.every + keeping,
+        ((worst - 1) * probe.every + first_good + evaluation_interval if worst else 0.0) + keeping,
     )
 
 

@@ -3,7 +3,7 @@
              met, for = 0
      ┌────────────────────────────┐
      │                            ▼
-inactive ──met──▶ pending ──met for `lasting`──▶ firing ──not met──▶ resolved (= inactive from then on)
+inactive ──met──▶ pending ──met for `lasting`──▶ firing ──not met for `keep`──▶ resolved (= inactive from then on)
      ▲               │
      └───not met─────┘
 """
@@ -18,21 +18,28 @@ class Standing(NamedTuple):
 
     state: AlertState = AlertState.INACTIVE
     since: float = 0.0
+    kept: float | None = None
+    """Since when it only goes on firing because it is kept: the first evaluation that did not find its condition met."""
 
 
-def advance(standing: Standing, *, met: bool, now: float, lasting: float) -> Standing:
+def advance(standing: Standing, *, met: bool, now: float, lasting: float, keep: float = 0.0) -> Standing:
     """Where it stands after an evaluation at `now`. `resolved` is answered once, after firing; begin anew from inactive.
 
-    `lasting` is Prometheus' `for` in seconds. As there, an alert without it is never seen pending, and moments are
-    compared in whole milliseconds.
+    `lasting` is Prometheus' `for` in seconds, `keep` its `keep_firing_for`. As there, an alert without a `for` is never seen
+    pending, a condition that is met again while it is kept begins the keeping anew, and moments are compared in whole
+    milliseconds.
     """
-    state, since = standing
+    state, since, kept = standing
     if state in {AlertState.INACTIVE, AlertState.RESOLVED}:
         if not met:
             return Standing()
         return Standing(AlertState.PENDING if lasting > 0 else AlertState.FIRING, now)
     if not met:
-        return Standing(AlertState.RESOLVED, since) if state is AlertState.FIRING else Standing()
+        if state is AlertState.PENDING:
+            return Standing()
+        kept = now if kept is None else kept
+        over = round((now - kept) * 1000) >= round(keep * 1000)
+        return Standing(AlertState.RESOLVED, since) if over else Standing(state, since, kept)
     if state is AlertState.PENDING and round((now - since) * 1000) >= round(lasting * 1000):
         return Standing(AlertState.FIRING, since)
-    return standing
+    return Standing(state, since)

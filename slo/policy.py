@@ -22,7 +22,7 @@ from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.objective import Objective
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
 
 HOUR = 3600
 DAY = 86400
@@ -142,18 +142,25 @@ def rules_for_objective(
 
 
 def rules_for_probe(
-    probe: Probe, *, severity: Severity | None = Severity.PAGE, lasting: float = 0.0
+    probe: Probe,
+    *,
+    severity: Severity | None = Severity.PAGE,
+    lasting: float = 0.0,
+    keep: float = 0.0,
+    expiry: Mapping[Severity, float] | None = None,
 ) -> tuple[Rule, ...]:
-    """Reachability of a probe, and that it gives evidence at all.
+    """Reachability of a probe, that it gives evidence at all, and when the certificate that it sees expires.
 
-    `severity` is that of ProbeDown; None leaves it out. `lasting` is its `for` in seconds. Both are muted while a probe
-    that it depends on is down.
+    `severity` is that of ProbeDown; None leaves it out. `lasting` is its `for`, `keep` its `keep_firing_for` in seconds.
+    `expiry` says how many seconds before a certificate expires whom CertificateExpiring tells. All but that one are muted
+    while a probe that it depends on is down.
     """
     after = evidence_due(probe)
     down = Down(
         alertname="ProbeDown",
         severity=severity or Severity.PAGE,
         lasting=lasting,
+        keep=keep,
         muted_by=probe.depends_on,
         labels=probe.labels,
         annotations=_annotations(
@@ -177,7 +184,23 @@ def rules_for_probe(
         probe=probe.name,
         after=after,
     )
-    return (down, blind) if severity else (blind,)
+    expiring = tuple(
+        Expiring(
+            alertname="CertificateExpiring",
+            severity=told,
+            labels=probe.labels,
+            annotations=_annotations(
+                probe,
+                summary=f"the certificate of {probe.target} expires in less than {show_duration(within)}",
+                description=f"{probe.name} was shown a chain of certificates of which one expires in less than "
+                f"{show_duration(within)}, or has expired",
+            ),
+            probe=probe.name,
+            within=within,
+        )
+        for told, within in (expiry or {}).items()
+    )
+    return (down, blind, *expiring) if severity else (blind, *expiring)
 
 
 def evidence_due(probe: Probe) -> float:

@@ -20,7 +20,7 @@ from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import clean_labels, labels_of
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import show_pair
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Rule, Windows
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Expiring, Rule, Windows
 
 DAY = 86400
 CURRENT = 300.0
@@ -205,6 +205,11 @@ def _probe_alert(rule: Rule) -> dict[str, Any]:
     maintenance = f"max(stormwatch_maintenance{probe}) == 1"
     if isinstance(rule, Down):
         return _alert(rule, _muted(_down(rule.probe), rule, maintenance))
+    if isinstance(rule, Expiring):
+        expiry = f"min(probe_ssl_earliest_cert_expiry{probe})"
+        date = f"{{{{ with query {json.dumps(expiry)} }}}}{{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}"
+        expiring = f"{expiry} - time() < {exact(Fraction(str(rule.within)))}"
+        return _alert(rule, _muted(expiring, rule, maintenance), {"expires": date})
     look_back = _duration(max(LOOK_BACK, 2 * rule.after))
     silent = f"time() - max(max_over_time(stormwatch_probe_evidence_timestamp_seconds{probe}[{look_back}]))"
     return _alert(rule, _muted(f"{silent} > {exact(Fraction(str(rule.after)))}", rule, maintenance))
@@ -232,6 +237,7 @@ def _alert(rule: Rule, expression: str, templates: Mapping[str, str] | None = No
         "alert": name,
         "expr": expression,
         **({"for": _duration(rule.lasting)} if rule.lasting else {}),
+        **({"keep_firing_for": _duration(rule.keep)} if rule.keep else {}),
         "labels": {label: _plain(value) for label, value in labels.items()},
         "annotations": {
             **{annotation: _plain(text) for annotation, text in rule.annotations.items()},

@@ -23,6 +23,8 @@ class Common:
     alertname: str
     severity: Severity
     lasting: float = 0.0
+    keep: float = 0.0
+    """Prometheus' `keep_firing_for`: seconds that it goes on firing after its condition ceased to be met."""
     muted_by: tuple[str, ...] = ()
     """Probes: while one of them is down, the condition counts as not met."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,4 +65,14 @@ class NoEvidence(Common):
     after: float
 
 
-Rule = BurnRate | BudgetLeft | Down | NoEvidence
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiring(Common):
+    """A certificate that a probe was shown expires in less than `within` seconds, or has expired."""
+
+    probe: str
+    within: float
+
+
+OfProbe = Down | NoEvidence | Expiring
+"""Rules about one probe."""
+Rule = BurnRate | BudgetLeft | OfProbe

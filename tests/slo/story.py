@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from stormwatch.probes.probe import Confirm, Probe
-from stormwatch.probes.result import Outcome, Reason, Result
+from stormwatch.probes.result import Measure, Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
 from stormwatch.slo.objective import Objective
 
@@ -18,7 +18,12 @@ SIGNS = {
     "+": (Outcome.UP, Reason.NONE),
     "-": (Outcome.DOWN, Reason.TIMEOUT),
     "?": (Outcome.BROKEN, Reason.BROWSER),
+    "o": (Outcome.UP, Reason.NONE),
+    "n": (Outcome.UP, Reason.NONE),
+    "x": (Outcome.DOWN, Reason.CERTIFICATE),
 }
+EXPIRIES = {"o": 1500.0, "x": 1500.0, "n": 1_000_000.0}
+"""Unix time at which the certificate expires that a run saw: `o` and `x` an old one, `n` a new one, the others none."""
 
 
 async def no_check(_watch: Watch) -> None:
@@ -52,6 +57,7 @@ def result(sign: str, at: float, *, name: str = "front", seconds: float = 0.125)
         outcome=outcome,
         reason=reason,
         message="" if outcome is Outcome.UP else f"{name} {reason.value} at {at:.0f}",
+        measures=(Measure("probe_ssl_earliest_cert_expiry", EXPIRIES[sign]),) if sign in EXPIRIES else (),
     )
 
 

@@ -17,22 +17,30 @@ INACTIVE, PENDING, FIRING, RESOLVED = AlertState
 
 
 @pytest.mark.parametrize(
-    ("lasting", "met", "states"),
+    ("lasting", "met", "states", "keep"),
     [
-        pytest.param(0, "1", [FIRING], id="without for it fires at once"),
-        pytest.param(0, "110", [FIRING, FIRING, RESOLVED], id="and is resolved at once"),
-        pytest.param(0, "1001", [FIRING, RESOLVED, INACTIVE, FIRING], id="resolved is said once, then it begins anew"),
-        pytest.param(20, "111", [PENDING, PENDING, FIRING], id="with for it is pending until it has lasted"),
-        pytest.param(20, "1011", [PENDING, INACTIVE, PENDING, PENDING], id="one good moment begins the waiting anew"),
-        pytest.param(15, "111", [PENDING, PENDING, FIRING], id="a for between two evaluations waits for the second"),
-        pytest.param(10, "110", [PENDING, FIRING, RESOLVED], id="firing ends at once however long it had to last"),
+        pytest.param(0, "1", [FIRING], 0, id="without for it fires at once"),
+        pytest.param(0, "110", [FIRING, FIRING, RESOLVED], 0, id="and is resolved at once"),
+        pytest.param(
+            0, "1001", [FIRING, RESOLVED, INACTIVE, FIRING], 0, id="resolved is said once, then it begins anew"
+        ),
+        pytest.param(20, "111", [PENDING, PENDING, FIRING], 0, id="with for it is pending until it has lasted"),
+        pytest.param(
+            20, "1011", [PENDING, INACTIVE, PENDING, PENDING], 0, id="one good moment begins the waiting anew"
+        ),
+        pytest.param(15, "111", [PENDING, PENDING, FIRING], 0, id="a for between two evaluations waits for the second"),
+        pytest.param(10, "110", [PENDING, FIRING, RESOLVED], 0, id="firing ends at once however long it had to last"),
+        pytest.param(0, "1001", [FIRING, FIRING, FIRING, FIRING], 20, id="kept until the condition is met again"),
+        pytest.param(0, "1000", [FIRING, FIRING, FIRING, RESOLVED], 20, id="kept for its time, then resolved"),
+        pytest.param(0, "10100", [FIRING] * 5, 20, id="keeping begins anew each time"),
+        pytest.param(10, "100", [PENDING, INACTIVE, INACTIVE], 20, id="what only was pending is not kept"),
     ],
 )
-def test_stories_of_one_alert(lasting: float, met: str, states: list[AlertState]) -> None:
+def test_stories_of_one_alert(lasting: float, met: str, states: list[AlertState], keep: float) -> None:
     """Each sign is an evaluation, ten seconds apart, and says whether the condition is met."""
     standing, seen = Standing(), []
     for number, sign in enumerate(met):
-        standing = advance(standing, met=sign == "1", now=START + 10 * number, lasting=lasting)
+        standing = advance(standing, met=sign == "1", now=START + 10 * number, lasting=lasting, keep=keep)
         seen.append(standing.state)
 
     assert states == seen

@@ -89,6 +89,7 @@ class Page:
 
 METRICS = (
     "probe_success{",
+    "probe_ssl_earliest_cert_expiry{",
     "stormwatch_probe_evidence_timestamp_seconds{",
     "stormwatch_maintenance{",
     "stormwatch_objective_events_total{",
@@ -283,6 +284,21 @@ MONTH = [
     world(("+" * 29 + "-") * 5, rules=RULES_OF_A_MONTH, name="a month's windows, a slow burn"),
 ]
 
+KEPT = (
+    *rules_for_probe(FRONT, lasting=30, keep=60, expiry={Severity.PAGE: 120.0, Severity.TICKET: 600.0}),
+    *rules_for_probe(DNS, keep=45),
+)
+KEEPING = [
+    world("+" * 20 + ("-" * 3 + "+" * 3) * 6 + "+" * 20 + "-" * 5 + "+" * 30, rules=KEPT, name="kept over good runs"),
+    world("+" * 10 + "-" * 30 + "+" * 40, "+." * 10 + "-+" * 10 + "+." * 30, rules=KEPT, name="kept while muted"),
+    world("o" * 120 + "n" * 30, rules=KEPT, name="a certificate expires and is replaced"),
+    world(
+        "o" * 70 + "-" * 20 + "x" * 20 + "n" * 20, rules=KEPT, name="the server is down while its certificate expires"
+    ),
+    world("o" * 90 + "+" * 20, rules=KEPT, name="there is no certificate any more"),
+    world("o" * 140, rules=KEPT, maintenance=(QUARTER,), name="a certificate expires in planned work"),
+]
+
 AGAIN: dict[str, Any] = {"rules": RULES_OF_RESTARTS, "tolerance": 1}
 RESTARTS = [
     world("+" * 40 + "-" * 60 + "+" * 60, dead=[range(70, 74)], name="restart in an outage", **AGAIN),
@@ -317,6 +333,15 @@ def test_the_usual_windows_of_a_month_come_out_the_same_at_every_step(tmp_path: 
     code, said = compare(MONTH, tmp_path)
 
     assert code == 0, said
+
+
+def test_alerts_are_kept_and_certificates_expire_alike(tmp_path: Path) -> None:
+    """`keep_firing_for`, and rules about dates: a certificate that nobody can see expires all the same."""
+    code, said = compare(KEEPING, tmp_path)
+
+    assert code == 0, said
+    fired = {dict(key)["alertname"] for story in KEEPING for states in live(story)[1] for key, _ in states}
+    assert fired >= {"CertificateExpiring", "ProbeDown"}
 
 
 def test_the_stories_make_every_alert_fire_and_resolve() -> None:
@@ -369,6 +394,8 @@ def test_random_histories_come_out_the_same_within_a_step(tmp_path: Path) -> Non
         pytest.param("an outage of ten minutes", "[1m]", "[2m]", id="window"),
         pytest.param("one failed run", 'judgement="bad"', 'judgement="good"', id="label"),
         pytest.param("an outage of ten minutes", "for: 30s", "for: 45s", id="for"),
+        pytest.param("kept over good runs", "keep_firing_for: 1m", "keep_firing_for: 15s", id="keep"),
+        pytest.param("a certificate expires and is replaced", "< 600", "< 660", id="expiry"),
         pytest.param("an outage of ten minutes", "< 0.1", "< 0.3", id="budget"),
         pytest.param("runs that did not take place", "> 56", "> 86", id="evidence"),
         pytest.param("an outage within planned work and after", " == 1)", " == 2)", id="maintenance"),
@@ -379,6 +406,8 @@ def test_random_histories_come_out_the_same_within_a_step(tmp_path: Path) -> Non
 )
 def test_a_rendering_with_a_mistake_is_found(story: str, right: str, wrong: str, tmp_path: Path) -> None:
     """The comparison is worth something: change one thing in the rendered rules, and it turns red."""
-    code, said = compare([each for each in STORIES if each.name == story], tmp_path, mistake=(right, wrong))
+    code, said = compare(
+        [each for each in (*STORIES, *KEEPING) if each.name == story], tmp_path, mistake=(right, wrong)
+    )
 
     assert (code, "FAILED" in said) == (1, True)
