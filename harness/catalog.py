@@ -9,13 +9,16 @@ from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
-KINDS: Mapping[str, Kind[Any]] = {kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, WEBSOCKET, REDIS, JOURNEY)}
+KINDS: Mapping[str, Kind[Any]] = {
+    kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
+}
 """Kinds of probes."""
 
 FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
