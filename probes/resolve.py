@@ -7,7 +7,7 @@ few look-ups that hang starve all the others, and would be waited for at exit.
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.nameserver import ask, rdata_of
 from stormwatch.probes.result import Reason
 
-Family = Literal["any", "4", "6"]
-"""Which addresses of a name may be used."""
+Family = Literal["any", "4", "6", "prefer-4", "prefer-6"]
+"""Which addresses of a name may be used. `prefer-4` and `prefer-6` use the first one of that family, and of a name that has
+none there the first one of the other: just one address, so that it is known what was looked at."""
 
 LOOKUPS = 512
 """System look-ups under way at once. Only a resolver that hangs for long can get there."""
@@ -30,6 +31,7 @@ ASK_AGAIN = 1.0
 SECOND_FAMILY = 0.05
 """Seconds that IPv6 addresses may come later than IPv4's before they are done without (RFC 8305 §3)."""
 
+_PREFERRED: Mapping[Family, tuple[Family, Family]] = {"prefer-4": ("4", "6"), "prefer-6": ("6", "4")}
 _FAMILIES = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
 
 _system_lookups = threading.Semaphore(LOOKUPS)
@@ -42,6 +44,15 @@ async def resolve(
 
     Raises ProbeFailed(dns) when there is none of the wanted family. Waits without limit: the caller's deadline cancels.
     """
+    if ip in _PREFERRED:
+        if is_address(host):
+            return (host,)
+        # One family after the other: an answer that came late must not make us prefer the other.
+        wanted, other = _PREFERRED[ip]
+        try:
+            return (await resolve(host, ip=wanted, server=server, clock=clock))[:1]
+        except ProbeFailed:
+            return (await resolve(host, ip=other, server=server, clock=clock))[:1]
     if is_address(host):
         addresses: tuple[str, ...] = (host,)
         if ip != "any" and (":" in host) != (ip == "6"):
