@@ -14,9 +14,9 @@ from pydantic import ConfigDict
 from stormwatch.probes import certificate
 from stormwatch.probes.answer import expiry_message
 from stormwatch.probes.authorization import ClientCertificate
-from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, load_trust
+from stormwatch.probes.certificate import NOT_VERIFIED, Trust, load_trust
 from stormwatch.probes.curl import CURVES, CurlEngine, Ended, connect_to, own_error
-from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
+from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.grpc_wire import (
     CODES,
@@ -52,6 +52,8 @@ HEALTH: Final = "grpc.health.v1.Health/Check"
 """The method of the standard health check."""
 UNAVAILABLE: Final = CODES.index("UNAVAILABLE")
 DEADLINE_EXCEEDED: Final = CODES.index("DEADLINE_EXCEEDED")
+
+_ONE_FAMILY: Final[Mapping[Family, Family]] = {"prefer-4": "4", "prefer-6": "6"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,9 @@ class GrpcOptions:
     resolver: str = ""
     """Name server to resolve by, `host:port`; the system's resolver when empty."""
     ip: Family = "any"
-    """Which addresses to use: `any` tries the others when one family does not answer."""
+    """Which addresses to use: `any` tries the others when one family does not answer; `prefer-4` and `prefer-6` use one."""
+    ip_fallback: bool = True
+    """With `prefer-4` and `prefer-6`, use the other family when the name has none of it."""
     max_message: Bytes = 4 * 2**20
     """Largest answer that is read. A larger one is a failure, and its rest is not read."""
     expect: ExpectGrpc = field(default_factory=ExpectGrpc)
@@ -166,9 +170,7 @@ class GrpcCheck:
         call = _Call(watch.clock.monotonic)
         try:
             with watch.phase("resolve"):
-                addresses = await resolve(
-                    self.place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic
-                )
+                addresses = await self._resolve(watch)
                 call.address = addresses[0]
                 addresses = watch.reach.permitted(addresses, self.place.host)
             call.address = addresses[0]
@@ -176,6 +178,13 @@ class GrpcCheck:
             self._judge(watch, call)
         finally:
             self._write_down(watch, call)
+
+    async def _resolve(self, watch: Watch) -> tuple[str, ...]:
+        options, host = self.options, self.place.host
+        if options.ip in _ONE_FAMILY and not options.ip_fallback and not is_address(host):
+            only = _ONE_FAMILY[options.ip]
+            return (await resolve(host, ip=only, server=self.server, clock=watch.clock.monotonic))[:1]
+        return await resolve(host, ip=options.ip, server=self.server, clock=watch.clock.monotonic)
 
     async def _ask(self, watch: Watch, call: "_Call", addresses: tuple[str, ...]) -> None:
         engine = watch.resources.get(CurlEngine)
@@ -411,7 +420,7 @@ def _check_tls(options: GrpcOptions) -> None:
         if options.expect.certificate_expires_within is not None:
             raise ValueError("expect.certificate_expires_within is for TLS: give `tls: true` too")
     if options.client_certificate is not None:
-        check_key_pair(options.client_certificate.certificate, options.client_certificate.key)
+        options.client_certificate.check("client_certificate")
     if options.minimum_version > options.maximum_version:
         raise ValueError(
             f"minimum_version {options.minimum_version} is newer than maximum_version {options.maximum_version}"
@@ -435,9 +444,10 @@ def _curl_options(place: Endpoint, name: str, options: GrpcOptions) -> Iterator[
         if not options.verify:
             yield pycurl.SSL_VERIFYPEER, 0
             yield pycurl.SSL_VERIFYHOST, 0
+        if options.minimum_version < "1.2":
+            yield pycurl.SSL_CIPHER_LIST, "DEFAULT:@SECLEVEL=0"  # or OpenSSL does without TLS 1.1
         if options.client_certificate is not None:
-            yield pycurl.SSLCERT, options.client_certificate.certificate
-            yield pycurl.SSLKEY, options.client_certificate.key
+            yield from options.client_certificate.settings()
 
 
 _OLDEST: Final = {

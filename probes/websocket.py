@@ -97,7 +97,9 @@ class WebsocketOptions:
     resolver: str = ""
     """Name server to resolve by, `host:port`; the system's resolver when empty."""
     ip: Family = "any"
-    """Which addresses to use. They are tried one after the other."""
+    """Which addresses to use. They are tried one after the other; `prefer-4` and `prefer-6` use one."""
+    ip_fallback: bool = True
+    """With `prefer-4` and `prefer-6`, use the other family when the name has none of it."""
     max_message: Bytes = 2**20
     """Largest message that is read, at most 4MiB, which is also what a whole run may receive."""
     ping: bool = False
@@ -123,7 +125,7 @@ def build(target: str, options: WebsocketOptions) -> Check:
         str(url.place),
         BackendOptions(
             resolver=options.resolver,
-            ip=options.ip,
+            ip=_family(options),
             tls=url.tls,
             ca_file=options.ca_file,
             server_name=options.server_name,
@@ -356,6 +358,9 @@ def _check(url: Url, options: WebsocketOptions) -> None:
         raise ValueError(f"{name} is for TLS: the target begins with wss:// then")
     if options.basic_auth is not None and options.bearer:
         raise ValueError("give basic_auth or bearer, not both: a request has one Authorization header")
+    client = options.client_certificate
+    if client is not None and (client.certificate_pem or client.key_pem):
+        raise ValueError("client_certificate: here it stands in files: give certificate and key")
     check_headers(options.headers)
     for name in options.headers:
         if name.lower() in _OURS:
@@ -414,6 +419,12 @@ def _compile(step: Step, where: str, known: set[str]) -> _Step:
         pattern=None if step.expect is None else compile_pattern(step.expect, f"{where}.expect"),
         takers=takers(step.capture, f"{where}.capture", body_only=True),
     )
+
+
+def _family(options: WebsocketOptions) -> Family:
+    if options.ip_fallback or options.ip not in ("prefer-4", "prefer-6"):
+        return options.ip
+    return "4" if options.ip == "prefer-4" else "6"
 
 
 def _headers(options: WebsocketOptions) -> list[tuple[str, str]]:

@@ -363,6 +363,17 @@ async def test_the_second_address_is_tried_and_the_authority_stays_the_name() ->
     assert server.calls[0].header(":authority") == f"shop.test:{server.port}"
 
 
+async def test_a_family_can_be_preferred_or_demanded() -> None:
+    """As blackbox_exporter's `preferred_ip_protocol` and `ip_protocol_fallback`."""
+    records = {("shop.test.", "A"): ["127.0.0.1"]}
+    async with naming(zone(records)) as names, http2.serving(answering()) as server:
+        options = {"resolver": names.address, "ip": "prefer-6"}
+        other = await run(KIND, f"shop.test:{server.port}", options)
+        none = await run(KIND, f"shop.test:{server.port}", {**options, "ip_fallback": False})
+    assert (other.outcome, measures(other)["probe_ip_protocol"]) == (Outcome.UP, 4)
+    assert (none.outcome, none.reason) == (Outcome.DOWN, Reason.DNS)
+
+
 @pytest.mark.shows("grpc", "too-slow")
 async def test_a_slow_answer_names_its_slowest_part() -> None:
     """It came, and it was right."""
