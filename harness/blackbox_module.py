@@ -94,7 +94,7 @@ def _octets(value: object) -> bytes:
     if not value.startswith(_BINARY):
         return value.encode()
     try:
-        return base64.b64decode(value.removeprefix(_BINARY), validate=True)
+        return base64.b64decode("".join(value.removeprefix(_BINARY).split()), validate=True)
     except binascii.Error:
         raise ValueError("a !!binary text is written in base64") from None
 

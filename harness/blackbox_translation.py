@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stormwatch.harness.blackbox_module import (
     Client,
     HeaderValues,
     HttpModule,
     Module,
+    OAuth2,
     Step,
     TlsConfig,
     UnixModule,
@@ -73,9 +75,10 @@ class _Draft:
     def done(self, kind: str, target: str, options: Mapping[str, Any]) -> Translation:
         return Translation(kind, target, _without_defaults(options), tuple(self.files), frozenset(self.secrets))
 
-    def read(self, path: str, *, secret: bool = True) -> str:
-        """The text of a file, without the white space around it, as blackbox_exporter reads secrets."""
-        text = Path(path).read_text(encoding="utf-8").strip()
+    def read(self, path: str, *, secret: bool = True, exact: bool = False) -> str:
+        """The text of a file, without the white space around it unless it is to be `exact`, as secrets are read."""
+        text = Path(path).read_text(encoding="utf-8")
+        text = text if exact else text.strip()
         self.files.append(path)
         if secret and text:
             self.secrets.add(text)
@@ -95,22 +98,27 @@ class _Draft:
             self.files.append(path)
         return path or (self.materials.file(text, suffix) if text else "")
 
-    def tls(self, config: TlsConfig, server_name: str = "") -> dict[str, Any]:
-        """`tls_config` in the options that all kinds with TLS share."""
-        key = self.secret(config.key)
+    def trust(self, config: TlsConfig) -> dict[str, Any]:
+        """Whom to trust, and what to show: the part of `tls_config` that all kinds write alike."""
         found: dict[str, Any] = {
             "ca_file": self.file(config.ca, config.ca_file, "pem"),
             "verify": not config.insecure_skip_verify,
-            "server_name": config.server_name or server_name,
-            "minimum_version": _TLS_VERSIONS[config.min_version or "TLS12"],
-            "maximum_version": _TLS_VERSIONS[config.max_version or "TLS13"],
         }
         if config.cert or config.cert_file:
             found["client_certificate"] = {
                 "certificate": self.file(config.cert, config.cert_file, "pem"),
-                "key": self.file(key, config.key_file, "key"),
+                "key": self.file(self.secret(config.key), config.key_file, "key"),
             }
         return found
+
+    def tls(self, config: TlsConfig, server_name: str = "") -> dict[str, Any]:
+        """`tls_config` of a kind whose handshake has a name and versions of its own."""
+        return {
+            **self.trust(config),
+            "server_name": config.server_name or server_name,
+            "tls_min": _TLS_VERSIONS[config.min_version or "TLS12"],
+            "tls_max": _TLS_VERSIONS[config.max_version or "TLS13"],
+        }
 
 
 _TLS_VERSIONS: Final = {"TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
@@ -127,37 +135,79 @@ def _without_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _ip(preferred: str, *, fallback: bool) -> str:
-    """Which addresses to use. IPv6 is preferred where nothing is said."""
-    if not fallback:
-        return "4" if preferred == "ip4" else "6"
-    return "any"
+def _ip(preferred: str, *, fallback: bool) -> dict[str, Any]:
+    """One address and no other: of IPv6 where nothing is said, of the other family where there is none of it."""
+    return {"ip": "prefer-4" if preferred == "ip4" else "prefer-6", "ip_fallback": fallback}
 
 
 def _http(module: Module, target: str, hostname: str, draft: _Draft) -> Translation:
     http = module.http
-    url = _http_url(target, http)
-    headers: dict[str, Any] = {**dict(_header_values(http.http_headers, draft)), **http.headers}
+    login = _login(http, draft)
+    headers: dict[str, Any] = {**dict(_header_values(http.http_headers, draft)), **http.headers, **login.headers}
     if hostname:
         headers = {name: value for name, value in headers.items() if name.lower() != "host"} | {"Host": hostname}
-    host = next((value for name, value in headers.items() if name.lower() == "host"), "")
+    names = {name.lower(): value for name, value in headers.items()}
+    url = _http_url(target, http)
+    secure = url.startswith("https:")
+    tls = draft.tls(http.tls_config, server_name=_host_of(str(names.get("host", ""))))
     options: dict[str, Any] = {
         "method": http.method or "GET",
         "headers": headers,
-        "body": draft.read(http.body_file, secret=False) if http.body_file else http.body,
-        "ip": _ip(http.preferred_ip_protocol, fallback=http.ip_protocol_fallback),
+        "user_agent": "" if "user-agent" in names else USER_AGENT,
+        "body": draft.read(http.body_file, secret=False, exact=True) if http.body_file else http.body,
+        **_ip(http.preferred_ip_protocol, fallback=http.ip_protocol_fallback),
+        "version": "3" if http.enable_http3 else "any" if http.enable_http2 else "1.1",
         "follow_redirects": http.follow_redirects if http.no_follow_redirects is None else not http.no_follow_redirects,
-        "compression": http.compression,
-        "max_body": f"{http.body_size_limit or UNLIMITED}B",
+        "compression": _compression(http, names),
+        "max_body": f"{http.body_size_limit or (LARGE if _looks_at_body(http) else UNLIMITED)}B",
+        **_proxy(http, draft),
+        **login.options,
+        **(tls if secure else {name: value for name, value in tls.items() if name != "server_name"}),
         "expect": _http_expectations(http),
-        **_login(http, draft),
-        **draft.tls(http.tls_config, server_name=_host_of(host)),
     }
     return draft.done("http", url, options)
 
 
+USER_AGENT: Final = "Blackbox-Exporter/0.28.0 (stormwatch)"
+"""What servers let through, and count, that know blackbox_exporter."""
 UNLIMITED: Final = 2**40
-"""Bytes of a body where a module sets no limit: nobody gets there within a scrape."""
+"""Bytes of a body where a module sets no limit: it is counted and not kept, and nobody gets there within a scrape."""
+LARGE: Final = 64 * 2**20
+"""Bytes of a body that is looked at, and so kept, where a module sets no limit."""
+
+
+def _looks_at_body(http: HttpModule) -> bool:
+    return bool(
+        http.fail_if_body_matches_regexp
+        or http.fail_if_body_not_matches_regexp
+        or http.fail_if_body_json_matches_cel
+        or http.fail_if_body_json_not_matches_cel
+    )
+
+
+def _compression(http: HttpModule, names: Mapping[str, Any]) -> str:
+    """Go's client asks for gzip, and takes it off, unless the module says what to ask for, or wants no body."""
+    if http.compression:
+        return http.compression
+    return "" if "accept-encoding" in names or "range" in names or http.method == "HEAD" else "gzip"
+
+
+def _proxy(client: Client, draft: _Draft) -> dict[str, Any]:
+    options: dict[str, Any] = {"proxy_from_environment": client.proxy_from_environment}
+    if client.proxy_url:
+        url = urlsplit(client.proxy_url)
+        scheme = "socks5h" if url.scheme == "socks5" else url.scheme
+        options["proxy"] = urlunsplit((scheme, url.netloc.rpartition("@")[2], "", "", ""))
+        if url.username is not None:
+            password = draft.secret(unquote(url.password or ""))
+            options["proxy_auth"] = {"username": unquote(url.username), "password": password}
+        options["no_proxy"] = [each.strip() for each in client.no_proxy.split(",") if each.strip()]
+    if client.proxy_url or client.proxy_from_environment:
+        options["proxy_headers"] = {
+            name: [draft.secret(value) for value in values] for name, values in client.proxy_connect_header.items()
+        }
+        options["proxy_resolves"] = isinstance(client, HttpModule) and client.skip_resolve_phase_with_proxy
+    return options
 
 
 def _http_url(target: str, http: HttpModule) -> str:
@@ -173,21 +223,45 @@ def _header_values(headers: Mapping[str, HeaderValues], draft: _Draft) -> Iterat
         yield name, [*given.values, *secrets, *(draft.read(path) for path in given.files)]
 
 
-def _login(client: Client, draft: _Draft) -> dict[str, Any]:
-    """Who we are, of the four ways to say it."""
+@dataclass(frozen=True, slots=True)
+class _Login:
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def _login(client: Client, draft: _Draft) -> _Login:
+    """Who we are, in the one of four ways that a module says it."""
     if client.basic_auth is not None:
         auth = client.basic_auth
-        return {
-            "basic_auth": {
-                "username": draft.read(auth.username_file, secret=False) if auth.username_file else auth.username,
-                "password": draft.secret(auth.password, auth.password_file),
-            }
-        }
-    if client.authorization is not None and client.authorization.type.lower() == "bearer":
-        return {"bearer": draft.secret(client.authorization.credentials, client.authorization.credentials_file)}
+        name = draft.read(auth.username_file, secret=False) if auth.username_file else auth.username
+        password = draft.secret(auth.password, auth.password_file)
+        return _Login({"basic_auth": {"username": name, "password": password}})
+    if client.authorization is not None:
+        scheme = client.authorization.type or "Bearer"
+        token = draft.secret(client.authorization.credentials, client.authorization.credentials_file)
+        if scheme == "Bearer" and token:
+            return _Login({"bearer": token})
+        return _Login(headers={"Authorization": f"{scheme} {token}"}) if token else _Login()
     if client.bearer_token or client.bearer_token_file:
-        return {"bearer": draft.secret(client.bearer_token, client.bearer_token_file)}
-    return {}
+        return _Login({"bearer": draft.secret(client.bearer_token, client.bearer_token_file)})
+    return _Login({"oauth2": _oauth2(client.oauth2, draft)}) if client.oauth2 is not None else _Login()
+
+
+def _oauth2(asked: OAuth2, draft: _Draft) -> dict[str, Any]:
+    if asked.grant_type or asked.client_certificate_key or asked.client_certificate_key_file:
+        raise ValueError("oauth2 by a signed assertion (RFC 7523) cannot be done here: use client_secret")
+    if asked.proxy_url or asked.proxy_from_environment:
+        raise ValueError("oauth2 through a proxy cannot be done here: the token's server is asked directly")
+    trust = draft.trust(asked.tls_config)
+    return {
+        "token_url": asked.token_url,
+        "client_id": asked.client_id,
+        "client_secret": draft.secret(asked.client_secret, asked.client_secret_file),
+        "scopes": asked.scopes,
+        "audience": asked.audience,
+        "params": dict(asked.endpoint_params),
+        **trust,
+    }
 
 
 def _http_expectations(http: HttpModule) -> dict[str, Any]:
@@ -196,6 +270,8 @@ def _http_expectations(http: HttpModule) -> dict[str, Any]:
         headers.setdefault(match.header, []).append({"not_matches": match.regexp, "optional": match.allow_missing})
     for match in http.fail_if_header_not_matches:
         headers.setdefault(match.header, []).append({"matches": match.regexp, "optional": match.allow_missing})
+    if http.compression in ("gzip", "br", "deflate"):
+        headers.setdefault("Content-Encoding", []).append({"matches": f"(?i)^{http.compression}$"})
     return {
         "status": list(http.valid_status_codes),
         "version": [_HTTP_VERSIONS.get(each, each) for each in http.valid_http_versions],
@@ -222,7 +298,7 @@ def _tcp(module: Module, target: str, hostname: str, draft: _Draft) -> Translati
     tcp = module.tcp
     Endpoint.parse(target)
     options = {
-        "ip": _ip(tcp.preferred_ip_protocol, fallback=tcp.ip_protocol_fallback),
+        **_ip(tcp.preferred_ip_protocol, fallback=tcp.ip_protocol_fallback),
         "source": tcp.source_ip_address,
         **_stream(tcp, draft, hostname),
     }
@@ -253,7 +329,7 @@ def _step(step: Step) -> dict[str, Any]:
 def _icmp(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
     icmp = module.icmp
     options = {
-        "ip": _ip(icmp.preferred_ip_protocol, fallback=icmp.ip_protocol_fallback),
+        **_ip(icmp.preferred_ip_protocol, fallback=icmp.ip_protocol_fallback),
         "source": icmp.source_ip_address,
         "payload": icmp.payload_size,
         "dont_fragment": icmp.dont_fragment,
@@ -271,7 +347,7 @@ def _dns(module: Module, target: str, _hostname: str, draft: _Draft) -> Translat
         "class": asked.query_class,
         "transport": "tls" if asked.dns_over_tls else asked.transport_protocol,
         "recursion": asked.recursion_desired,
-        "ip": _ip(asked.preferred_ip_protocol, fallback=asked.ip_protocol_fallback),
+        **_ip(asked.preferred_ip_protocol, fallback=asked.ip_protocol_fallback),
     }
     return draft.done("dns", asked.query_name, options)
 
@@ -281,11 +357,16 @@ def _grpc(module: Module, target: str, _hostname: str, draft: _Draft) -> Transla
     options = {
         "service": grpc.service,
         "metadata": {name: list(values) for name, values in grpc.metadata.items()},
-        "ip": _ip(grpc.preferred_ip_protocol, fallback=grpc.ip_protocol_fallback),
+        **_ip(grpc.preferred_ip_protocol, fallback=grpc.ip_protocol_fallback),
         "tls": grpc.tls,
-        **(draft.tls(grpc.tls_config) if grpc.tls else {}),
+        **(_grpc_tls(draft.tls(grpc.tls_config)) if grpc.tls else {}),
     }
     return draft.done("grpc", _grpc_target(target, tls=grpc.tls), options)
+
+
+def _grpc_tls(tls: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"tls_min": "minimum_version", "tls_max": "maximum_version"}
+    return {names.get(name, name): value for name, value in tls.items()}
 
 
 def _grpc_target(target: str, *, tls: bool) -> str:
@@ -297,8 +378,8 @@ def _websocket(module: Module, target: str, _hostname: str, draft: _Draft) -> Tr
     websocket = module.websocket
     options = {
         "headers": dict(_header_values(websocket.headers, draft)),
-        "ip": _ip(websocket.preferred_ip_protocol, fallback=websocket.ip_protocol_fallback),
-        **_login(websocket.http_config, draft),
+        **_ip(websocket.preferred_ip_protocol, fallback=websocket.ip_protocol_fallback),
+        **_login(websocket.http_config, draft).options,
     }
     return draft.done("websocket", target, options)
 
