@@ -9,6 +9,7 @@ from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.mysql import KIND as MYSQL
 from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.redis import KIND as REDIS

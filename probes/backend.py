@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 from stormwatch.probes import certificate
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, load_trust
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
-from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain, explain_connection
 from stormwatch.probes.handshake import cipher_name
 from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.probe import Metric
@@ -211,9 +211,10 @@ class Backend:
         with watch.phase("tls"):
             try:
                 await _shake(streams, self.context, self.name)
-            except ssl.SSLCertVerificationError:
-                await self._show_certificate(watch, streams.address, prelude)
-                raise
+            except ssl.SSLError as error:
+                if isinstance(error, ssl.SSLCertVerificationError):
+                    await self._show_certificate(watch, streams.address, prelude)
+                raise explain(error) from error
             except (EOFError, ConnectionError) as error:
                 said = "the connection was closed during the TLS handshake: does the server speak TLS there?"
                 raise ProbeFailed(Reason.TLS, said) from error
