@@ -22,6 +22,7 @@ _CERTIFICATE: Final = 11
 _SERVER_KEY_EXCHANGE: Final = 12
 _CERTIFICATE_REQUEST: Final = 13
 _CERTIFICATE_VERIFY: Final = 15
+_FINISHED: Final = 20
 _CERTIFICATE_STATUS: Final = 22
 _OTHERS: Final = frozenset(
     {
@@ -30,6 +31,7 @@ _OTHERS: Final = frozenset(
         _SERVER_KEY_EXCHANGE,
         _CERTIFICATE_REQUEST,
         _CERTIFICATE_VERIFY,
+        _FINISHED,
         _CERTIFICATE_STATUS,
     }
 )
@@ -242,6 +244,11 @@ class Handshake:
             self._others.get(_CERTIFICATE_VERIFY, b""),
             asks_for_certificate=_CERTIFICATE_REQUEST in self._others,
         )
+
+    @property
+    def finished(self) -> bool:
+        """The server has ended its part of the handshake."""
+        return _FINISHED in self._others
 
     @property
     def ticketed(self) -> bool:

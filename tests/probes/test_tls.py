@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 import uvloop
 
-from stormwatch.probes.result import Outcome, Reason
+from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.tls import KIND
 from tests.servers import web
 from tests.servers.certificates import Authority, Issued
 from tests.servers.nameserver import naming, zone
 from tests.servers.probing import check_of, labels, measures, open_files, phase_names, run, settle
 from tests.servers.process import free_port
+
+
+def by_position(result: Result, name: str) -> dict[str, float]:
+    """The values of a measure by the position in the chain."""
+    return {measure.labels["chain_pos"]: measure.value for measure in result.measures if measure.name == name}
 
 
 async def test_a_trusted_chain_is_up_with_the_facts_of_each_certificate(tmp_path: Path) -> None:
@@ -33,12 +38,17 @@ async def test_a_trusted_chain_is_up_with_the_facts_of_each_certificate(tmp_path
     assert values["probe_ssl_last_chain_expiry_timestamp_seconds"] == issued.not_after
     assert values["probe_ip_addr_hash"] == 3668918509
     assert labels(result, "probe_tls_version_info") == {"version": "TLS 1.3"}
-    by_position = {
-        (measure.labels["chain_pos"], measure.labels["subject"])
-        for measure in result.measures
-        if measure.name == "stormwatch_tls_certificate_expiry_timestamp_seconds"
+    ends = by_position(result, "stormwatch_tls_certificate_expiry_timestamp_seconds")
+    assert ends["0"] == issued.not_after < ends["1"]
+    days = by_position(result, "stormwatch_tls_certificate_days_left")
+    assert (round(days["0"]), round(days["1"])) == (90, 700)
+    assert [each["subject"] for each in result.evidence["certificates"]] == ["CN=127.0.0.1", "CN=Between,O=Storm"]
+    assert result.evidence["chain"] == {
+        "length": 2,
+        "in_order": True,
+        "superfluous": 0,
+        "issuer_not_served": "CN=Root,O=Storm",
     }
-    assert by_position == {("0", "CN=127.0.0.1"), ("1", "CN=Between,O=Storm")}
     leaf = result.evidence["certificates"][0]
     assert (leaf["names"], leaf["key"], leaf["signature"]) == (["shop.test", "127.0.0.1"], "EC 256", "sha256")
 
@@ -59,7 +69,7 @@ DISTRUSTED: list[tuple[dict[str, Any], str]] = [
     ({"ca_file": ""}, "no valid chain from CN=shop.test, issued by CN=Test Authority,O=Storm, to a trusted authority"),
     ({"at": "2001-01-01T00:00:00Z"}, "the certificate of CN=shop.test is not valid before "),
     ({"at": "2101-01-01T00:00:00Z"}, "the certificate of CN=shop.test expired at "),
-    ({"expires_within": "100d"}, "a certificate of the chain expires in 89d23h, wanted more than 100d"),
+    ({"expires_within": "100d"}, "the certificate of CN=shop.test expires in 89d23h, wanted more than 100d"),
 ]
 
 
