@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from stormwatch.exporters.exposition import Family, Sample, render
 from stormwatch.probes.probe import Kind
-from stormwatch.probes.result import Measure, Outcome, Result
+from stormwatch.probes.result import Measure, Outcome, Reason, Result
 
 _ZERO: Final[Mapping[str, tuple[Measure, ...]]] = {
     "http": tuple(
@@ -47,6 +47,9 @@ _ZERO: Final[Mapping[str, tuple[Measure, ...]]] = {
     ),
 }
 """What blackbox_exporter exports of every run, however early it ended."""
+
+
+_BLAMES: Final = ("probe_failed_due_to_regex", "probe_failed_due_to_cel")
 
 
 def probe_page(result: Result, kind: Kind[Any], *, timeout: float) -> bytes:
@@ -105,6 +108,10 @@ def _measured(result: Result, kind: Kind[Any]) -> Iterator[Family]:
         grouped.setdefault(measure.name, []).append(measure)
     for measure in _ZERO.get(kind.name, ()):
         grouped.setdefault(measure.name, [measure])
+    if "probe_ip_protocol" in grouped:
+        grouped.setdefault("probe_ip_addr_hash", [Measure("probe_ip_addr_hash", 0.0)])
+    if result.reason is Reason.STATUS:  # then blackbox_exporter looks no further, and blames nothing else
+        grouped |= {name: [Measure(name, 0.0)] for name in _BLAMES if name in grouped}
     for name, those in grouped.items():
         # Of two measures with the same labels the later one counts: a run may correct itself.
         samples = {tuple(sorted(each.labels.items())): Sample(each.value, dict(each.labels)) for each in those}

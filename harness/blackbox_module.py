@@ -8,7 +8,7 @@ says what a module means in our terms.
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,15 @@ def _octets(value: object) -> bytes:
         raise ValueError("a !!binary text is written in base64") from None
 
 
+def _choice(text: str, *, choices: Sequence[str]) -> str:
+    """One of these, or nothing."""
+    if text and text not in choices:
+        near = did_you_mean(text, choices)
+        remedy = f"; {near}" if near.startswith("did") else ""
+        raise ValueError(f"wanted {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}{remedy}")
+    return text
+
+
 def _rdclass(text: str) -> str:
     try:
         dns.rdataclass.from_text(text)
@@ -123,8 +132,9 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 Size = Annotated[int, BeforeValidator(_size)]
 Expression = Annotated[str, AfterValidator(_expression)]
 Cel = Annotated[str, AfterValidator(_cel)]
-Family = Literal["", "ip4", "ip6"]
-Tls = Literal["", "TLS10", "TLS11", "TLS12", "TLS13"]
+Family = Annotated[str, AfterValidator(partial(_choice, choices=("ip4", "ip6")))]
+Tls = Annotated[str, AfterValidator(partial(_choice, choices=("TLS10", "TLS11", "TLS12", "TLS13")))]
+Compression = Annotated[str, AfterValidator(partial(_choice, choices=("gzip", "br", "deflate", "identity")))]
 Octets = Annotated[bytes, BeforeValidator(_octets), WithJsonSchema({"type": "string"})]
 Hidden = Secret
 """A text that blackbox_exporter prints in /config and in its debug output, and that we mask: it may hold a secret."""
@@ -242,9 +252,9 @@ class OAuth2:
     claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
     scopes: tuple[str, ...] = ()
     token_url: str = ""
-    endpoint_params: Mapping[str, str] = field(default_factory=dict[str, str])
+    endpoint_params: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     tls_config: TlsConfig = TlsConfig()
-    proxy_url: str = ""
+    proxy_url: str = field(default="", repr=False)
     no_proxy: str = ""
     proxy_from_environment: Flag = False
     proxy_connect_header: Mapping[str, tuple[Secret, ...]] = field(default_factory=dict[str, Any], repr=False)
@@ -269,7 +279,7 @@ class Client:
     oauth2: OAuth2 | None = None
     bearer_token: Secret = field(default="", repr=False)
     bearer_token_file: str = ""
-    proxy_url: str = ""
+    proxy_url: str = field(default="", repr=False)
     no_proxy: str = ""
     proxy_from_environment: Flag = False
     proxy_connect_header: Mapping[str, tuple[Secret, ...]] = field(default_factory=dict[str, Any], repr=False)
@@ -326,7 +336,7 @@ class HttpModule(Client):
     fail_if_header_not_matches: tuple[HeaderMatch, ...] = ()
     body: Hidden = field(default="", repr=False)
     body_file: str = ""
-    compression: Literal["", "gzip", "br", "deflate", "identity"] = ""
+    compression: Compression = ""
     body_size_limit: Size = 0
     enable_http3: Flag = False
     check_revoked: Flag = False

@@ -5,8 +5,9 @@ mean the same, and there is no second prober.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -22,6 +23,7 @@ from stormwatch.harness.blackbox_module import (
     UnixModule,
 )
 from stormwatch.probes.endpoint import Endpoint
+from stormwatch.probes.pattern import compile_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _http(module: Module, target: str, hostname: str, draft: _Draft) -> Translat
         **_ip(http.preferred_ip_protocol, fallback=http.ip_protocol_fallback),
         "version": "3" if http.enable_http3 else "any" if http.enable_http2 else "1.1",
         "follow_redirects": http.follow_redirects if http.no_follow_redirects is None else not http.no_follow_redirects,
-        "compression": _compression(http, names),
+        "compression": http.compression,
         "max_body": f"{http.body_size_limit or (LARGE if _looks_at_body(http) else UNLIMITED)}B",
         **_proxy(http, draft),
         **login.options,
@@ -183,13 +185,6 @@ def _looks_at_body(http: HttpModule) -> bool:
         or http.fail_if_body_json_matches_cel
         or http.fail_if_body_json_not_matches_cel
     )
-
-
-def _compression(http: HttpModule, names: Mapping[str, Any]) -> str:
-    """Go's client asks for gzip, and takes it off, unless the module says what to ask for, or wants no body."""
-    if http.compression:
-        return http.compression
-    return "" if "accept-encoding" in names or "range" in names or http.method == "HEAD" else "gzip"
 
 
 def _proxy(client: Client, draft: _Draft) -> dict[str, Any]:
@@ -313,17 +308,56 @@ def _stream(stream: UnixModule, draft: _Draft, hostname: str = "") -> dict[str, 
     secure = stream.tls or any(step.starttls for step in stream.query_response)
     return {
         "tls": stream.tls,
-        "dialogue": [_step(step) for step in stream.query_response],
+        "dialogue": [each for step in stream.query_response for each in _steps(step)],
         **(draft.tls(stream.tls_config, server_name=hostname) if secure else {}),
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
-    return {
-        "expect": step.expect,
-        "send": f"{step.send.decode()}\n" if step.send else "",
-        "starttls": step.starttls,
-    }
+def _steps(step: Step) -> Iterator[dict[str, Any]]:
+    """Ours say something and then listen, theirs the other way round: one of theirs is up to two of ours."""
+    heard: dict[str, Any] = {}
+    if step.expect:
+        heard["expect"] = step.expect
+        heard["labels"] = {label.name: _references(label.value, step.expect) for label in step.labels}
+    elif step.expect_bytes:
+        heard |= {"expect_hex": step.expect_bytes.hex(" "), "exactly": True}
+    if heard:
+        yield _without_defaults({**heard, "starttls": (step.starttls and not step.send) or None})
+    if step.send:
+        yield _without_defaults({**_said(step), "starttls": step.starttls or None})
+    elif step.starttls and not heard:
+        yield {"starttls": True}
+
+
+def _said(step: Step) -> dict[str, str]:
+    """What is sent, a line feed behind it in every case."""
+    try:
+        text = step.send.decode()
+    except UnicodeDecodeError:
+        return {"send_hex": (step.send + b"\n").hex(" ")}
+    return {"send": (_references(text, step.expect) if step.expect else _literally(text)) + "\n"}
+
+
+_EXPANSION = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))", re.ASCII)
+"""What Go's Regexp.Expand replaces: `$$`, `${name}`, `$name`, where a name is as long as it can be."""
+
+
+def _references(text: str, expression: str) -> str:
+    """A text with Go's references to groups in our way of writing them; those that lead nowhere are empty."""
+    pattern = compile_pattern(expression, "expect")
+    known = {name.decode() for name in pattern.groupindex} | {str(number) for number in range(pattern.groups + 1)}
+    parts: list[str] = []
+    end = 0
+    for match in _EXPANSION.finditer(text):
+        parts.append(_literally(text[end : match.start()]))
+        end = match.end()
+        name = match[2] or match[3]
+        parts.append("$" if match[1] else f"{{{{ {name} }}}}" if name in known else "")
+    return "".join([*parts, _literally(text[end:])])
+
+
+def _literally(text: str) -> str:
+    return text.replace("{{", "{{{{")
 
 
 def _icmp(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
@@ -376,12 +410,28 @@ def _grpc_target(target: str, *, tls: bool) -> str:
 
 def _websocket(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
     websocket = module.websocket
+    client = websocket.http_config
+    login = _login(replace(client, oauth2=None), draft)
     options = {
-        "headers": dict(_header_values(websocket.headers, draft)),
+        "headers": {**dict(_header_values(websocket.headers, draft)), **login.headers},
         **_ip(websocket.preferred_ip_protocol, fallback=websocket.ip_protocol_fallback),
-        **_login(websocket.http_config, draft).options,
+        **login.options,
+        "dialogue": [each for step in websocket.query_response for each in _messages(step)],
     }
+    if target.lower().startswith("wss:"):
+        options |= {**draft.trust(client.tls_config), "server_name": client.tls_config.server_name}
     return draft.done("websocket", target, options)
+
+
+def _messages(step: Step) -> Iterator[dict[str, Any]]:
+    """One step of a dialogue of messages: no line feed is added to them."""
+    if step.expect:
+        yield {"expect": step.expect}
+    if step.send:
+        text = step.send.decode()
+        if step.expect and _EXPANSION.search(text):
+            raise ValueError("query_response: what a websocket said cannot be sent back here; write it out")
+        yield {"send": _literally(text)}
 
 
 _PROBERS: Final = {

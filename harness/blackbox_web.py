@@ -7,7 +7,7 @@ docs/reference/blackbox.md.
 import math
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote
 
 import yaml
 from starlette.applications import Starlette
@@ -69,7 +69,7 @@ class _Web:
             scrape_timeout = _seconds(asked)
         except ValueError:
             return _said(f"Failed to parse timeout from Prometheus header: {asked!r} is not a number of seconds", 500)
-        target = unquote_twice(query.get("target", ""))
+        target = unquote_again(query.get("target", ""))
         if not target:
             return _said("Target parameter is missing", 400)
         hostname = query.get("hostname", "")
@@ -134,21 +134,13 @@ class _Web:
         return PlainTextResponse("Healthy")
 
 
-def unquote_twice(target: str) -> str:
-    """A target once more without its URL encoding, as blackbox_exporter has it since 0.26; as it is where it has none.
+def unquote_again(target: str) -> str:
+    """A target without the URL encoding that it still has: `http%3A%2F%2Fh` is `http://h`.
 
-    So `http%3A%2F%2Fh` works, and a `+` means a space, as in any query.
+    blackbox_exporter does so since 0.28 with every target, and breaks those whose path or query is encoded. So a target
+    that is a URL already is left as it is, and a `+` stays what it is.
     """
-    return unquote_plus(target) if _is_quoted(target) else target
-
-
-def _is_quoted(text: str) -> bool:
-    """Whether each percent sign begins an encoded byte. Go takes the text as it is otherwise."""
-    parts = text.split("%")[1:]
-    return all(len(part) >= 2 and all(sign in _HEXADECIMAL for sign in part[:2]) for part in parts)
-
-
-_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+    return target if "://" in target else unquote(target)
 
 
 def _seconds(text: str) -> float:

@@ -260,7 +260,7 @@ async def _modified(_targets: Targets, exchange: Exchange, _rest: str) -> None:
 
 @_page("modified-badly")
 async def _modified_badly(_targets: Targets, exchange: Exchange, _rest: str) -> None:
-    await send(exchange, b"ok", headers={"Last-Modified": "last Wednesday"})
+    await send(exchange, b"ok", headers={"Last-Modified": "some time ago"})
 
 
 @_page("json")
@@ -294,7 +294,7 @@ async def _without(_targets: Targets, exchange: Exchange, rest: str) -> None:
 
 @_page("agent")
 async def _agent(_targets: Targets, exchange: Exchange, _rest: str) -> None:
-    known = (exchange.header("User-Agent") or "").startswith("Blackbox-Exporter/")
+    known = (exchange.header("User-Agent") or "").startswith(("Blackbox-Exporter/", "Blackbox Exporter/"))
     await send(exchange, b"", status=200 if known else 400)
 
 
