@@ -47,6 +47,8 @@ class _Column:
     name: str
     help: str
     kind: FamilyKind = "gauge"
+    folded: bool = False
+    """Whether `_HERE` stands in its lines for the labels of the probe."""
 
 
 _SUCCESS = _Column("probe_success", "Displays whether or not the probe was a success")
@@ -72,24 +74,29 @@ _LAGGED = _Column(
     "Runs that are marked: the prober lagged so much that their timings may be its own.",
     "counter",
 )
-_RUNS = _Column("stormwatch_probe_runs_total", "Runs by how they ended and why.", "counter")
-_SECONDS = _Column("stormwatch_probe_duration_seconds", "Duration of the runs that were up or down.", "histogram")
+_RUNS = _Column("stormwatch_probe_runs_total", "Runs by how they ended and why.", "counter", folded=True)
+_SECONDS = _Column(
+    "stormwatch_probe_duration_seconds", "Duration of the runs that were up or down.", "histogram", folded=True
+)
 _EVERY_PROBE = (
     *(_SUCCESS, _DURATION, _TIMEOUT, _BROKEN, _EVIDENCE),
     *(_DELAY, _WAIT, _LAG, _LAGGED, _RUNS, _SECONDS),
 )
 
+_HERE = b"\x00"
+"""Stands for the labels of the probe in families with many lines: written in at the scrape, they are held once."""
+
 _SECONDS_LINES = "".join(
     [
         *(
-            f'{_SECONDS.name}_bucket{{{{{{0}},le="{number(bound)}"}}}} {{{at}}}\n'
-            for at, bound in enumerate((*SECONDS, float("inf")), 2)
+            f'{_SECONDS.name}_bucket{{{{{_HERE.decode()},le="{number(bound)}"}}}} {{{at}}}\n'
+            for at, bound in enumerate((*SECONDS, float("inf")), 1)
         ),
-        f"{_SECONDS.name}_sum{{{{{{0}}}}}} {{1}}\n",
-        f"{_SECONDS.name}_count{{{{{{0}}}}}} {{{len(SECONDS) + 2}}}\n",
+        f"{_SECONDS.name}_sum{{{{{_HERE.decode()}}}}} {{0}}\n",
+        f"{_SECONDS.name}_count{{{{{_HERE.decode()}}}}} {{{len(SECONDS) + 1}}}\n",
     ]
 )
-"""All lines of one histogram as one format string: labels, sum, cumulative counts."""
+"""All lines of one histogram as one format string: sum, cumulative counts."""
 
 
 @dataclass(slots=True)
@@ -101,7 +108,7 @@ class _Columns:
     order: list[_Column]
     index: dict[str, int]
     blocks: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
-    """By probe: the lines of each column. Shorter than `order` where columns came later."""
+    """By probe: its labels, then the lines of each column. Shorter where columns came later."""
 
     @classmethod
     def of(cls, kind: Kind[Any]) -> "_Columns":
@@ -129,6 +136,8 @@ class _Series:
     """The probe's own labels under the names they are exported with."""
     pairs: str
     """All labels that each of its series has, rendered."""
+    folded: bytes
+    """The same for the lines in which they are written at the scrape."""
     endings: tuple[str, ...]
     """Each way in which its runs can end, as rendered labels: they are all there from the start, at zero."""
     runs: list[int]
@@ -212,15 +221,19 @@ class PrometheusExporter:
         series = self._series[result.probe]
         columns = self._columns[series.probe.kind]
         block = _rendered(series, columns, result)
-        named = sorted(zip(columns.order, block, strict=False), key=lambda pair: pair[0].name)
-        return b"".join(exposition.heading(c.name, c.help, c.kind) + text for c, text in named if text)
+        named = sorted(zip(columns.order, block[1:], strict=False), key=lambda pair: pair[0].name)
+        return b"".join(
+            exposition.heading(c.name, c.help, c.kind) + (text.replace(_HERE, block[0]) if c.folded else text)
+            for c, text in named
+            if text
+        )
 
     def _pieces(self) -> Iterator[bytes]:
         """The text, a family or a slice of one at a time, of the moment of the first `next`."""
         ours: dict[str, list[_Slot]] = {}
         for columns in self._columns.values():
             blocks = list(columns.blocks.values())
-            for index, column in enumerate(columns.order):
+            for index, column in enumerate(columns.order, 1):
                 ours.setdefault(column.name, []).append((column, index, blocks))
         theirs = {family.name: family for family in exposition.merged(f for source in self.sources for f in source())}
         for name in sorted({*ours, *theirs}):
@@ -260,9 +273,13 @@ def _completed(value: bytes) -> asyncio.Future[bytes]:
 
 def _slices(slots: Iterable[_Slot]) -> Iterator[bytes]:
     """The lines of one family, `SLICE` probes at a time; nothing where there are none."""
-    for _, index, blocks in slots:
+    for column, index, blocks in slots:
         for start in range(0, len(blocks), SLICE):
-            text = b"".join([block[index] for block in blocks[start : start + SLICE] if index < len(block)])
+            those = blocks[start : start + SLICE]
+            if column.folded:
+                text = b"".join([block[index].replace(_HERE, block[0]) for block in those])
+            else:
+                text = b"".join([block[index] for block in those if index < len(block)])
             if text:
                 yield text
 
@@ -289,10 +306,12 @@ def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
 def _new_series(probe: Probe, kind: Kind[Any], started: float) -> _Series:
     own = own_labels(probe.labels)
     endings = _endings(kind)
+    pairs = label_pairs({**_fixed_labels(probe), **own})
     return _Series(
         probe=probe,
         own=own,
-        pairs=label_pairs({**_fixed_labels(probe), **own}),
+        pairs=pairs,
+        folded=pairs.encode(errors="replace"),
         endings=endings,
         runs=[0] * len(endings),
         evidence=started,
@@ -333,9 +352,10 @@ def _rendered(series: _Series, columns: _Columns, result: Result | None) -> tupl
     """The lines of each column after `result`; before the first result, those that exist from the start."""
     pairs = series.pairs
     runs = [
-        f"{_RUNS.name}{{{pairs},{ending}}} {count}\n" for ending, count in zip(series.endings, series.runs, strict=True)
+        f"{_RUNS.name}{{{_HERE.decode()},{ending}}} {count}\n"
+        for ending, count in zip(series.endings, series.runs, strict=True)
     ]
-    seconds = _SECONDS_LINES.format(pairs, number(series.histogram.total), *series.histogram.cumulative())
+    seconds = _SECONDS_LINES.format(number(series.histogram.total), *series.histogram.cumulative())
     texts = {
         _TIMEOUT.name: f"{_TIMEOUT.name}{{{pairs}}} {number(series.probe.timeout)}\n".encode(errors="replace"),
         _BROKEN.name: _gauge(_BROKEN, pairs, result is not None and result.outcome is Outcome.BROKEN),
@@ -360,7 +380,7 @@ def _rendered(series: _Series, columns: _Columns, result: Result | None) -> tupl
         seen = any(measure.name in _CERTIFICATE for measure in result.measures)
         measures = result.measures if seen else (*result.measures, *series.certificate)
     _render_measures(texts, series, columns, measures)
-    return tuple([texts.get(column.name, b"") for column in columns.order])
+    return (series.folded, *[texts.get(column.name, b"") for column in columns.order])
 
 
 def _gauge(column: _Column, pairs: str, value: float) -> bytes:

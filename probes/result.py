@@ -7,6 +7,7 @@ file). It is no evidence about the target, so it is counted and alerted on, and 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 
@@ -89,13 +90,17 @@ class Phase:
     failed: bool = False
 
 
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+"""One for all measures without labels: a prober holds some hundred thousand of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One number that was seen, under the metric name it is exported as (a gauge), in base units."""
 
     name: str
     value: float
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.reach import ANYWHERE, Reach
 from stormwatch.probes.resources import Resources
-from stormwatch.probes.result import Measure, Phase
+from stormwatch.probes.result import NO_LABELS, Measure, Phase
 
 
 class Watch:
@@ -69,7 +69,7 @@ class Watch:
 
     def measure(self, name: str, value: float, **labels: str) -> None:
         """Write down a number under the metric name it is exported as, in base units."""
-        self.measures.append(Measure(name=name, value=float(value), labels=labels))
+        self.measures.append(Measure(name=name, value=float(value), labels=labels or NO_LABELS))
 
     def note(self, key: str, value: Any) -> None:
         """Keep evidence: JSON values only, small (a head, not a body of megabytes), never a secret."""
