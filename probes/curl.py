@@ -39,11 +39,20 @@ def connect_to(handle: pycurl.Curl, addresses: Sequence[str], port: int) -> None
     if len(addresses) == 1:
         handle.setopt(pycurl.CONNECT_TO, [f"::{Endpoint(addresses[0], port)}"])
         return
-    # A name of our own, made of the addresses: no other check can have put others under it into libcurl's cache.
-    alias = f"{'-'.join(addresses).replace(':', '.')}.stormwatch.invalid"
+    name = alias(addresses)
+    handle.setopt(pycurl.RESOLVE, [resolve_entry(name, port, addresses)])
+    handle.setopt(pycurl.CONNECT_TO, [f"::{name}:{port}"])
+
+
+def alias(addresses: Sequence[str]) -> str:
+    """A name of our own, made of the addresses: no other check can have put others under it into libcurl's cache."""
+    return f"{'-'.join(addresses).replace(':', '.')}.stormwatch.invalid"
+
+
+def resolve_entry(host: str, port: int, addresses: Sequence[str]) -> str:
+    """What CURLOPT_RESOLVE wants, for the next transfer and those soon after it."""
     shown = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
-    handle.setopt(pycurl.RESOLVE, [f"+{alias}:{port}:{shown}"])
-    handle.setopt(pycurl.CONNECT_TO, [f"::{alias}:{port}"])
+    return f"+{host}:{port}:{shown}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from stormwatch.probes.result import Measure
 from stormwatch.probes.visit import EXCERPT, Visit
 from stormwatch.probes.watch import Watch
 
+HOPS: Final = 20
+"""Requests of one visit that have a series and evidence of their own."""
+
 PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")
 
 
@@ -20,9 +23,13 @@ def write_down(watch: Watch, visit: Visit, trust: Trust | None) -> None:
     for name, (offset, seconds) in visit.phases.items():
         watch.add_phase(name, seconds, offset=offset, failed=name == visit.failed_phase)
     watch.took(visit.seconds)
+    if visit.hops:
+        visit.hop_ended()
     write_measures(watch, visit)
     if visit.address:
         watch.note("remote", visit.remote)
+    if visit.proxy:
+        watch.note("proxy", visit.proxy)
     if visit.secure:
         write_certificates(watch, visit, trust)
     write_evidence(watch, visit)
@@ -34,12 +41,16 @@ def write_cel(watch: Watch, visit: Visit) -> None:
 
 
 def write_measures(watch: Watch, visit: Visit) -> None:
-    """The numbers of a visit, but for its phases and its certificates."""
-    watch.measure("probe_dns_lookup_time_seconds", visit.lookup)
+    """The numbers of a visit, those of its last answer and those of its hops, but for its phases and its certificates."""
+    if visit.lookup is not None:
+        watch.measure("probe_dns_lookup_time_seconds", visit.lookup)
+    for number, hop in enumerate(visit.hops[:HOPS], 1):
+        watch.measure("stormwatch_http_hop_duration_seconds", hop["seconds"], hop=str(number))
     watch.measures.extend(
         _measures(
             _Seen(
                 address=visit.address,
+                proxy=bool(visit.proxy),
                 status=visit.status,
                 version=visit.version,
                 tls=visit.secure and visit.status > 0,
@@ -55,12 +66,11 @@ def write_measures(watch: Watch, visit: Visit) -> None:
 
 def write_certificates(watch: Watch, visit: Visit, trust: Trust | None) -> None:
     """What the last TLS handshake showed, also when it failed."""
-    assert visit.url is not None
     verified: float | None = None
-    if visit.phases.get("processing") is not None:  # only then the handshake was completed
+    if visit.handshaken:
         verified = NOT_VERIFIED
         if trust is not None:
-            verified = trust.expiry(visit.handshake.chain, visit.url.place.host, watch.clock.now())
+            verified = trust.expiry(visit.handshake.chain, visit.server_name, watch.clock.now())
     certificate.measure(watch, visit.handshake, verified_expiry=verified)
 
 
@@ -68,22 +78,28 @@ def write_evidence(watch: Watch, visit: Visit) -> None:
     """Where redirects led, the head of the last answer, and what is wrong with it."""
     if visit.redirects:
         watch.note("redirects", visit.redirects)
+        watch.note("hops", visit.hops[:HOPS])
         watch.note("url", visit.url.text if visit.url else "")
     head = visit.head
     if head:
         watch.note("status_line", head[0].decode("latin-1").strip())
-        watch.note("response_head", show_head(head))
+        watch.note("response_head", _without(visit.secret, show_head(head)))
         watch.note("http_version", show_version(visit.version))
     if visit.complaints:
         watch.note("complaints", [each.message for each in visit.complaints])
     if visit.content.kept and (visit.complaints or visit.content.too_large):
-        watch.note("body", bytes(visit.content.kept[:EXCERPT]).decode("utf-8", "replace"))
+        watch.note("body", _without(visit.secret, bytes(visit.content.kept[:EXCERPT]).decode("utf-8", "replace")))
+
+
+def _without(secret: str, text: str) -> str:
+    return text.replace(secret, "***") if secret else text
 
 
 class _Seen(NamedTuple):
     """What a visit measures besides its times."""
 
     address: str
+    proxy: bool
     status: int
     version: float
     tls: bool
@@ -98,7 +114,6 @@ class _Seen(NamedTuple):
 def _measures(seen: _Seen) -> tuple[Measure, ...]:
     """The same in nearly every run of a probe: remembered, not made again."""
     found = [
-        Measure("probe_ip_protocol", float(family(seen.address))),
         Measure("probe_http_status_code", float(seen.status)),
         Measure("probe_http_version", seen.version),
         Measure("probe_http_ssl", float(seen.tls)),
@@ -107,6 +122,8 @@ def _measures(seen: _Seen) -> tuple[Measure, ...]:
         Measure("probe_http_uncompressed_body_length", float(seen.size)),
         Measure("probe_failed_due_to_regex", float(seen.regex)),
     ]
+    if not seen.proxy or seen.address:
+        found.append(Measure("probe_ip_protocol", float(family(seen.address))))
     if seen.address:
         found.append(Measure("probe_ip_addr_hash", float(address_hash(seen.address))))
     if seen.last_modified >= 0:
@@ -128,6 +145,7 @@ METRICS: Final = (
     Metric("probe_http_redirects", "How many redirects were answered"),
     Metric("probe_http_content_length", "Content-Length of the last answer in bytes, -1 when it has none"),
     Metric("probe_http_uncompressed_body_length", "Bytes of the last body after decompression"),
+    Metric("stormwatch_http_hop_duration_seconds", "Seconds of each request of a run with redirects, by its number"),
     Metric("probe_failed_due_to_regex", "1 when a regular expression did not hold"),
     Metric("probe_failed_due_to_cel", "1 when a CEL expression did not hold"),
     Metric("probe_http_last_modified_timestamp_seconds", "Last-Modified of the last answer as a Unix time"),

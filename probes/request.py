@@ -88,6 +88,14 @@ def make_request(
     return Request(url=url, method=method.upper(), home=[*public, *secret], away=away, body=body)
 
 
+def header_lines(headers: Headers, where: str = "headers") -> list[str]:
+    """As libcurl wants them. Raises ValueError, beginning with `where`, for headers that cannot be sent."""
+    check_headers(headers, where)
+    return [
+        _line(name, one) for name, value in headers.items() for one in ((value,) if isinstance(value, str) else value)
+    ]
+
+
 def check_headers(headers: Headers, where: str = "headers") -> None:
     """Raises ValueError, beginning with `where`, for a name or a value that no request can have."""
     for name, value in headers.items():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from stormwatch.probes.curl import Ended
+from stormwatch.probes.curl import Ended, own_error
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.result import Reason
 
@@ -132,6 +132,44 @@ def blame(ended: Ended, *, target: str, phase: str, os_errno: int, alert: str = 
         reason, what = _THEIRS[code]
         return ProbeFailed(reason, f"{what}: {said} ({target})" if said else f"{what} ({target})", phase=phase)
     return ProbeBroken(Reason.INTERNAL, f"libcurl's error {code} while asking {target}: {said}", phase=phase)
+
+
+_PROXY = 97
+"""CURLE_PROXY, which pycurl has no name for: a proxy ended the handshake of its protocol with an error."""
+_SOCKS_ERRORS: Mapping[int, tuple[Reason, str]] = {
+    # https://curl.se/libcurl/c/CURLINFO_PROXY_ERROR.html, and RFC 1928 §6
+    19: (Reason.REFUSED, "the connection was refused"),
+    20: (Reason.UNREACHABLE, "it says no more than that it failed"),
+    21: (Reason.UNREACHABLE, "the host is unreachable"),
+    22: (Reason.UNREACHABLE, "the network is unreachable"),
+    23: (Reason.UNREACHABLE, "its rules do not allow it"),
+    24: (Reason.UNREACHABLE, "it took too many hops"),
+    27: (Reason.DNS, "it could not resolve the name"),
+}
+_SOCKS_LOGIN = frozenset({12, 33})
+"""No way to log in is shared; name or password is wrong."""
+
+
+def blame_proxy(handle: pycurl.Curl, ended: Ended, *, proxy: str, target: str) -> ProbeFailed | ProbeBroken | None:
+    """Say what failed at a proxy; None when the failure was behind it."""
+    if ended.code == pycurl.E_COULDNT_CONNECT:
+        return _not_connected(f"the proxy {proxy}", own_error(handle), _shown(ended.message))
+    if ended.code == pycurl.E_OPERATION_TIMEDOUT:
+        return None
+    answered = int(handle.getinfo(pycurl.HTTP_CONNECTCODE))
+    if answered == 407 or (ended.code == _PROXY and int(handle.getinfo(pycurl.PROXY_ERROR)) in _SOCKS_LOGIN):
+        return ProbeBroken(
+            Reason.CREDENTIALS, f"the proxy {proxy} did not let us in: see to `proxy_auth`", phase="connect"
+        )
+    if answered and answered // 100 != 2:
+        message = f"the proxy {proxy} did not reach {target}: it answered CONNECT with status {answered}"
+        return ProbeFailed(Reason.UNREACHABLE, message, phase="connect")
+    if ended.code == _PROXY:
+        reason, said = _SOCKS_ERRORS.get(
+            int(handle.getinfo(pycurl.PROXY_ERROR)), (Reason.PROTOCOL, _shown(ended.message))
+        )
+        return ProbeFailed(reason, f"the proxy {proxy} did not reach {target}: {said}", phase="connect")
+    return None
 
 
 _MAY_BE_ALERT = frozenset(

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gzip
+import hashlib
+import re
 import socket
 import ssl
 import struct
@@ -94,7 +96,9 @@ async def serving(
             await asyncio.wait(tasks)
 
 
-def answer(body: bytes = b"ok", *, status: int = 200, headers: Mapping[str, str] | None = None) -> Behaviour:
+def answer(
+    body: bytes = b"ok", *, status: int = 200, headers: Mapping[str, str | list[str]] | None = None
+) -> Behaviour:
     """A whole answer."""
 
     async def behave(exchange: Exchange) -> None:
@@ -104,11 +108,12 @@ def answer(body: bytes = b"ok", *, status: int = 200, headers: Mapping[str, str]
 
 
 async def send(
-    exchange: Exchange, body: bytes = b"ok", *, status: int = 200, headers: Mapping[str, str] | None = None
+    exchange: Exchange, body: bytes = b"ok", *, status: int = 200, headers: Mapping[str, str | list[str]] | None = None
 ) -> None:
     """Write a whole answer and close, as `Connection: close` asks for."""
     lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    for name, value in (headers or {}).items():
+        lines += [f"{name}: {each}" for each in ((value,) if isinstance(value, str) else value)]
     exchange.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if exchange.method == "HEAD" else body))
     await exchange.writer.drain()
     exchange.writer.close()
@@ -118,6 +123,62 @@ async def send(
 def redirect(location: str, *, status: int = 302) -> Behaviour:
     """An answer that leads elsewhere."""
     return answer(b"", status=status, headers={"Location": location})
+
+
+def raw(*pieces: bytes) -> Behaviour:
+    """These bytes as they are, then hang up."""
+
+    async def behave(exchange: Exchange) -> None:
+        for piece in pieces:
+            exchange.writer.write(piece)
+            await exchange.writer.drain()
+        exchange.writer.close()
+        await exchange.writer.wait_closed()
+
+    return behave
+
+
+def without_end(beginning: bytes, piece: bytes) -> Behaviour:
+    """A beginning, and then the same piece again and again, as fast as it is taken."""
+
+    async def behave(exchange: Exchange) -> None:
+        exchange.writer.write(beginning)
+        many = piece * max(1, 65536 // len(piece))
+        while True:
+            exchange.writer.write(many)
+            await exchange.writer.drain()
+
+    return behave
+
+
+def routes(of: Mapping[str, Behaviour]) -> Behaviour:
+    """A behaviour by path, its query left out; 404 for any other."""
+
+    async def behave(exchange: Exchange) -> None:
+        await of.get(exchange.path.partition("?")[0], answer(b"", status=404))(exchange)
+
+    return behave
+
+
+def digest(username: str, password: str, *, algorithm: str = "SHA-256") -> Behaviour:
+    """An answer for who knows the password, by RFC 7616; a challenge for others."""
+    digests = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+
+    def hashed(text: str) -> str:
+        return digests[algorithm](text.encode()).hexdigest()
+
+    async def behave(exchange: Exchange) -> None:
+        given = dict(re.findall(r'(\w+)="?([^",]*)"?', exchange.header("Authorization") or ""))
+        secret = hashed(f"{username}:storm:{password}")
+        asked = hashed(f"{exchange.method}:{exchange.path}")
+        parts = [secret, *(given.get(each, "") for each in ("nonce", "nc", "cnonce", "qop")), asked]
+        if given.get("response") == hashed(":".join(parts)) and given.get("nonce") == "n0nce":
+            await send(exchange)
+            return
+        challenge = f'Digest realm="storm", qop="auth", algorithm={algorithm}, nonce="n0nce"'
+        await send(exchange, b"who are you?", status=401, headers={"WWW-Authenticate": challenge})
+
+    return behave
 
 
 def zipped(body: bytes) -> Behaviour:
