@@ -49,8 +49,12 @@ _ALIKE: Final = 2
 A certificate is signed by one key, so the search for a path branches only where certificates have a key in common.
 """
 
+EARLIEST: Final = Metric(
+    "probe_ssl_earliest_cert_expiry",
+    "Unix time at which the first certificate of the served chain, or of the files, expires",
+)
 METRICS = (
-    Metric("probe_ssl_earliest_cert_expiry", "Unix time at which the first certificate of the served chain expires"),
+    EARLIEST,
     Metric(
         "probe_ssl_last_chain_expiry_timestamp_seconds",
         "Unix time at which the verified chain expires; -62135596800 when it was not verified",
