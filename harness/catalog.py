@@ -6,10 +6,12 @@ from typing import Any
 from stormwatch.chaos.catalog import FAULTS as _FAULTS
 from stormwatch.chaos.catalog import FaultKind
 from stormwatch.journeys.journey import KIND as JOURNEY
+from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.mysql import KIND as MYSQL
+from stormwatch.probes.nats import KIND as NATS
 from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.redis import KIND as REDIS
@@ -18,7 +20,7 @@ from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
 KINDS: Mapping[str, Kind[Any]] = {
-    kind.name: kind for kind in (HTTP, DNS, TLS, TCP, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
+    kind.name: kind for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
 }
 """Kinds of probes."""
 

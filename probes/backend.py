@@ -333,6 +333,12 @@ class _CountingReader(asyncio.StreamReader):
             if isinstance(self.transport, asyncio.Transport):
                 self.transport.abort()
 
+    def set_exception(self, exc: Exception) -> None:
+        if isinstance(exc, ConnectionError):  # asyncio would forget what came before the reset: often the reason for it
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
+
 
 async def _streams(connection: socket.socket, address: str) -> Streams:
     """Like asyncio.open_connection, with a reader that counts."""
