@@ -35,7 +35,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+importing = typer.Typer(help="Other tools' configuration as one of ours.", no_args_is_help=True)
 app.add_typer(slo, name="slo")
+app.add_typer(importing, name="import")
 
 BlackboxFile = Annotated[
     Path | None, typer.Option("--blackbox", metavar="FILE", help="Modules of blackbox_exporter to answer /probe with.")
@@ -269,6 +271,29 @@ def init(directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path()) -
     for path in write_starter(directory):
         _say(f"wrote {path}")
     _say("next: edit stormwatch.yaml, then `stormwatch check`")
+
+
+@importing.command("blackbox")
+def import_blackbox(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The modules: blackbox.yml.")],
+    targets: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prometheus' configuration, which has the targets.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
+    ] = None,
+) -> None:
+    """Write a configuration with a probe for each module of blackbox_exporter, and for each of its targets."""
+    from stormwatch.harness.blackbox_import import Jobs, imported, read_jobs
+    from stormwatch.harness.blackbox_serving import load_modules
+    from stormwatch.harness.mistake import ConfigError
+
+    modules = load_modules(file)
+    try:
+        jobs = read_jobs(targets) if targets else Jobs()
+    except ConfigError as error:
+        raise Problem(*error.lines) from error
+    write(imported(modules, jobs), out)
 
 
 @app.command()
