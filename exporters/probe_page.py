@@ -98,7 +98,7 @@ def _phases(result: Result, kind: Kind[Any]) -> Iterator[Family]:
 
 def _only_resolved(result: Result) -> bool:
     """blackbox_exporter has the other phases of a request only when it knew whom to send it to."""
-    return result.kind == "http" and {phase.name for phase in result.phases} == {"resolve"}
+    return result.kind in ("http", "grpc") and {phase.name for phase in result.phases} == {"resolve"}
 
 
 def _measured(result: Result, kind: Kind[Any]) -> Iterator[Family]:

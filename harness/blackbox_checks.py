@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stormwatch.harness.blackbox_module import Module
-from stormwatch.harness.blackbox_translation import Materials, Translation, translate
+from stormwatch.harness.blackbox_translation import Draft, Materials, Translation, translate
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.form import form_of
 from stormwatch.probes.failure import ProbeBroken
@@ -68,7 +68,7 @@ class BlackboxChecks:
 def build(module: Module, target: str, hostname: str, materials: Materials) -> Built:
     """Translate and build. What cannot be built becomes a check that says so."""
     try:
-        translation = translate(module, target, hostname, materials)
+        translation = translate(module, target, hostname, Draft(materials))
     except (ValueError, OSError) as error:
         reason = Reason.CREDENTIALS if isinstance(error, OSError) else Reason.INTERNAL
         return Built(KINDS.get(module.prober, KINDS["tcp"]), target, Impossible(reason, _said(error)), frozenset(), ())

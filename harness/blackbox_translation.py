@@ -22,6 +22,7 @@ from stormwatch.harness.blackbox_module import (
     TlsConfig,
     UnixModule,
 )
+from stormwatch.harness.draft import CREDENTIAL
 from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.pattern import compile_pattern
 
@@ -56,9 +57,9 @@ class Materials:
         return str(path)
 
 
-def translate(module: Module, target: str, hostname: str, materials: Materials) -> Translation:
+def translate(module: Module, target: str, hostname: str, draft: "Draft") -> Translation:
     """Say a module in our terms. Raises ValueError for a target it cannot probe, OSError for a file it needs."""
-    return _PROBERS[module.prober](module, target, hostname, _Draft(materials))
+    return _PROBERS[module.prober](module, target, hostname, draft)
 
 
 def host_header_of(module: Module) -> str:
@@ -66,7 +67,7 @@ def host_header_of(module: Module) -> str:
     return next((value for name, value in module.http.headers.items() if name.lower() == "host"), "")
 
 
-class _Draft:
+class Draft:
     """What is found out on the way: files that were read, secrets that came out of them."""
 
     def __init__(self, materials: Materials) -> None:
@@ -85,6 +86,10 @@ class _Draft:
         if secret and text:
             self.secrets.add(text)
         return text
+
+    def header(self, name: str, value: str) -> str:
+        """The value of a header: a secret when the name says so."""
+        return self.secret(value) if CREDENTIAL.search(name) else value
 
     def secret(self, text: str, path: str = "") -> str:
         """A secret that stands in the module, or in a file."""
@@ -142,10 +147,14 @@ def _ip(preferred: str, *, fallback: bool) -> dict[str, Any]:
     return {"ip": "prefer-4" if preferred == "ip4" else "prefer-6", "ip_fallback": fallback}
 
 
-def _http(module: Module, target: str, hostname: str, draft: _Draft) -> Translation:
+def _http(module: Module, target: str, hostname: str, draft: Draft) -> Translation:
     http = module.http
     login = _login(http, draft)
-    headers: dict[str, Any] = {**dict(_header_values(http.http_headers, draft)), **http.headers, **login.headers}
+    headers: dict[str, Any] = {
+        **dict(_header_values(http.http_headers, draft)),
+        **{name: draft.header(name, value) for name, value in http.headers.items()},
+        **login.headers,
+    }
     if hostname:
         headers = {name: value for name, value in headers.items() if name.lower() != "host"} | {"Host": hostname}
     names = {name.lower(): value for name, value in headers.items()}
@@ -187,7 +196,7 @@ def _looks_at_body(http: HttpModule) -> bool:
     )
 
 
-def _proxy(client: Client, draft: _Draft) -> dict[str, Any]:
+def _proxy(client: Client, draft: Draft) -> dict[str, Any]:
     options: dict[str, Any] = {"proxy_from_environment": client.proxy_from_environment}
     if client.proxy_url:
         url = urlsplit(client.proxy_url)
@@ -212,10 +221,11 @@ def _http_url(target: str, http: HttpModule) -> str:
     return f"https://{rest}" if http.enable_http3 and scheme.lower() == "http" else f"{scheme.lower()}://{rest}"
 
 
-def _header_values(headers: Mapping[str, HeaderValues], draft: _Draft) -> Iterator[tuple[str, list[str]]]:
+def _header_values(headers: Mapping[str, HeaderValues], draft: Draft) -> Iterator[tuple[str, list[str]]]:
     for name, given in headers.items():
         secrets = [draft.secret(text) for text in given.secrets]
-        yield name, [*given.values, *secrets, *(draft.read(path) for path in given.files)]
+        values = [draft.header(name, value) for value in given.values]
+        yield name, [*values, *secrets, *(draft.secret("", path) for path in given.files)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +234,7 @@ class _Login:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def _login(client: Client, draft: _Draft) -> _Login:
+def _login(client: Client, draft: Draft) -> _Login:
     """Who we are, in the one of four ways that a module says it."""
     if client.basic_auth is not None:
         auth = client.basic_auth
@@ -242,7 +252,7 @@ def _login(client: Client, draft: _Draft) -> _Login:
     return _Login({"oauth2": _oauth2(client.oauth2, draft)}) if client.oauth2 is not None else _Login()
 
 
-def _oauth2(asked: OAuth2, draft: _Draft) -> dict[str, Any]:
+def _oauth2(asked: OAuth2, draft: Draft) -> dict[str, Any]:
     if asked.grant_type or asked.client_certificate_key or asked.client_certificate_key_file:
         raise ValueError("oauth2 by a signed assertion (RFC 7523) cannot be done here: use client_secret")
     if asked.proxy_url or asked.proxy_from_environment:
@@ -289,7 +299,7 @@ def _host_of(text: str) -> str:
     return text.rpartition(":")[0] if text.rpartition(":")[2].isdecimal() and ":" in text else text
 
 
-def _tcp(module: Module, target: str, hostname: str, draft: _Draft) -> Translation:
+def _tcp(module: Module, target: str, hostname: str, draft: Draft) -> Translation:
     tcp = module.tcp
     Endpoint.parse(target)
     options = {
@@ -300,11 +310,11 @@ def _tcp(module: Module, target: str, hostname: str, draft: _Draft) -> Translati
     return draft.done("tcp", target, options)
 
 
-def _unix(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
+def _unix(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     return draft.done("unix", target, _stream(module.unix, draft))
 
 
-def _stream(stream: UnixModule, draft: _Draft, hostname: str = "") -> dict[str, Any]:
+def _stream(stream: UnixModule, draft: Draft, hostname: str = "") -> dict[str, Any]:
     secure = stream.tls or any(step.starttls for step in stream.query_response)
     return {
         "tls": stream.tls,
@@ -360,7 +370,7 @@ def _literally(text: str) -> str:
     return text.replace("{{", "{{{{")
 
 
-def _icmp(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
+def _icmp(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     icmp = module.icmp
     options = {
         **_ip(icmp.preferred_ip_protocol, fallback=icmp.ip_protocol_fallback),
@@ -372,7 +382,7 @@ def _icmp(module: Module, target: str, _hostname: str, draft: _Draft) -> Transla
     return draft.done("icmp", target, options)
 
 
-def _dns(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
+def _dns(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     asked = module.dns
     assert asked is not None
     options = {
@@ -386,11 +396,11 @@ def _dns(module: Module, target: str, _hostname: str, draft: _Draft) -> Translat
     return draft.done("dns", asked.query_name, options)
 
 
-def _grpc(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
+def _grpc(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     grpc = module.grpc
     options = {
         "service": grpc.service,
-        "metadata": {name: list(values) for name, values in grpc.metadata.items()},
+        "metadata": {name: [draft.header(name, value) for value in values] for name, values in grpc.metadata.items()},
         **_ip(grpc.preferred_ip_protocol, fallback=grpc.ip_protocol_fallback),
         "tls": grpc.tls,
         **(_grpc_tls(draft.tls(grpc.tls_config)) if grpc.tls else {}),
@@ -408,7 +418,7 @@ def _grpc_target(target: str, *, tls: bool) -> str:
     return str(Endpoint.parse(place, default_port=443 if tls else 80))
 
 
-def _websocket(module: Module, target: str, _hostname: str, draft: _Draft) -> Translation:
+def _websocket(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     websocket = module.websocket
     client = websocket.http_config
     login = _login(replace(client, oauth2=None), draft)

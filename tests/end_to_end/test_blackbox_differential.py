@@ -32,6 +32,8 @@ SINCE = {
 """The version from which on blackbox_exporter has a series; an older one is compared without it."""
 SERIAL_SINCE = (0, 26)
 """From which on the label `serialnumber` is there."""
+GRPC_SINCE = (0, 26)
+"""Before, gRPC without TLS had a certificate that expired in 1970."""
 SUCCESS = ("probe_success", frozenset[tuple[str, str]]())
 TIMES = re.compile(r"probe_(.*_)?duration_seconds|probe_dns_lookup_time_seconds|probe_timeout_seconds")
 
@@ -106,6 +108,8 @@ def _comparable(series: Series, version: tuple[int, int]) -> Series:
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for (name, labels), value in series.items():
         if name.startswith("stormwatch_") or version < SINCE.get(name, (0, 0)):
+            continue
+        if version < GRPC_SINCE and name == "probe_ssl_earliest_cert_expiry" and value == 0:
             continue
         kept = labels
         if version < SERIAL_SINCE:
