@@ -6,6 +6,7 @@ from typing import Any
 from stormwatch.chaos.catalog import FAULTS as _FAULTS
 from stormwatch.chaos.catalog import FaultKind
 from stormwatch.journeys.journey import KIND as JOURNEY
+from stormwatch.probes.api import KIND as API
 from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.grpc import KIND as GRPC
@@ -20,7 +21,7 @@ from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
 KINDS: Mapping[str, Kind[Any]] = {
-    kind.name: kind for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
+    kind.name: kind for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, API, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
 }
 """Kinds of probes."""
 

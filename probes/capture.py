@@ -91,6 +91,11 @@ class Taker:
                     f"{where}.regex: {capture.regex!r} has {self._pattern.groups} groups, and the value is that of one"
                 )
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether it looks at the body."""
+        return self._way in ("json", "regex")
+
     def take(self, source: Source) -> Any:
         """The value. Raises CaptureError."""
         value = {

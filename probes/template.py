@@ -132,7 +132,7 @@ class Document:
     """A JSON document whose strings are templates."""
 
     root: Any
-    """Objects, lists and plain values as they are, and a Template in the place of each string."""
+    """Objects, lists and plain values as they are, and a Template in the place of each string with braces."""
 
     @classmethod
     def parse(cls, document: Any, where: str, known: Collection[str]) -> "Document":
@@ -140,9 +140,13 @@ class Document:
         return cls(_parse(document, where, known))
 
     @property
-    def names(self) -> frozenset[str]:
-        """What it refers to."""
-        return frozenset(_names(self.root))
+    def has_holes(self) -> bool:
+        """Whether it refers to anything, or has braces that stand for others."""
+        return any(True for _ in _templates(self.root))
+
+    def value(self, values: Values) -> Any:
+        """The document with the values in it. Raises Missing."""
+        return _fill(self.root, values)
 
     def fill(self, values: Values) -> bytes:
         """As JSON in UTF-8. Raises Missing."""
@@ -153,7 +157,7 @@ class Document:
 
 def _parse(node: Any, where: str, known: Collection[str]) -> Any:
     if isinstance(node, str):
-        return Template.parse(node, where, known)
+        return Template.parse(node, where, known) if "{{" in node else node
     if isinstance(node, Mapping):
         return {key: _parse(value, f"{where}.{key}", known) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -161,15 +165,15 @@ def _parse(node: Any, where: str, known: Collection[str]) -> Any:
     return node
 
 
-def _names(node: Any) -> Iterator[str]:
+def _templates(node: Any) -> Iterator[Template]:
     if isinstance(node, Template):
-        yield from node.names
+        yield node
     elif isinstance(node, dict):
         for value in node.values():
-            yield from _names(value)
+            yield from _templates(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _names(value)
+            yield from _templates(value)
 
 
 def _fill(node: Any, values: Values) -> Any:

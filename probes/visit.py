@@ -19,6 +19,8 @@ _VERSIONS = {
 }
 
 
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+"""Statuses whose Location header is to be followed (RFC 9110 §15.4)."""
 EXCERPT: Final = 2048
 """Bytes of a body that are kept for people when nothing judges it."""
 
@@ -219,7 +221,8 @@ class Visit:
         self.head = _last_head(self.heads.lines)
         if self.status:
             self.version = _VERSIONS.get(handle.getinfo(pycurl.INFO_HTTP_VERSION), 0.0)
-            self.location = handle.getinfo(pycurl.REDIRECT_URL) or ""
+            # libcurl resolves every Location header, and that of a 201 names what was made (RFC 9110 §10.2.2).
+            self.location = (handle.getinfo(pycurl.REDIRECT_URL) or "") if self.status in REDIRECTS else ""
             if self.location and self.renamed:
                 # Libcurl starts from the URL that it was given, and that held another name for the sake of TLS.
                 self.location = urljoin(self.url.text, _location(self.head))
