@@ -1,288 +1,368 @@
-"""The kind `dns`: one question to one name server, the answer judged record by record."""
+"""The kind `dns`: one question to one name server or several, the answers judged record by record."""
 
 import asyncio
-import ssl
-from collections.abc import Iterator
+import ipaddress
+import secrets
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, Final
 
+import dns.edns
 import dns.exception
-import dns.flags
-import dns.message
 import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
-from pydantic import ConfigDict, Field
 
-from stormwatch.probes.certificate import load_trust
+from stormwatch.probes.backend import judge_speed, show_words
+from stormwatch.probes.dns_options import DnsOptions
+from stormwatch.probes.dns_rules import Rules, read_type, show, unlike
+from stormwatch.probes.dns_server import PORTS, DnsServer, Line, make_line
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
-from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
-from stormwatch.probes.nameserver import Answered, Transport, ask, rdata_of
-from stormwatch.probes.options import STRICT, File
-from stormwatch.probes.pattern import Pattern, compile_pattern
+from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
+from stormwatch.probes.nameserver import Answered, Progress
 from stormwatch.probes.probe import Check, Kind, Metric
-from stormwatch.probes.resolve import Family, resolve
+from stormwatch.probes.question import Edns, Question, counts, make_question, rdata_of
+from stormwatch.probes.records import plain, text_of
+from stormwatch.probes.resolve import resolve
 from stormwatch.probes.result import Reason
-from stormwatch.probes.units import Seconds, show_duration
+from stormwatch.probes.units import show_duration
 from stormwatch.probes.watch import Watch
 
 SHOWN: Final = 4096
 """Characters of the answer that are kept as evidence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectDns:
-    """What the answer must be. Records are compared as text, in any order, names with or without their last dot."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    answers: tuple[str, ...] | None = None
-    """The records of the asked type: exactly these. An empty list wants none; not given, there must be some."""
-    answers_include: tuple[str, ...] = ()
-    """Records that must be among them."""
-    answers_match: tuple[str, ...] = ()
-    """RE2 expressions, each of which must be found in one of the records."""
-    rcode: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "NOERROR"
-    """The response code, by its name in IANA's registry: NOERROR, NXDOMAIN, REFUSED …"""
-    min_ttl: Seconds | None = None
-    """The least time for which every answered record may be kept."""
-    authoritative: bool | None = None
-    """Whether the server must, or must not, be an authority for the name (the AA flag)."""
-    slower_than: Seconds | None = None
-    """Down, with reason too-slow, when the run takes longer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsOptions:
-    """What to ask, whom, and what the answer must be. The target is the name that is asked for."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    type: Annotated[str, Field(pattern=r"^[A-Z0-9]+$")] = "A"
-    """Record type, by its name in IANA's registry: A, AAAA, MX, TXT, SOA …"""
-    server: str = ""
-    """Name server to ask, `host` or `host:port`; the first one of the system when empty."""
-    transport: Transport = "udp"
-    """`udp` asks again over TCP when the answer was cut off; `tls` is DNS over TLS (RFC 7858)."""
-    rdclass: Annotated[str, Field(pattern=r"^[A-Z0-9]+$", alias="class")] = "IN"
-    """Class of the records."""
-    recursion: bool = True
-    """Whether the server may ask others (the RD flag)."""
-    ip: Family = "any"
-    """Which address of the server to use, when it is given by name."""
-    ca_file: File = ""
-    """For `tls`: PEM file of the certificate authorities to trust; the system's when empty."""
-    server_name: str = ""
-    """For `tls`: the name that the server's certificate must be for; the server's host when empty."""
-    expect: ExpectDns = field(default_factory=ExpectDns)
-    """What the answer must be."""
+SHARE: Final = 0.9
+"""Share of the time left that each of several servers may take, so that the silent one can be named."""
+PADDING: Final = 128
+"""Questions over encrypted transports are padded to a multiple of so many bytes (RFC 8467 §4.1)."""
 
 
 def build(target: str, options: DnsOptions) -> Check:
     """A check of one name. Raises ValueError for a name, type or server that cannot be asked."""
-    try:
-        name = dns.name.from_text(target)
-    except (dns.exception.DNSException, UnicodeError) as error:
-        raise ValueError(f"target {target!r} is not a domain name: {error or type(error).__name__}") from None
-    try:
-        kind = dns.rdatatype.from_text(options.type)
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f"type: there is no record type {options.type!r}") from None
+    name = _name(target)
+    kind = read_type(options.type, "type")
     try:
         rdclass = dns.rdataclass.from_text(options.rdclass)
     except (dns.exception.DNSException, ValueError):
         raise ValueError(f"class: there is no class {options.rdclass!r}") from None
-    server = _server(options)
-    context = None
-    if options.transport == "tls":
-        ca_file, _ = load_trust(options.ca_file)
-        context = ssl.create_default_context(cafile=ca_file)
+    line = make_line(options)
+    servers, in_order = _servers(options)
+    edns = _edns(options)
     return DnsCheck(
-        name=name,
-        kind=kind,
-        rdclass=rdclass,
-        server=server,
+        question=make_question(
+            name,
+            kind,
+            rdclass,
+            recursion=options.recursion,
+            checking_disabled=options.checking_disabled,
+            authentic=options.expect.authenticated is not None,
+            edns=edns,
+        ),
+        servers=servers,
+        in_order=in_order,
+        line=line,
+        edns=edns,
+        resolver=Endpoint.parse(options.resolver, what="resolver", default_port=53) if options.resolver else None,
         options=options,
-        context=context,
-        expectations=_Expectations(options, kind),
+        rules=Rules(options.expect, kind, rdclass),
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DnsCheck:
-    """Asks one question."""
+def _name(target: str) -> dns.name.Name:
+    try:
+        return dns.name.from_text(target)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise ValueError(f"target {target!r} is not a domain name: {error or type(error).__name__}") from None
 
-    name: dns.name.Name
-    kind: dns.rdatatype.RdataType
-    rdclass: dns.rdataclass.RdataClass
-    server: Endpoint
-    options: DnsOptions
-    context: ssl.SSLContext | None
-    expectations: "_Expectations"
 
-    async def __call__(self, watch: Watch) -> None:
-        """Resolve the server, ask it, judge its answer."""
-        lookup, address, succeeded = 0.0, "", False
+def _edns(options: DnsOptions) -> Edns | None:
+    if not options.edns:
+        if options.dnssec_ok or options.client_subnet or options.nsid or options.dnssec is not None:
+            raise ValueError("edns: false, but dnssec_ok, client_subnet, nsid and dnssec are parts of EDNS")
+        return None
+    if options.client_subnet:
         try:
-            with watch.phase("resolve"):
-                began = watch.clock.monotonic()
-                try:
-                    found = await resolve(self.server.host, ip=self.options.ip, clock=watch.clock.monotonic)
-                finally:
-                    lookup = watch.clock.monotonic() - began
-            address = found[0]
-            watch.note("server", str(Endpoint(address, self.server.port)))
-            answered = await self._ask(watch, address)
-            succeeded = True
-            self._write_answer(watch, answered)
-            self.expectations.judge(answered.message, lookup + answered.connect + answered.request)
-        finally:
-            watch.measure("probe_dns_lookup_time_seconds", lookup)
-            watch.measure("probe_ip_protocol", family(address))
-            if address:
-                watch.measure("probe_ip_addr_hash", address_hash(address))
-            watch.measure("probe_dns_query_succeeded", succeeded)
-
-    async def _ask(self, watch: Watch, address: str) -> Answered:
-        clock = watch.clock.monotonic
-        query = dns.message.make_query(self.name, self.kind, self.rdclass)
-        if not self.options.recursion:
-            query.flags &= ~dns.flags.RD
-        began = clock()
-        try:
-            answered = await ask(
-                query,
-                address,
-                self.server.port,
-                transport=self.options.transport,
-                context=self.context,
-                server_name=self.options.server_name or self.server.host,
-                clock=clock,
-            )
-        except (Exception, asyncio.CancelledError) as error:
-            phase = "request" if isinstance(error, ProbeFailed) or self.options.transport == "udp" else "connect"
-            watch.add_phase(phase, clock() - began, offset=began - watch.began, failed=True)
-            if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-                raise self._refused(error, address, phase) from error
-            raise
-        watch.add_phase("connect", answered.connect, offset=began - watch.began)
-        watch.add_phase("request", answered.request, offset=began - watch.began + answered.connect)
-        return answered
-
-    def _refused(self, error: OSError, address: str, phase: str) -> ProbeFailed | ProbeBroken:
-        failure = explain_connection(error, Endpoint(address, self.server.port))
-        failure.phase = phase
-        return failure
-
-    def _write_answer(self, watch: Watch, answered: Answered) -> None:
-        message = answered.message
-        watch.measure("probe_dns_answer_rrs", _count(message.answer))
-        watch.measure("probe_dns_authority_rrs", _count(message.authority))
-        watch.measure("probe_dns_additional_rrs", _count(message.additional))
-        if self.kind == dns.rdatatype.SOA:
-            for record in rdata_of(message, dns.rdatatype.SOA)[:1]:
-                watch.measure("probe_dns_serial", record.serial)
-        watch.note("rcode", dns.rcode.to_text(message.rcode()))
-        watch.note("answer", message.to_text()[:SHOWN])
-        if answered.truncated:
-            watch.note("truncated", True)
+            ipaddress.ip_network(options.client_subnet)
+        except ValueError as error:
+            raise ValueError(f"client_subnet: {error}") from None
+    return Edns(
+        buffer_size=options.buffer_size,
+        dnssec_ok=options.dnssec_ok or options.dnssec is not None,
+        client_subnet=options.client_subnet,
+        nsid=options.nsid,
+        padding=PADDING if options.transport in ("tls", "https", "quic") else 0,
+    )
 
 
-class _Expectations:
-    """What is expected, compiled once."""
-
-    def __init__(self, options: DnsOptions, kind: dns.rdatatype.RdataType) -> None:
-        expect = options.expect
-        self._expect = expect
-        self._kind = kind
-        try:
-            self._rcode = dns.rcode.from_text(expect.rcode)
-        except (dns.exception.DNSException, ValueError):
-            raise ValueError(f"expect.rcode: there is no response code {expect.rcode!r}") from None
-        self._patterns: list[tuple[str, Pattern]] = [
-            (text, compile_pattern(text, f"expect.answers_match[{number}]"))
-            for number, text in enumerate(expect.answers_match)
-        ]
-
-    def judge(self, message: dns.message.Message, seconds: float) -> None:
-        """Raises ProbeFailed for the first expectation that does not hold."""
-        for failure in self._failures(message, seconds):
-            raise failure
-
-    def _failures(self, message: dns.message.Message, seconds: float) -> Iterator[ProbeFailed]:
-        expect = self._expect
-        if message.rcode() != self._rcode:
-            said = f"the server answered {dns.rcode.to_text(message.rcode())}, wanted {expect.rcode}"
-            yield ProbeFailed(Reason.DNS, said, phase="request")
-        records = sorted(record.to_text() for record in self._records(message))
-        yield from self._record_failures(records)
-        if expect.min_ttl is not None and message.answer:
-            least = min(rrset.ttl for rrset in message.answer)
-            if least < expect.min_ttl:
-                yield _unlike(f"a record has a TTL of {least} s, wanted at least {show_duration(expect.min_ttl)}")
-        authoritative = bool(message.flags & dns.flags.AA)
-        if expect.authoritative is not None and authoritative != expect.authoritative:
-            yield _unlike(
-                "the answer is not from an authority for the name"
-                if expect.authoritative
-                else "the answer is from an authority for the name, wanted one that is not"
-            )
-        if expect.slower_than is not None and seconds > expect.slower_than:
-            yield ProbeFailed(
-                Reason.TOO_SLOW,
-                f"took {seconds * 1000:.0f} ms, wanted at most {show_duration(expect.slower_than)}",
-                phase="request",
-            )
-
-    def _record_failures(self, records: list[str]) -> Iterator[ProbeFailed]:
-        expect = self._expect
-        shown = ", ".join(records) or "no record"
-        seen = {_plain(record) for record in records}
-        if expect.answers is not None:
-            if seen != {_plain(record) for record in expect.answers}:
-                yield _unlike(f"the answer is {shown}, wanted {', '.join(expect.answers) or 'no record'}")
-        elif not records and self._rcode == dns.rcode.NOERROR:
-            yield ProbeFailed(Reason.DNS, "the name has no record of this type", phase="request")
-        missing = [record for record in expect.answers_include if _plain(record) not in seen]
-        if missing:
-            yield _unlike(f"the answer is {shown}, wanted {', '.join(missing)} in it")
-        for text, pattern in self._patterns:
-            if not any(pattern.search(record.encode()) for record in records):
-                yield _unlike(f"the answer is {shown}, wanted a record that matches {text!r}")
-
-    def _records(self, message: dns.message.Message) -> list[Any]:
-        if self._kind == dns.rdatatype.ANY:
-            return [record for rrset in message.answer for record in list(rrset)]
-        return rdata_of(message, self._kind)
-
-
-def _unlike(message: str) -> ProbeFailed:
-    return ProbeFailed(Reason.ASSERTION, message, phase="request")
-
-
-def _plain(record: str) -> str:
-    """A record as it is compared: names in lower case, without their last dot; quoted text as it is."""
-    if '"' in record:
-        return record
-    return " ".join(part.lower().removesuffix(".") for part in record.split())
-
-
-def _count(section: list[Any]) -> int:
-    return sum(len(rrset) for rrset in section)
-
-
-def _server(options: DnsOptions) -> Endpoint:
-    port = 853 if options.transport == "tls" else 53
+def _servers(options: DnsOptions) -> tuple[tuple[DnsServer, ...], bool]:
+    """Whom to ask, and whether one after the other until one answers."""
+    if options.server and options.servers:
+        raise ValueError("servers: give server or servers, not both")
+    if options.agree and len(options.servers) < 2:
+        raise ValueError("agree: give at least two `servers`")
+    if options.servers:
+        servers = tuple(
+            DnsServer.parse(text, options.transport, what=f"servers[{number}]")
+            for number, text in enumerate(options.servers)
+        )
+        if len({str(server) for server in servers}) < len(servers):
+            raise ValueError("servers: one of them stands there twice")
+        return servers, False
     if options.server:
-        return Endpoint.parse(options.server, what="server", default_port=port)
+        return (DnsServer.parse(options.server, options.transport, what="server"),), False
+    if options.transport in ("https", "quic"):
+        raise ValueError(f"server: the system does not say where `transport: {options.transport}` is spoken, give one")
     try:
         nameservers = dns.resolver.Resolver().nameservers
     except (dns.exception.DNSException, OSError) as error:
         raise ValueError(f"the system has no name server, give `server`: {error or type(error).__name__}") from None
-    return Endpoint(str(nameservers[0]), port)
+    return tuple(DnsServer(Endpoint(str(each), PORTS[options.transport])) for each in nameservers), True
 
+
+@dataclass(slots=True, eq=False)
+class _Inquiry:
+    """What came of asking one server."""
+
+    server: DnsServer
+    began: float = 0.0
+    lookup: float = 0.0
+    seconds: float = 0.0
+    address: str = ""
+    progress: Progress = field(default_factory=Progress)
+    answered: Answered | None = None
+    failure: ProbeFailed | ProbeBroken | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it was asked."""
+        return str(Endpoint(self.address, self.server.place.port)) if self.address else str(self.server)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DnsCheck:
+    """Asks one question."""
+
+    question: Question
+    servers: tuple[DnsServer, ...]
+    in_order: bool
+    line: Line
+    edns: Edns | None
+    resolver: Endpoint | None
+    options: DnsOptions
+    rules: Rules
+
+    async def __call__(self, watch: Watch) -> None:
+        """Resolve the server, ask it, judge its answer."""
+        inquiries = [_Inquiry(server) for server in self.servers]
+        try:
+            if len(inquiries) == 1:
+                await self._inquire(watch, inquiries[0], watch.remaining())
+            elif self.in_order:
+                inquiries = await self._one_after_the_other(watch, inquiries)
+            else:
+                await self._all(watch, inquiries)
+        finally:
+            self._write(watch, inquiries)
+        self._judge(watch, inquiries)
+        if self.options.expect.wildcard == "forbidden":
+            await self._judge_wildcard(watch, inquiries[0])
+        judge_speed(watch, self.options.expect.slower_than)
+
+    async def _inquire(self, watch: Watch, inquiry: _Inquiry, limit: float, question: Question | None = None) -> None:
+        """Ask one server. What it did wrong is kept with the inquiry; only being cancelled gets out."""
+        clock = watch.clock.monotonic
+        inquiry.began = clock()
+        try:
+            host = inquiry.server.place.host
+            try:
+                found = await resolve(host, ip=self.options.ip, server=self.resolver, clock=clock)
+            finally:
+                inquiry.lookup = clock() - inquiry.began
+            inquiry.address = watch.reach.permitted(found, host)[0]
+            inquiry.answered = await self.line.ask(
+                watch,
+                question or self.question,
+                inquiry.server,
+                inquiry.address,
+                limit=limit - inquiry.lookup,
+                progress=inquiry.progress,
+            )
+        except (ProbeFailed, ProbeBroken) as failure:
+            inquiry.failure = failure
+        except OSError as error:
+            inquiry.failure = explain(error)
+        finally:
+            inquiry.seconds = clock() - inquiry.began
+
+    async def _limited(self, watch: Watch, inquiry: _Inquiry, limit: float) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                await self._inquire(watch, inquiry, limit)
+        except TimeoutError:
+            phase = self.line.phase(inquiry.progress) if inquiry.address else "resolve"
+            inquiry.failure = ProbeFailed(Reason.TIMEOUT, f"no answer within {show_duration(limit)}", phase=phase)
+
+    async def _all(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> None:
+        limit = watch.remaining() * SHARE
+        async with asyncio.TaskGroup() as group:
+            for inquiry in inquiries:
+                group.create_task(self._limited(watch, inquiry, limit))
+
+    async def _one_after_the_other(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> list[_Inquiry]:
+        """As a stub resolver does: the next server when one fails. The one whose answer, or failure, counts is first."""
+        tried: list[_Inquiry] = []
+        for number, inquiry in enumerate(inquiries):
+            tried.insert(0, inquiry)
+            if number == len(inquiries) - 1:
+                await self._inquire(watch, inquiry, watch.remaining())
+            else:
+                await self._limited(watch, inquiry, watch.remaining() / (len(inquiries) - number))
+            answered = inquiry.answered
+            if answered is not None and answered.message.rcode() not in _NEXT:
+                break
+        watch.note("tried", [each.place for each in reversed(tried)])
+        return tried[:1]
+
+    # What is written down
+
+    def _write(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> None:
+        """Phases, measures and evidence, also of what failed or was cancelled."""
+        first = next((each for each in inquiries if each.answered is not None), inquiries[0])
+        slowest = max(inquiries, key=lambda each: each.seconds)
+        self._write_phases(watch, slowest)
+        watch.measure("probe_dns_lookup_time_seconds", first.lookup)
+        watch.measure("probe_ip_protocol", family(first.address))
+        if first.address:
+            watch.measure("probe_ip_addr_hash", address_hash(first.address))
+            watch.note("server", first.place)
+        watch.measure("probe_dns_query_succeeded", first.answered is not None)
+        watch.measure("stormwatch_dns_sends", sum(each.progress.sends for each in inquiries))
+        strangers = sum(each.progress.strangers for each in inquiries)
+        if strangers:
+            watch.note("foreign_datagrams", strangers)
+        if first.progress.truncated:
+            watch.note("truncated", True)
+        if first.answered is not None:
+            self._write_answer(watch, first.answered)
+        if len(self.servers) > 1 and not self.in_order:
+            self._write_servers(watch, inquiries)
+
+    def _write_phases(self, watch: Watch, inquiry: _Inquiry) -> None:
+        offset = inquiry.began - watch.began
+        ended = inquiry.seconds or watch.clock.monotonic() - inquiry.began
+        connected = inquiry.progress.connected
+        if inquiry.answered is not None:
+            connect, request = inquiry.answered.connect, inquiry.answered.request
+        else:
+            connect, request = connected, ended - inquiry.lookup - connected
+        failed = inquiry.answered is None
+        reached = self.line.phase(inquiry.progress) if inquiry.address else "resolve"
+        watch.add_phase("resolve", inquiry.lookup, offset=offset, failed=failed and reached == "resolve")
+        if reached == "resolve":
+            return
+        stuck = failed and reached == "connect"
+        watch.add_phase("connect", request if stuck else connect, offset=offset + inquiry.lookup, failed=stuck)
+        if not stuck:
+            watch.add_phase("request", request, offset=offset + inquiry.lookup + connect, failed=failed)
+
+    def _write_answer(self, watch: Watch, answered: Answered) -> None:
+        message = answered.message
+        answers, authorities, additional = counts(answered.wire)
+        watch.measure("probe_dns_answer_rrs", answers)
+        watch.measure("probe_dns_authority_rrs", authorities)
+        watch.measure("probe_dns_additional_rrs", additional)
+        watch.measure("stormwatch_dns_response_size_bytes", len(answered.wire))
+        watch.measure("stormwatch_dns_rcode", message.rcode())
+        if message.answer:
+            watch.measure("stormwatch_dns_ttl_seconds", min(rrset.ttl for rrset in message.answer))
+        if self.question.kind == dns.rdatatype.SOA:
+            for record in rdata_of(message, dns.rdatatype.SOA)[:1]:
+                watch.measure("probe_dns_serial", record.serial)
+        watch.note("rcode", dns.rcode.to_text(message.rcode()))
+        watch.note("answer", message.to_text()[:SHOWN])
+        for option in message.options:
+            if isinstance(option, dns.edns.NSIDOption):
+                watch.note("nsid", show_words(option.nsid.decode("utf-8", "replace")))
+
+    def _write_servers(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> None:
+        told: dict[str, Any] = {}
+        for inquiry in inquiries:
+            server, answered = str(inquiry.server), inquiry.answered
+            watch.measure("stormwatch_dns_server_answered", answered is not None, server=server)
+            if answered is None:
+                told[server] = inquiry.failure.message if inquiry.failure is not None else "cancelled"
+                continue
+            watch.measure("stormwatch_dns_server_seconds", answered.connect + answered.request, server=server)
+            told[server] = show(self._outcome(answered))
+        watch.note("servers", told)
+
+    # What is judged
+
+    def _judge(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> None:
+        several = len(inquiries) > 1
+        odd = self._disagreement(watch, inquiries) if self.options.agree else ""
+        for inquiry in inquiries:
+            try:
+                if inquiry.failure is not None:
+                    raise inquiry.failure
+                assert inquiry.answered is not None
+                self.rules.judge(inquiry.answered)
+            except (ProbeFailed, ProbeBroken) as failure:
+                if not several:
+                    raise
+                raise type(failure)(
+                    failure.reason, f"{inquiry.server}: {failure.message}", phase=failure.phase
+                ) from failure
+        if odd:
+            raise unlike(odd)
+
+    def _disagreement(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> str:
+        """Who answers otherwise than most, in one sentence; empty when all agree. The silent ones are not judged here."""
+        outcomes = {each.server: self._outcome(each.answered) for each in inquiries if each.answered is not None}
+        if not outcomes:
+            return ""
+        ((most, many),) = Counter(outcomes.values()).most_common(1)
+        odd = []
+        for server, outcome in outcomes.items():
+            watch.measure("stormwatch_dns_server_agrees", outcome == most, server=str(server))
+            if outcome != most:
+                odd.append(f"{server} answers {show(outcome)}")
+        return f"{'; '.join(odd)}; {many} of {len(outcomes)} servers answer {show(most)}" if odd else ""
+
+    def _outcome(self, answered: Answered) -> tuple[str, ...]:
+        """What servers have to agree on."""
+        rcode = answered.message.rcode()
+        if rcode != dns.rcode.NOERROR:
+            return (dns.rcode.to_text(rcode),)
+        return tuple(sorted({plain(each) for each in self.rules.records(answered.message)}))
+
+    async def _judge_wildcard(self, watch: Watch, inquiry: _Inquiry) -> None:
+        """Ask for a name that nobody can have made. The answer must have no records."""
+        label = f"stormwatch-{secrets.token_hex(8)}".encode()
+        try:
+            name = dns.name.Name((label, *self.question.name.labels))
+        except dns.exception.DNSException:
+            return  # the target's name is too long for any below it
+        question = make_question(
+            name, self.question.kind, self.question.rdclass, recursion=self.options.recursion, edns=self.edns
+        )
+        with watch.phase("wildcard"):
+            own = _Inquiry(inquiry.server)
+            await self._inquire(watch, own, watch.remaining(), question)
+            if own.failure is not None:
+                own.failure.phase = "wildcard"
+                raise own.failure
+            assert own.answered is not None
+            answer = own.answered.message.answer
+            if answer:
+                records = [text_of(record) for rrset in answer for record in list[Any](rrset)]
+                raise unlike(f"{name} exists, with {show(records)}: there is a wildcard, wanted none", phase="wildcard")
+
+
+_NEXT: Final = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP})
+"""After these a stub resolver asks the next server."""
 
 KIND: Final = Kind(
     name="dns",
@@ -296,8 +376,30 @@ KIND: Final = Kind(
         Metric("probe_ip_addr_hash", "FNV-1a hash of the address that was used: changes when the address does"),
         Metric("probe_dns_answer_rrs", "Records in the answer section"),
         Metric("probe_dns_authority_rrs", "Records in the authority section"),
-        Metric("probe_dns_additional_rrs", "Records in the additional section"),
+        Metric("probe_dns_additional_rrs", "Records in the additional section, OPT included"),
         Metric("probe_dns_query_succeeded", "1 when an answer came, whatever it said"),
         Metric("probe_dns_serial", "Serial number of the zone, for questions of type SOA"),
+        Metric("stormwatch_dns_sends", "How often the question was sent, to all servers together"),
+        Metric("stormwatch_dns_rcode", "Response code of the answer as a number: 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN"),
+        Metric("stormwatch_dns_response_size_bytes", "Bytes of the answer"),
+        Metric("stormwatch_dns_ttl_seconds", "Least TTL in the answer section"),
+        Metric("stormwatch_dns_server_answered", "Whether each of several servers answered"),
+        Metric("stormwatch_dns_server_seconds", "Seconds that each of several servers took to answer"),
+        Metric("stormwatch_dns_server_agrees", "Whether each of several servers answered what most of them did"),
+    ),
+    reasons=frozenset(
+        {
+            Reason.DNS,
+            Reason.REFUSED,
+            Reason.UNREACHABLE,
+            Reason.TIMEOUT,
+            Reason.RESET,
+            Reason.TLS,
+            Reason.CERTIFICATE,
+            Reason.STATUS,
+            Reason.ASSERTION,
+            Reason.PROTOCOL,
+            Reason.TOO_SLOW,
+        }
     ),
 )

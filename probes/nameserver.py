@@ -1,152 +1,222 @@
-"""One question to one name server over UDP, TCP or TLS, with the clock of each stretch. Messages by dnspython."""
+"""One question to one name server over UDP, TCP or TLS, with the clock of each stretch."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Final, Literal
 
-import dns.exception
-import dns.flags
 import dns.message
 
 from stormwatch.probes.failure import ProbeFailed
+from stormwatch.probes.question import Question, is_cut_off, new_number, read_message
 from stormwatch.probes.result import Reason
 
-Transport = Literal["udp", "tcp", "tls"]
+Transport = Literal["udp", "tcp", "tls", "https", "quic"]
+
+_AT_ONCE: Final = 64
+"""Datagrams that are read before others have their turn: a flood must not hold up the loop."""
+_LARGEST: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """An answer that belongs to the question, and how long it took, in seconds."""
 
+    wire: bytes
     message: dns.message.Message
     connect: float
     """For the connection (TCP, TLS included); of UDP only the socket."""
     request: float
     """From sending the question to having the whole answer."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a question came, kept also when it fails or is cancelled."""
+
+    connected: float = 0.0
+    """Seconds that the connection took; 0 while there is none."""
+    sends: int = 0
+    """How often the question was sent."""
+    strangers: int = 0
+    """Datagrams that were passed over because they do not belong to the question."""
     truncated: bool = False
-    """The answer over UDP was cut off, so this one was fetched over TCP."""
+    """The answer over UDP was cut off, so it was fetched over TCP."""
 
 
 async def ask(
-    query: dns.message.Message,
+    question: Question,
     address: str,
     port: int,
     *,
-    transport: Transport = "udp",
+    transport: Literal["udp", "tcp", "tls"] = "udp",
     context: ssl.SSLContext | None = None,
     server_name: str = "",
-    again: float | None = None,
+    source: str = "",
+    resend: float | None = None,
+    until: float | None = None,
+    whole: bool = True,
+    progress: Progress | None = None,
     clock: Callable[[], float],
 ) -> Answered:
     """Send a question and wait for its answer, without a limit of its own: the caller's deadline cancels it.
 
-    A truncated answer over UDP is fetched again over TCP (RFC 7766 §5). With `again`, a question over UDP is sent anew
-    every so many seconds. Raises OSError for what the network says, ProbeFailed for what is not a DNS answer.
+    A truncated answer over UDP is fetched again over TCP (RFC 7766 §5) if a `whole` one is wanted. Every `resend` seconds
+    a question over UDP is sent anew. `until` is the moment by `clock` at which waiting is given up with a reason of
+    its own where nothing but foreign datagrams came.
+
+    Raises OSError for what the network says, ProbeFailed for what is not an answer.
     """
-    if transport != "udp":
-        return await _ask_stream(query, address, port, context=context, server_name=server_name, clock=clock)
-    answered = await _ask_datagram(query, address, port, again=again, clock=clock)
-    if not answered.message.flags & dns.flags.TC:
-        return answered
-    whole = await _ask_stream(query, address, port, context=None, server_name="", clock=clock)
-    return Answered(
-        message=whole.message,
-        connect=answered.connect + whole.connect,
-        request=answered.request + whole.request,
-        truncated=True,
-    )
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """Keeps the first datagram that answers the question; a connected socket also hears that a port is closed."""
-
-    def __init__(self, query: dns.message.Message) -> None:
-        self._query = query
-        self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if self.answer.done():
-            return
-        try:
-            message = _read(data)
-        except ProbeFailed as failure:
-            self.answer.set_exception(failure)
-            return
-        # Another id or question is a late or forged answer: the real one may still come.
-        if self._query.is_response(message):
-            self.answer.set_result(message)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(exc)
-
-
-async def _ask_datagram(
-    query: dns.message.Message, address: str, port: int, *, again: float | None, clock: Callable[[], float]
-) -> Answered:
+    progress = progress or Progress()
     began = clock()
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(lambda: _Datagrams(query), remote_addr=(address, port))
-    try:
+    if transport != "udp":
+        return await _ask_stream(
+            question,
+            (address, port),
+            context=context,
+            server_name=server_name,
+            source=source,
+            progress=progress,
+            clock=clock,
+        )
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.setblocking(False)
+        if source:
+            link.bind((source, 0))
+        link.connect((address, port))
         connected = clock()
-        wire = query.to_wire()
-        transport.sendto(wire)
-        while again is not None:
-            done, _ = await asyncio.wait([protocol.answer], timeout=again)
-            if done:
-                break
-            transport.sendto(wire)
-        message = await protocol.answer
-        return Answered(message=message, connect=connected - began, request=clock() - connected)
-    finally:
-        protocol.answer.cancel()
-        transport.close()
+        progress.connected = connected - began
+        exchange = _Datagrams(question, link, progress)
+        wire = await exchange.perform(resend, None if until is None else until - connected)
+    if whole and is_cut_off(wire):
+        progress.truncated = True
+        again = await _ask_stream(question, (address, port), source=source, progress=progress, clock=clock)
+        connect = connected - began + again.connect
+        return Answered(wire=again.wire, message=again.message, connect=connect, request=clock() - began - connect)
+    return Answered(wire=wire, message=read_message(wire), connect=connected - began, request=clock() - connected)
+
+
+class _Datagrams:
+    """Waits on a connected socket for the datagram that answers. The socket also hears that a port is closed."""
+
+    def __init__(self, question: Question, link: socket.socket, progress: Progress) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._question = question
+        self._link = link
+        self._number = new_number()
+        self._sent = question.numbered(self._number)
+        self._answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._resend: float | None = None
+        self._patience: float | None = None
+        self._sender: asyncio.TimerHandle | None = None
+        self._giver_up: asyncio.TimerHandle | None = None
+        self._progress = progress
+
+    async def perform(self, resend: float | None, patience: float | None) -> bytes:
+        self._resend = resend
+        self._patience = None if patience is None else self._loop.time() + patience
+        # Registered before sending: on some loops registering costs as much as a near server takes to answer.
+        self._loop.add_reader(self._link.fileno(), self._read)
+        try:
+            self._send()
+            return await self._answer
+        finally:
+            self._loop.remove_reader(self._link.fileno())
+            for timer in (self._sender, self._giver_up):
+                if timer is not None:
+                    timer.cancel()
+
+    def _send(self) -> None:
+        try:
+            self._link.send(self._sent)
+            self._progress.sends += 1
+        except OSError as error:
+            self._fail(error)
+        if self._resend:
+            self._sender = self._loop.call_later(self._resend, self._send)
+
+    def _read(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._link.recv(_LARGEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._fail(error)
+                return
+            if self._question.answered_by(data, self._number):
+                if not self._answer.done():
+                    self._answer.set_result(data)
+                return
+            self._pass_over(data)
+
+    def _pass_over(self, data: bytes) -> None:
+        """A late or forged answer, or another service: the real one may still come."""
+        self._progress.strangers += 1
+        if self._progress.strangers == 1 and self._patience is not None:
+            self._giver_up = self._loop.call_at(self._patience, self._give_up, len(data))
+
+    def _give_up(self, size: int) -> None:
+        strangers = self._progress.strangers
+        many = "a datagram" if strangers == 1 else f"{strangers} datagrams"
+        self._fail(
+            ProbeFailed(
+                Reason.PROTOCOL,
+                f"nothing came back but {many}, the first of {size} bytes, with no answer to this question: "
+                "another number, another question, or no DNS message at all",
+                phase="request",
+            )
+        )
+
+    def _fail(self, error: Exception) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)
 
 
 async def _ask_stream(
-    query: dns.message.Message,
-    address: str,
-    port: int,
+    question: Question,
+    place: tuple[str, int],
     *,
-    context: ssl.SSLContext | None,
-    server_name: str,
+    context: ssl.SSLContext | None = None,
+    server_name: str = "",
+    source: str,
+    progress: Progress,
     clock: Callable[[], float],
 ) -> Answered:
     began = clock()
     reader, writer = await asyncio.open_connection(
-        address, port, ssl=context, server_hostname=server_name if context else None
+        *place,
+        ssl=context,
+        server_hostname=server_name if context else None,
+        local_addr=(source, 0) if source else None,
     )
     try:
         connected = clock()
-        wire = query.to_wire()
-        writer.write(len(wire).to_bytes(2) + wire)
-        size = int.from_bytes(await reader.readexactly(2))
-        message = _read(await reader.readexactly(size))
-        if not query.is_response(message):
-            raise ProbeFailed(Reason.PROTOCOL, "the answer belongs to another question")
-        return Answered(message=message, connect=connected - began, request=clock() - connected)
-    except asyncio.IncompleteReadError as error:
-        raise ProbeFailed(
-            Reason.RESET, f"the connection was closed {len(error.partial)} bytes into the answer"
-        ) from error
+        progress.connected += connected - began
+        progress.sends += 1
+        wire = await _converse(question, reader, writer)
+        return Answered(wire=wire, message=read_message(wire), connect=connected - began, request=clock() - connected)
     finally:
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
 
 
-def _read(data: bytes) -> dns.message.Message:
+async def _converse(question: Question, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Ask on a connection, two bytes of length before each message (RFC 7766 §8), and return the answer."""
+    number = new_number()
+    sent = question.numbered(number)
+    writer.write(len(sent).to_bytes(2) + sent)
     try:
-        return dns.message.from_wire(data)
-    except (dns.exception.DNSException, ValueError, IndexError) as error:
+        wire = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+    except asyncio.IncompleteReadError as error:
         raise ProbeFailed(
-            Reason.PROTOCOL, f"{len(data)} bytes came back that are not a DNS message: {error or type(error).__name__}"
+            Reason.RESET, f"the connection was closed {len(error.partial)} bytes into the answer", phase="request"
         ) from error
-
-
-def rdata_of(message: dns.message.Message, kind: int) -> list[Any]:
-    """The records of one type in the answer section, whatever their owner: also those behind a CNAME."""
-    return [item for rrset in message.answer if rrset.rdtype == kind for item in cast("list[Any]", list(rrset))]
+    if not question.answered_by(wire, number):
+        read_message(wire)
+        raise ProbeFailed(Reason.PROTOCOL, "the answer belongs to another question", phase="request")
+    return wire

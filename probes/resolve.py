@@ -9,15 +9,18 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal
 
-import dns.message
+import dns.exception
+import dns.name
 import dns.rcode
 import dns.rdatatype
 
 from stormwatch.probes.endpoint import Endpoint, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
-from stormwatch.probes.nameserver import ask, rdata_of
+from stormwatch.probes.nameserver import ask
+from stormwatch.probes.question import Question, make_question, rdata_of
 from stormwatch.probes.result import Reason
 
 Family = Literal["any", "4", "6", "prefer-4", "prefer-6"]
@@ -143,9 +146,9 @@ async def _records_or_failure(
 
 
 async def _records(host: str, kind: str, address: str, server: Endpoint, clock: Callable[[], float]) -> tuple[str, ...]:
-    query = dns.message.make_query(host, kind)
     try:
-        answered = await ask(query, address, server.port, again=ASK_AGAIN, clock=clock)
+        question = _question(host, kind)
+        answered = await ask(question, address, server.port, resend=ASK_AGAIN, clock=clock)
     except OSError as error:
         raise ProbeFailed(
             Reason.DNS, f"{host} did not resolve {_where(server)}: {error.strerror or error}", phase="resolve"
@@ -160,6 +163,15 @@ async def _records(host: str, kind: str, address: str, server: Endpoint, clock: 
             Reason.DNS, f"{host} did not resolve {_where(server)}: {dns.rcode.to_text(rcode)}", phase="resolve"
         )
     return tuple(item.address for item in rdata_of(answered.message, dns.rdatatype.from_text(kind)))
+
+
+@lru_cache(maxsize=4096)
+def _question(host: str, kind: str) -> Question:
+    try:
+        name = dns.name.from_text(host)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise ProbeFailed(Reason.DNS, f"it is not a domain name: {error}") from None
+    return make_question(name, dns.rdatatype.from_text(kind))
 
 
 def _where(server: Endpoint | None) -> str:
