@@ -1,5 +1,6 @@
 """`probes:` in the configuration: from what was written to frozen probes with their checks built."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,13 +45,14 @@ def read_probes(
     named: dict[Place, str] = {}
     places: dict[str, Place] = {}
     labels: dict[str, Mapping[str, Any]] = {}
+    shown: dict[str, Mapping[str, Any]] = {}
     for place, item in draft.items(data, ("probes",)):
         name = item.get("name")
         if isinstance(name, str):
             named[place] = name
             places.setdefault(name, place)
             labels.setdefault(name, _labels(item, location))
-        entry, check, options = _read_probe(draft, place, item, kinds)
+        entry, check, options = _read_probe(draft, place, item, kinds, shown)
         if entry is None:
             continue
         if defaults is None:
@@ -80,8 +82,13 @@ def read_probes(
     return ProbeSection(probes, alerts, places, labels)
 
 
+def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One mapping for all probes whose options are the same: they are only shown, and most are the defaults."""
+    return shown.setdefault(json.dumps(options, sort_keys=True, default=str), options)
+
+
 def _read_probe(
-    draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds
+    draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds, shown: dict[str, Mapping[str, Any]]
 ) -> tuple[ProbeEntry | None, Check | None, Mapping[str, Any]]:
     kind = _kind(draft, place, item, kinds)
     if kind is not None and kind.module and find_spec(kind.module) is None:
@@ -114,7 +121,7 @@ def _read_probe(
         where, sentence = _blame(str(error), item.get(kind.name), kind)
         draft.complain((*block, *where) if where else (*place, "target"), sentence)
         return entry, None, {}
-    return entry, check, draft.secrets.mask(form_of(kind.options).write(options))
+    return entry, check, _shared(draft.secrets.mask(form_of(kind.options).write(options)), shown)
 
 
 def _kind(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Kind[Any] | None:

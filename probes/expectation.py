@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
@@ -331,6 +332,7 @@ def _schema(expect: ExpectHttp, where: str) -> SchemaCheck | None:
     return None if expect.json_schema is None else SchemaCheck(expect.json_schema, f"{where}.json_schema")
 
 
+@lru_cache(maxsize=256)
 def _statuses(asked: tuple[int | str, ...], where: str) -> frozenset[int]:
     if not asked:
         raise ValueError(f"{where}.status: give at least one status code, or a class like 2xx")
