@@ -12,9 +12,11 @@ from typing import Any, Final
 import yaml
 
 from stormwatch.harness.blackbox_module import Module, Modules
-from stormwatch.harness.blackbox_translation import Draft, Materials, translate
+from stormwatch.harness.blackbox_translation import Draft, Materials, Translation, translate
+from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.document import read_document
 from stormwatch.harness.entry import RESERVED
+from stormwatch.harness.form import form_of
 from stormwatch.harness.mistake import ConfigError
 from stormwatch.probes.units import parse_duration, show_duration
 
@@ -88,10 +90,20 @@ def _probe(job: Job, module: Module, name: str, *, example: bool) -> str:
     }
     if job.labels:
         entry["labels"] = dict(job.labels)
-    entry[translation.kind] = dict(translation.options)
+    entry[translation.kind] = _without_defaults(translation)
     text = draft.with_references(yaml.safe_dump([_escaped(entry)], sort_keys=False, allow_unicode=True, width=10**6))
     lines += [f"  # {note}." for note in _left_out(module)]
     return "\n".join([*lines, *(f"  {line}" for line in text.rstrip().splitlines())])
+
+
+def _without_defaults(translation: Translation) -> dict[str, Any]:
+    """The options that say something else than the kind does by itself."""
+    kind = KINDS.get(translation.kind)
+    usual = form_of(kind.options).write(kind.options()) if kind else {}
+    return {name: value for name, value in translation.options.items() if usual.get(name, _NOTHING) != value}
+
+
+_NOTHING: Final = object()
 
 
 def _left_out(module: Module) -> Iterator[str]:

@@ -25,6 +25,7 @@ from stormwatch.harness.blackbox_module import (
 from stormwatch.harness.draft import CREDENTIAL
 from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.pattern import compile_pattern
+from stormwatch.probes.units import show_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _http(module: Module, target: str, hostname: str, draft: Draft) -> Translati
         "version": "3" if http.enable_http3 else "any" if http.enable_http2 else "1.1",
         "follow_redirects": http.follow_redirects if http.no_follow_redirects is None else not http.no_follow_redirects,
         "compression": http.compression,
-        "max_body": f"{http.body_size_limit or (LARGE if _looks_at_body(http) else UNLIMITED)}B",
+        "max_body": show_size(http.body_size_limit or (LARGE if _looks_at_body(http) else UNLIMITED)),
         **_proxy(http, draft),
         **login.options,
         **(tls if secure else {name: value for name, value in tls.items() if name != "server_name"}),
