@@ -19,6 +19,8 @@ CREDENTIAL = re.compile(
     r"(?:^|[_-])(?:password|passwd|passphrase|token|secret|api[_-]?key|authorization|cookie)$", re.IGNORECASE
 )
 """Names of headers and variables whose value is a secret."""
+CAPTURED = re.compile(r"\{\{[^{}]+\}\}")
+"""A reference to a value that a probe captures while it runs: no secret, wherever it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,10 @@ class Draft:
                 text = self.secrets.resolve(text)
             except ValueError as error:
                 return str(error), text
-        elif text and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(key))):
+        elif (
+            text
+            and not CAPTURED.search(text)
+            and (shape.secret or (secret and shape.secret is None and CREDENTIAL.search(key)))
+        ):
             return "a secret is never written inline; write ${env:NAME} or ${file:PATH}", text
         return "", str(file_beside(self.directory, text)) if text and shape.is_file else text
