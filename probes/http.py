@@ -98,7 +98,7 @@ class HttpCheck:
         found, lookup = await self._every_address(watch)
         addresses = found[:ADDRESSES]
         visits = {address: self._visit() for address in addresses}
-        failures: dict[str, ProbeFailed | ProbeBroken] = {}
+        seen: dict[str, ProbeFailed | ProbeBroken] = {}
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def ask(address: str, visit: Visit) -> None:
@@ -106,9 +106,9 @@ class HttpCheck:
                 async with slots:
                     await self._ask(watch, visit, only=address)
             except (ProbeFailed, ProbeBroken) as failure:
-                failures[address] = failure
+                seen[address] = failure
             except asyncio.CancelledError:
-                failures[address] = ProbeFailed(Reason.TIMEOUT, "no answer in time", phase=visit.phase)
+                seen[address] = ProbeFailed(Reason.TIMEOUT, "no answer in time", phase=visit.phase)
                 raise
 
         try:
@@ -116,6 +116,7 @@ class HttpCheck:
                 for address, visit in visits.items():
                     group.create_task(ask(address, visit))
         finally:
+            failures = {address: seen[address] for address in addresses if address in seen}
             told = next(iter(failures), "") or max(addresses, key=lambda each: visits[each].seconds)
             visits[told].lookup = lookup
             self._write_down(watch, visits[told])

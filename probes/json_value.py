@@ -95,9 +95,8 @@ class JsonCheck:
 
     def _within(self, value: Any) -> tuple[bool, str]:
         above, below = self._expect.above, self._expect.below
-        wanted = " and ".join(
-            [f"a number above {above:g}"] * (above is not None) + [f"a number below {below:g}"] * (below is not None)
-        )
+        limits = (("above", above), ("below", below))
+        wanted = " and ".join(f"a number {name} {limit:g}" for name, limit in limits if limit is not None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False, wanted
         return (above is None or value > above) and (below is None or value < below), wanted

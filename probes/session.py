@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -324,7 +325,8 @@ async def _both_families(client: Client, host: str, *, clock: Callable[[], float
     for each in answers:
         if isinstance(each, BaseException) and not isinstance(each, ProbeFailed):
             raise each
-    found = [address for each in answers if isinstance(each, tuple) for address in each]
+    # Name servers rotate their answers: sorted, the same address is asked, and told of, in the same place.
+    found = [address for each in answers if isinstance(each, tuple) for address in sorted(each, key=ip_address)]
     if not found and isinstance(answers[0], ProbeFailed):
         raise answers[0]
     return tuple(dict.fromkeys(found))

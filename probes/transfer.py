@@ -152,8 +152,6 @@ _SOCKS_LOGIN = frozenset({12, 33})
 
 def blame_proxy(handle: pycurl.Curl, ended: Ended, *, proxy: str, target: str) -> ProbeFailed | ProbeBroken | None:
     """Say what failed at a proxy; None when the failure was behind it."""
-    if ended.code == pycurl.E_COULDNT_CONNECT:
-        return _not_connected(f"the proxy {proxy}", own_error(handle), _shown(ended.message))
     if ended.code == pycurl.E_OPERATION_TIMEDOUT:
         return None
     answered = int(handle.getinfo(pycurl.HTTP_CONNECTCODE))
@@ -164,6 +162,8 @@ def blame_proxy(handle: pycurl.Curl, ended: Ended, *, proxy: str, target: str) -
     if answered and answered // 100 != 2:
         message = f"the proxy {proxy} did not reach {target}: it answered CONNECT with status {answered}"
         return ProbeFailed(Reason.UNREACHABLE, message, phase="connect")
+    if ended.code == pycurl.E_COULDNT_CONNECT:
+        return _not_connected(f"the proxy {proxy}", own_error(handle), _shown(ended.message))
     if ended.code == _PROXY:
         reason, said = _SOCKS_ERRORS.get(
             int(handle.getinfo(pycurl.PROXY_ERROR)), (Reason.PROTOCOL, _shown(ended.message))

@@ -30,6 +30,7 @@ from tests.servers.probing import check_of, labels, measures, open_files, phase_
 from tests.servers.process import free_port, running
 
 
+@pytest.mark.shows("http", "up")
 async def test_an_answer_with_status_2xx_is_up_and_has_phases_measures_and_evidence() -> None:
     """The thinnest probe: everything about a plain answer is there."""
     head = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Set-Cookie": "session=secret"}
@@ -153,6 +154,7 @@ async def test_a_body_that_is_not_json_is_said_to_be_none() -> None:
     assert "is not JSON" in result.message
 
 
+@pytest.mark.shows("http", "too-slow")
 async def test_slower_than_is_down_as_too_slow_and_names_the_slowest_phase() -> None:
     """The answer was right, and late."""
     async with web.serving(web.delayed(0.15)) as server:
@@ -204,6 +206,7 @@ async def test_a_server_that_keeps_us_waiting_is_down_in_time_with_the_phase_it_
     assert 0.25 < result.phases[-1].seconds < 0.6
 
 
+@pytest.mark.shows("http", "refused")
 async def test_a_closed_port_is_refused_in_phase_connect() -> None:
     """And nothing about HTTP was seen."""
     port = free_port()
@@ -223,6 +226,7 @@ async def test_expect_refused_is_up_for_a_closed_port_and_down_for_an_open_one()
     assert f"127.0.0.1:{server.port} accepted the connection, wanted it refused" == result.message
 
 
+@pytest.mark.shows("http", "dns")
 async def test_a_name_that_does_not_exist_is_down_as_dns() -> None:
     """The name server, the name and its answer are in the message; there is no address to speak of."""
     async with nameserver.naming(nameserver.zone({})) as names:
@@ -233,6 +237,7 @@ async def test_a_name_that_does_not_exist_is_down_as_dns() -> None:
     assert phase_names(result) == ["resolve"]
 
 
+@pytest.mark.shows("http", "timeout")
 async def test_a_name_server_that_is_silent_is_a_timeout_in_phase_resolve() -> None:
     """The deadline covers the look-up too."""
     async with nameserver.naming(nameserver.mute) as names:
@@ -276,6 +281,7 @@ async def test_redirects_sum_their_phases_on_connections_of_their_own() -> None:
     assert phase_names(result) == ["resolve", "connect", "processing", "transfer"]
 
 
+@pytest.mark.shows("http", "status")
 async def test_one_redirect_too_many_is_down_and_the_last_status_stays() -> None:
     """As blackbox_exporter counts: the redirect that is not followed is counted too."""
     async with web.serving(web.redirect("/again")) as server:
@@ -396,6 +402,7 @@ async def test_a_compressed_body_is_looked_at_after_decompression() -> None:
     assert measures(result)["probe_http_uncompressed_body_length"] == 600
 
 
+@pytest.mark.shows("http", "assertion")
 async def test_a_body_larger_than_max_body_is_down_and_not_read_on() -> None:
     """Counted after decompression: one megabyte of nothing is a kilobyte on the wire."""
     async with web.serving(web.zipped(bytes(10**6))) as server:
@@ -465,6 +472,7 @@ async def test_a_trusted_certificate_is_up_with_the_facts_of_the_handshake(issue
     assert result.evidence["certificates"][0]["subject"] == "CN=shop.test"
 
 
+@pytest.mark.shows("http", "certificate")
 async def test_an_expired_certificate_is_down_and_its_facts_are_exported(authority: Authority, ca_file: Path) -> None:
     """Exactly when they matter most, the expiry's series do not vanish (blackbox_exporter issue 1119)."""
     expired = authority.issue("127.0.0.1", before=timedelta(days=9), after=timedelta(days=-2))
@@ -513,6 +521,7 @@ async def test_an_intermediate_that_ends_first_is_the_earliest_expiry(tmp_path: 
     assert len(result.evidence["certificates"]) == 2
 
 
+@pytest.mark.shows("http", "protocol")
 async def test_a_server_that_does_not_speak_tls_is_down_as_protocol() -> None:
     """A plain HTTP server behind an https target."""
     async with web.serving(web.garble, before_request=True) as server:
@@ -520,6 +529,7 @@ async def test_a_server_that_does_not_speak_tls_is_down_as_protocol() -> None:
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.PROTOCOL, "tls")
 
 
+@pytest.mark.shows("http", "reset")
 @pytest.mark.parametrize("behaviour", [web.close, web.reset])
 async def test_a_connection_that_ends_in_the_handshake_is_down_as_reset(behaviour: web.Behaviour) -> None:
     """In phase tls."""
@@ -528,6 +538,7 @@ async def test_a_connection_that_ends_in_the_handshake_is_down_as_reset(behaviou
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.RESET, "tls")
 
 
+@pytest.mark.shows("http", "up", "tls")
 async def test_a_client_certificate_is_shown_when_given_and_its_lack_is_down_as_tls(
     authority: Authority, issued: Issued, ca_file: Path
 ) -> None:

@@ -1,9 +1,11 @@
 """A small HTTP/3 server on loopback."""
 
 import contextlib
+import socket
 from collections.abc import AsyncGenerator
 
-from aioquic.asyncio import QuicConnectionProtocol, serve
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -31,13 +33,21 @@ class _Answering(QuicConnectionProtocol):
                 self.transmit()
 
 
+def free_udp_port() -> int:
+    """One that nobody uses at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
 @contextlib.asynccontextmanager
 async def serving_quic(issued: Issued) -> AsyncGenerator[int]:
     """Its UDP port."""
     configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
     configuration.load_cert_chain(issued.chain_file, issued.key_file)
-    server = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=_Answering)
+    port = free_udp_port()
+    server = await serve("127.0.0.1", port, configuration=configuration, create_protocol=_Answering)
     try:
-        yield server._transport.get_extra_info("sockname")[1]
+        yield port
     finally:
         server.close()
