@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509 import verification
@@ -22,6 +21,7 @@ from cryptography.x509 import verification
 from stormwatch.probes.chain import Order, order
 from stormwatch.probes.distinguished import distinguished_name
 from stormwatch.probes.endpoint import is_address
+from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.probe import Metric
 from stormwatch.probes.result import Measure
 from stormwatch.probes.watch import Watch
@@ -132,6 +132,13 @@ def _read_known(der: bytes) -> Certificate:
 
 def facts_of(parsed: x509.Certificate) -> Certificate:
     """The facts of a certificate. Raises ValueError when a part of it cannot be read."""
+    try:
+        return _facts_of(parsed)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
+
+
+def _facts_of(parsed: x509.Certificate) -> Certificate:
     return Certificate(
         subject=parsed.subject.rfc4514_string(),
         issuer=parsed.issuer.rfc4514_string(),
@@ -334,7 +341,7 @@ def _issuers(ders: Sequence[bytes]) -> list[x509.Certificate]:
         try:
             parsed = parse(der)
             alike = (parsed.subject.public_bytes(), _public_key(parsed))
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except MALFORMED:
             continue
         seen[alike] = seen.get(alike, 0) + 1
         if seen[alike] <= _ALIKE:
@@ -469,15 +476,18 @@ def _agreed(version: str, cipher: str) -> tuple[Measure, Measure]:
 
 def parse(der: bytes) -> x509.Certificate:
     """Read a certificate in DER. Raises ValueError when it is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a server sends may break rules that the library warns of
-        return x509.load_der_x509_certificate(der)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a server sends may break rules that the library warns of
+            return x509.load_der_x509_certificate(der)
+    except MALFORMED as error:
+        raise ValueError(str(error)) from error
 
 
 def _names(parsed: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except MALFORMED:
         return ()
     addresses = (str(each) for each in extension.get_values_for_type(x509.IPAddress))
     return (*extension.get_values_for_type(x509.DNSName), *addresses)
@@ -486,7 +496,7 @@ def _names(parsed: x509.Certificate) -> tuple[str, ...]:
 def _key(parsed: x509.Certificate) -> str:
     try:
         key = parsed.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except MALFORMED:
         return "unknown"
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"
@@ -500,7 +510,7 @@ def _key(parsed: x509.Certificate) -> str:
 def _signature(parsed: x509.Certificate) -> str:
     try:
         algorithm = parsed.signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         return "unknown"
     return algorithm.name if algorithm else ""
 

@@ -10,6 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from stormwatch.probes.malformed import MALFORMED
+
 _PEM = b"-----BEGIN "
 _JKS = b"\xfe\xed\xfe\xed"
 
@@ -31,7 +33,7 @@ def read_file(data: bytes, password: str) -> tuple[x509.Certificate, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd certificates are looked at all the same
             return _read(data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError) as error:
+    except MALFORMED as error:
         raise Unreadable(f"holds a certificate that cannot be read: {error}") from error
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
+from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.ocsp import SKEW, NotUsable, Status
 
 _KNOWN: Final = 4096
@@ -52,7 +52,7 @@ class RevocationList:
             return Status(revoked=False, this_update=self.this_update, next_update=self.next_update)
         try:
             reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
-        except (x509.ExtensionNotFound, ValueError):
+        except MALFORMED:
             reason = ""
         return Status(
             revoked=reason != x509.ReasonFlags.remove_from_crl.value,
@@ -67,7 +67,7 @@ def is_authority(certificate: x509.Certificate) -> bool:
     """Whether it may sign other certificates."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except MALFORMED:
         return False
 
 
@@ -75,7 +75,7 @@ def distribution_points(certificate: x509.Certificate) -> tuple[str, ...]:
     """The addresses at which the certificate says that its issuer's lists are. Lists of other issuers are left out."""
     try:
         points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except MALFORMED:
         return ()
     return tuple(
         name.value
@@ -92,7 +92,7 @@ def read_list(data: bytes, issuer: x509.Certificate, at: float) -> RevocationLis
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lists of old authorities have odd serial numbers
             return _read(data, issuer, at)
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError) as error:
+    except MALFORMED as error:
         raise NotUsable(f"the CRL ({len(data)} bytes) cannot be read: {error}") from error
 
 

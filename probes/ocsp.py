@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.signature import signed_by
 
 SKEW: Final = 300.0
@@ -53,7 +54,7 @@ def responders(certificate: x509.Certificate) -> tuple[str, ...]:
     """The addresses at which the certificate says that it can be asked about."""
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except MALFORMED:
         return ()
     return tuple(
         each.access_location.value
@@ -72,7 +73,7 @@ def read_answer(der: bytes, certificate: x509.Certificate, issuer: x509.Certific
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd serial numbers and times are the responder's own affair
             return _read(der, certificate, issuer, at)
-    except (ValueError, TypeError, UnsupportedAlgorithm, OverflowError) as error:
+    except MALFORMED as error:
         raise NotUsable(f"the OCSP response ({len(der)} bytes) cannot be read: {error}") from error
 
 
@@ -158,7 +159,7 @@ def _objection(delegate: x509.Certificate, issuer: x509.Certificate, at: float) 
     """Why a delegated responder must not be believed; empty when it may be (RFC 6960 §4.2.2.2)."""
     try:
         delegate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, *MALFORMED):
         return "its signer has no certificate from the issuer"
     try:
         usage = delegate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -21,6 +21,7 @@ from stormwatch.probes.crl import RevocationList
 from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.fetch import fetch
+from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.ocsp import NotUsable, Status
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Metric
@@ -319,7 +320,7 @@ class _Inquiry:
 def _demands_staple(certificate: x509.Certificate) -> bool:
     try:
         features = certificate.extensions.get_extension_for_class(x509.TLSFeature).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except MALFORMED:
         return False
     return x509.TLSFeatureType.status_request in features
 

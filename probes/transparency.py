@@ -18,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.signature import signed_by
 
 SHOWN: Final = 16
@@ -56,7 +57,7 @@ def read_timestamps(
     """The timestamps in a certificate. Signatures are checked when `logs` are given. An unreadable list gives none."""
     try:
         listed = certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except MALFORMED:
         return ()
     found: list[Timestamp] = []
     for each in list(listed)[:SHOWN]:
@@ -91,7 +92,7 @@ def _objection(
     try:
         signed = _signed(each, milliseconds, certificate, issuer)
         algorithm = each.signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         return f"its signature cannot be checked: {error}"
     return "" if signed_by(log.key, each.signature, signed, algorithm) else "its signature is not that of the log"
 

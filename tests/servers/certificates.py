@@ -2,13 +2,14 @@
 
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
@@ -39,7 +40,7 @@ class Authority:
     def __init__(self, directory: Path, name: str, *, parent: "Authority | None" = None, days: float = 3650) -> None:
         self._directory = directory
         self._count = 0
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = self.key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name(
             [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Storm"), x509.NameAttribute(NameOID.COMMON_NAME, name)]
         )
@@ -62,15 +63,25 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, *names: str, before: timedelta = timedelta(days=1), after: timedelta = timedelta(days=90)
+        self,
+        *names: str,
+        before: timedelta = timedelta(days=1),
+        after: timedelta = timedelta(days=90),
+        subject: x509.Name | None = None,
+        rsa_bits: int = 0,
+        signed_with: hashes.HashAlgorithm | None = None,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Issued:
-        """A certificate for DNS names and addresses, valid from `before` ago until `after` from now."""
+        """A certificate for DNS names and addresses, valid from `before` ago until `after` from now.
+
+        Its key is elliptic, or RSA of so many bits. `extensions` come last, and are not critical.
+        """
         self._count += 1
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+            .subject_name(subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
@@ -79,8 +90,10 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        certificate = builder.sign(self._key, signed_with or hashes.SHA256())
         stem = self._directory / f"{self.file.stem}-{self._count}"
         chain = [certificate]
         authority: Authority = self

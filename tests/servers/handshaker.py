@@ -1,10 +1,14 @@
-"""A TLS server by OpenSSL alone, in a thread: unlike asyncio's it sends its alert before it hangs up."""
+"""A TLS server by OpenSSL alone, in a thread: unlike asyncio's it sends its alert before it hangs up.
 
+And what stands before one and spoils its handshakes.
+"""
+
+import asyncio
 import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 
 @contextlib.contextmanager
@@ -28,3 +32,71 @@ def _serve(listening: socket.socket, context: ssl.SSLContext) -> None:
             connection.settimeout(10)
             with context.wrap_socket(connection, server_side=True) as secured:
                 secured.recv(1)
+
+
+@contextlib.asynccontextmanager
+async def stalling(port: int, *, records: int) -> AsyncGenerator[int]:
+    """Passes on so many records of the server behind it, and then nothing more, without hanging up. Gives its port."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(records):
+            head = await reader.readexactly(5)
+            writer.write(head + await reader.readexactly(int.from_bytes(head[3:5])))
+        await asyncio.Event().wait()
+
+    async with _between(port, pass_on) as own:
+        yield own
+
+
+@contextlib.asynccontextmanager
+async def dripping(port: int, *, every: float) -> AsyncGenerator[int]:
+    """Passes on what the server behind it says one byte at a time. Gives its port."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while byte := await reader.read(1):
+            writer.write(byte)
+            await asyncio.sleep(every)
+
+    async with _between(port, pass_on) as own:
+        yield own
+
+
+@contextlib.asynccontextmanager
+async def _between(port: int, pass_on: "PassOn") -> AsyncGenerator[int]:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        behind, ahead = await asyncio.open_connection("127.0.0.1", port)
+
+        async def back() -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await pass_on(behind, writer)
+
+        answers = asyncio.ensure_future(back())
+        try:
+            while data := await reader.read(65536):
+                ahead.write(data)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            answers.cancel()
+            await asyncio.wait((answers,))
+            tasks.discard(task)
+            for each in (ahead, writer):
+                each.transport.abort()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+PassOn = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
