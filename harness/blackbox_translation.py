@@ -18,6 +18,7 @@ from stormwatch.harness.blackbox_module import (
     HttpModule,
     Module,
     OAuth2,
+    RecordRules,
     Step,
     TlsConfig,
     UnixModule,
@@ -384,6 +385,7 @@ def _icmp(module: Module, target: str, _hostname: str, draft: Draft) -> Translat
 
 
 def _dns(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
+    """Their target is the server, ours is the name that is asked for."""
     asked = module.dns
     assert asked is not None
     options = {
@@ -392,9 +394,39 @@ def _dns(module: Module, target: str, _hostname: str, draft: Draft) -> Translati
         "class": asked.query_class,
         "transport": "tls" if asked.dns_over_tls else asked.transport_protocol,
         "recursion": asked.recursion_desired,
-        **_ip(asked.preferred_ip_protocol, fallback=asked.ip_protocol_fallback),
+        "source": asked.source_ip_address,
+        "ip": _family(asked.preferred_ip_protocol, asked.source_ip_address, fallback=asked.ip_protocol_fallback),
+        "edns": False,
+        # One datagram, sent once: one that is cut off is the answer, and one that is lost is none.
+        **({"retry_truncated": False, "resend": "0s"} if asked.transport_protocol == "udp" else {}),
+        "expect": {
+            "min_answers": 0,
+            "rcode": list(asked.valid_rcodes) or "NOERROR",
+            "answer": _section(asked.validate_answer_rrs),
+            "authority": _section(asked.validate_authority_rrs),
+            "additional": _section(asked.validate_additional_rrs),
+        },
+        **(draft.tls(asked.tls_config) if asked.dns_over_tls else {}),
     }
     return draft.done("dns", asked.query_name, options)
+
+
+def _section(rules: RecordRules) -> dict[str, Any]:
+    """The four kinds of rules. `fail_if_all_match_regexp` fails unless all match, and configurations depend on it."""
+    return {
+        "none_match": list(rules.fail_if_matches_regexp),
+        "all_match": [*rules.fail_if_all_match_regexp, *rules.fail_if_not_matches_regexp],
+        "any_match": list(rules.fail_if_none_matches_regexp),
+        "min": 1 if rules.fail_if_not_matches_regexp or rules.fail_if_none_matches_regexp else None,
+    }
+
+
+def _family(preferred: str, source: str, *, fallback: bool) -> str:
+    """Which one address of a server to use. From an address of ours only those of its family can be connected to."""
+    family = "4" if preferred == "ip4" else "6"
+    if source and fallback:
+        return "6" if ":" in source else "4"
+    return f"prefer-{family}" if fallback else family
 
 
 def _grpc(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
