@@ -8,7 +8,7 @@ from stormwatch.probes.answer import show_head, show_version
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust
 from stormwatch.probes.endpoint import address_hash, family
 from stormwatch.probes.probe import Metric
-from stormwatch.probes.result import Measure
+from stormwatch.probes.result import Measure, Reason
 from stormwatch.probes.visit import EXCERPT, Visit
 from stormwatch.probes.watch import Watch
 
@@ -37,7 +37,13 @@ def write_down(watch: Watch, visit: Visit, trust: Trust | None) -> None:
 
 def write_cel(watch: Watch, visit: Visit) -> None:
     """Only for those that have CEL expressions: as blackbox_exporter exports it."""
-    watch.measure("probe_failed_due_to_cel", any(each.cel for each in visit.complaints))
+    watch.measure("probe_failed_due_to_cel", _due_to(visit, "cel"))
+
+
+def _due_to(visit: Visit, what: str) -> bool:
+    """Whether expressions failed an answer whose status was right: blackbox_exporter does not look at others."""
+    complaints = visit.complaints
+    return any(getattr(each, what) for each in complaints) and complaints[0].reason is not Reason.STATUS
 
 
 def write_measures(watch: Watch, visit: Visit) -> None:
@@ -57,7 +63,7 @@ def write_measures(watch: Watch, visit: Visit) -> None:
                 redirects=len(visit.redirects),
                 content_length=visit.content_length if visit.status else 0,
                 size=visit.content.size,
-                regex=any(each.regex for each in visit.complaints),
+                regex=_due_to(visit, "regex"),
                 last_modified=visit.last_modified,
             )
         )
@@ -78,7 +84,8 @@ def write_evidence(watch: Watch, visit: Visit) -> None:
     """Where redirects led, the head of the last answer, and what is wrong with it."""
     if visit.redirects:
         watch.note("redirects", visit.redirects)
-        watch.note("hops", visit.hops[:HOPS])
+        if visit.hops:
+            watch.note("hops", visit.hops[:HOPS])
         watch.note("url", visit.url.text if visit.url else "")
     head = visit.head
     if head:

@@ -76,9 +76,11 @@ class Session:
         while True:
             await self._ask(request, visit, at_home=request.url is home or request.url.origin == home.origin)
             location = visit.location
-            if not location or not options.follow_redirects:
+            if not location:
                 return
-            visit.redirected()
+            visit.redirected(followed=options.follow_redirects)
+            if not options.follow_redirects:
+                return
             if len(visit.redirects) > options.max_redirects:
                 raise ProbeFailed(
                     Reason.STATUS,

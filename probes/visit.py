@@ -43,7 +43,7 @@ class Content:
         if len(self.kept) < self._keep:
             self.kept += data[: self._keep - len(self.kept)]
         if self.size > self._limit:
-            self.too_large = True
+            self.size, self.too_large = self._limit, True  # what came beyond it depends on the size of the pieces
             return 0
         return None
 
@@ -155,10 +155,11 @@ class Visit:
         self.content = Content(limit=limit, keep=min(limit, self._keep))
         return self.content
 
-    def redirected(self) -> None:
-        """The answer was a redirect, and it counts: also the one that is one too many."""
+    def redirected(self, *, followed: bool = True) -> None:
+        """The answer was a redirect, and it counts: also the one that is one too many, or is not followed."""
         self.redirects.append({"status": self.status, "location": self.location})
-        self.hop_ended()
+        if followed:
+            self.hop_ended()
 
     def hop_ended(self) -> None:
         """Keep what the request that has just ended took, for itself; once."""

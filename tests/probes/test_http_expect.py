@@ -123,6 +123,22 @@ async def test_a_header_that_is_not_there_has_no_age_and_a_phase_can_be_too_slow
     assert text.outcome is Outcome.UP
 
 
+async def test_measures_are_blackbox_exporters_where_an_answer_is_wrong_in_two_ways() -> None:
+    """Seen of its version 0.23: a wrong status hides what patterns say, an unfollowed redirect counts, a limit is a limit."""
+    async with web.serving(web.answer(b"hello", status=404)) as server:
+        expect = {"body_not_matches": ["hello"], "cel": ["text != 'hello'"]}
+        result = await run(KIND, server.url, {"expect": expect})
+        assert len(result.evidence["complaints"]) == 3
+        values = measures(result)
+        assert (values["probe_failed_due_to_regex"], values["probe_failed_due_to_cel"]) == (0, 0)
+        small = await run(KIND, server.url, {"max_body": "3B", "expect": {"status": [404]}})
+        assert measures(small)["probe_http_uncompressed_body_length"] == 3
+    async with web.serving(web.redirect("/there")) as server:
+        result = await run(KIND, server.url, {"follow_redirects": False, "expect": {"status": [302]}})
+    assert measures(result)["probe_http_redirects"] == 1
+    assert "stormwatch_http_hop_duration_seconds" not in measures(result)
+
+
 async def test_a_body_comes_from_a_file_and_headers_may_have_several_values(tmp_path: Path) -> None:
     """Bytes as they are."""
     file = tmp_path / "body"
