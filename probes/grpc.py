@@ -334,6 +334,9 @@ class GrpcCheck:
                 if self.trust is not None:
                     verified = self.trust.expiry(call.handshake.chain, self.name, watch.clock.now())
             certificate.measure(watch, call.handshake, verified_expiry=verified)
+        self._write_evidence(watch, call)
+
+    def _write_evidence(self, watch: Watch, call: "_Call") -> None:
         if call.status is not None:
             watch.note("grpc_status", {"code": call.status.name, "message": call.status.message})
             if call.status.from_http:
@@ -341,6 +344,8 @@ class GrpcCheck:
             watch.note("answer_bytes", call.content.size)
         if call.serving:
             watch.note("serving_status", call.serving)
+        if call.status is None and len(watch.phases) > 1:
+            watch.note("reached", call.clocks.reached(tls=self.options.tls))
 
 
 _NOT_HTTP_2: Final = re.compile(r"expected SETTINGS frame|not support HTTP/2")

@@ -186,6 +186,34 @@ async def test_what_cannot_be_captured_is_told_with_the_answer() -> None:
     assert page.message.startswith("step 'read': could not capture the body (14 bytes) is not JSON: Expecting value")
 
 
+async def test_the_clean_up_has_the_values_of_an_answer_that_was_not_complete() -> None:
+    """The order was made, though the answer lacks something else: it is deleted."""
+    capture = {"order": {"json": "id"}, "price": {"json": "price"}}
+    async with desk() as (state, target):
+        result = await run(KIND, target, order(create={"capture": capture}))
+    assert result.message == "step 'create': could not capture price: the body has no value at json price"
+    assert state.asked[-1] == "DELETE /api/orders/o%2F1"
+    assert state.orders == {}
+
+
+async def test_a_token_of_oauth_is_shown_nowhere() -> None:
+    """It logs in at every step, and the target says it again."""
+
+    async def behave(exchange: web.Exchange) -> None:
+        if exchange.path == "/token":
+            await answer(exchange, {"access_token": "t0ken-hush", "token_type": "Bearer", "expires_in": 60})
+        else:
+            await answer(exchange, {"said": exchange.header("Authorization")}, status=500)
+
+    async with web.serving(behave) as server:
+        oauth2 = {"token_url": f"{server.url}token", "client_id": "probe", "client_secret": "hush-hush"}
+        options = {"steps": [{"name": "one"}], "finally": [{"name": "two"}], "oauth2": oauth2}
+        result = await run(KIND, server.url, options)
+    assert (result.reason, result.failed_phase) == (Reason.STATUS, "one")
+    assert result.evidence["body"] == '{"said": "Bearer ***"}'
+    assert "hush" not in json.dumps(result.as_json())
+
+
 @pytest.mark.shows("api", "timeout")
 async def test_a_step_that_hangs_leaves_time_for_the_clean_up() -> None:
     """Of 800 ms, 200 are kept; with `within` the step has less. The run ends by its deadline."""

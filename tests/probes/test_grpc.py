@@ -290,6 +290,8 @@ async def test_each_wrong_answer_is_down_for_its_own_reason() -> None:
         assert message in result.message, shown
         assert measures(result)["probe_grpc_status_code"] == code, shown
         assert result.seconds < 0.9, shown
+        if reason is Reason.TIMEOUT and behaviour in (silent, half):
+            assert result.evidence["reached"] == ("processing" if behaviour is silent else "transfer")
 
 
 async def test_an_http_status_can_be_the_one_that_is_wanted() -> None:
