@@ -9,6 +9,7 @@ from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.api import KIND as API
 from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
 from stormwatch.probes.dns import KIND as DNS
+from stormwatch.probes.exec import KIND as EXEC
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.mysql import KIND as MYSQL
@@ -21,7 +22,8 @@ from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
 KINDS: Mapping[str, Kind[Any]] = {
-    kind.name: kind for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, API, GRPC, WEBSOCKET, REDIS, POSTGRES, JOURNEY)
+    kind.name: kind
+    for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, API, GRPC, WEBSOCKET, REDIS, POSTGRES, EXEC, JOURNEY)
 }
 """Kinds of probes."""
 
