@@ -211,7 +211,7 @@ def _read_scrape(scrape: Mapping[str, Any], overall: Mapping[str, Any], jobs: li
     for group in scrape.get("static_configs") or []:
         labels = {
             label: str(value)
-            for label, value in {"job": name, **(group.get("labels") or {})}.items()
+            for label, value in (group.get("labels") or {}).items()
             if label not in RESERVED and not label.startswith("__") and value
         }
         jobs += [Job(str(module), str(target), every, timeout, labels) for target in group.get("targets") or []]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.end_to_end.blackbox_cases import CASES, Case
+from tests.end_to_end.blackbox_cases import CASES, DIFFERENCES, Case
 from tests.program import program
 from tests.servers.blackbox_targets import Targets
 from tests.servers.process import free_port, running
@@ -164,3 +164,17 @@ def _version(exporter: str) -> tuple[int, int]:
     match = re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
     assert match, said
     return int(match[1]), int(match[2])
+
+
+def test_the_documented_differences_are_these() -> None:
+    """Name by name, with the series and the reason."""
+    page = (Path(__file__).parents[2] / "docs/reference/blackbox.md").read_text()
+    table = page.partition("## Differences that are meant")[2].partition("\n## ")[0]
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines() if "`" in line]
+    told = {name: (series.replace("`", "").replace("…", ".*"), why) for name, series, why in rows}
+    assert told == {each.name: (each.series.replace("|", ", "), each.why) for each in DIFFERENCES}
+
+
+def test_every_difference_shows_in_a_case() -> None:
+    """What nobody can see any more is taken out of the list."""
+    assert {each for case in CASES for each in case.differs} == set(DIFFERENCES)
