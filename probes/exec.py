@@ -212,17 +212,15 @@ class ExecCheck:
             failure = explain(error)
             if isinstance(failure, ProbeBroken) and failure.reason is Reason.RESOURCES:
                 raise failure from error
-            said = error.strerror or str(error)
+            said = f"{error.strerror or error}; install it, or see to its rights"
             if error.errno == EAGAIN:
-                raise ProbeBroken(Reason.RESOURCES, f"{self.program} could not be started: {said}") from error
+                raise ProbeBroken(Reason.RESOURCES, f"{self.program} could not be started: {error.strerror}") from error
             if error.errno == EPERM and self.command.user is not None:
                 said = f"only root may run it as {self.options.user}"
             elif isinstance(error, FileNotFoundError) and error.filename == self.command.directory:
                 said = f"there is no directory {self.command.directory}"
-            raise ProbeBroken(
-                Reason.INTERNAL,
-                f"{self.command.argv[0]} could not be started: {said}; install it, or see to its rights",
-            ) from error
+            message = f"{self.command.argv[0]} could not be started: {said}"
+            raise ProbeBroken(Reason.INTERNAL, message) from error
 
     def _judge_code(self, ended: Ended, process: Process) -> None:
         good = self.options.expect.exit_codes
