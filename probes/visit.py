@@ -228,7 +228,8 @@ class Visit:
                 # Libcurl starts from the URL that it was given, and that held another name for the sake of TLS.
                 self.location = urljoin(self.url.text, _location(self.head))
             self.content_length = handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)
-            self.last_modified = float(handle.getinfo(pycurl.FILETIME_T))
+            # libcurl says 0 for a Last-Modified that is no date, -1 for none at all
+            self.last_modified = float(handle.getinfo(pycurl.FILETIME_T)) or -1.0
 
     def _add(self, name: str, offset: float, seconds: float) -> None:
         self._hop[name] = self._hop.get(name, 0.0) + seconds
