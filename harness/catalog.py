@@ -16,6 +16,7 @@ from stormwatch.probes.mysql import KIND as MYSQL
 from stormwatch.probes.nats import KIND as NATS
 from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
+from stormwatch.probes.rabbitmq import KIND as RABBITMQ
 from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS

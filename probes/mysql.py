@@ -87,6 +87,7 @@ class MysqlCheck:
                     if self.judge.about_server:
                         with watch.phase("server"):
                             self.judge.judge_server(watch, await self._server(session))
+                    session.quit()
             finally:
                 session.let_go()
         judge_speed(watch, self.options.expect.slower_than)

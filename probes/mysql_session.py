@@ -13,6 +13,7 @@ from stormwatch.probes.rows import MOST_ROWS, Parameter, Rows, too_many_rows
 
 _LARGEST: Final = 2**24 - 1
 _UTF8MB4: Final = 45
+_COM_QUIT: Final = b"\x01\x00\x00\x00\x01"
 _CLEAR: Final = b"mysql_clear_password"
 
 
@@ -74,6 +75,10 @@ class Session(Connection):
             columns = tuple(each[0] for each in cursor.description or ())
             first = await cursor.fetchone() if columns else None
             return Rows(columns=columns, first=first, count=cursor.rowcount if columns else 0)
+
+    def quit(self) -> None:
+        """Say that this is the end: servers write connections that just end to their logs."""
+        self._writer.write(_COM_QUIT)
 
     def let_go(self) -> None:
         """Forget the streams, which somebody else closes."""
