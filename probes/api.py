@@ -133,10 +133,11 @@ class ApiCheck:
         until = watch.deadline - min(MARGIN, watch.timeout / 10)
         try:
             with Session(self.client, watch) as session:
-                failure = await run.take_all(session, self.steps, until - self._reserve(watch))
+                failed = await run.take_all(session, self.steps, until - self._reserve(watch))
                 left_behind = await run.clean_up(session, self.last, until)
-            if failure is not None or left_behind is not None:
-                raise failure or left_behind or AssertionError
+            first = failed or left_behind
+            if first is not None:
+                raise first
             self._judge(watch, run)
         except (ProbeFailed, ProbeBroken) as failure:
             failure.message = run.concealer.conceal(failure.message)

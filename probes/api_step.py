@@ -13,7 +13,7 @@ from stormwatch.probes.client import Client
 from stormwatch.probes.expectation import Expectations, ExpectHttp
 from stormwatch.probes.json_value import ExpectJson
 from stormwatch.probes.options import STRICT, Secret
-from stormwatch.probes.request import Headers, Request, check_headers, make_request
+from stormwatch.probes.request import CREDENTIALS, Headers, Request, check_headers, make_request
 from stormwatch.probes.template import Document, Template, Values
 from stormwatch.probes.units import Seconds
 from stormwatch.probes.url import Url
@@ -77,6 +77,8 @@ class Step:
     method: str
     url: Template
     headers: tuple[tuple[str, tuple[Template, ...]], ...] = field(repr=False)
+    home_only: frozenset[str]
+    """Names of shared headers that hold a login: a step that leads elsewhere does not have them."""
     body: "Body" = field(repr=False)
     bearer: Template | None = field(repr=False)
     expectations: Expectations | None
@@ -98,8 +100,11 @@ class Step:
     def request(self, client: Client, values: Values) -> Request:
         """The request of one run. Raises Missing, and ValueError for what the values make impossible."""
         url = Url.parse(urljoin(self.base, self.url.fill(values)))
+        at_home = url.origin == client.home.origin
         headers: dict[str, str | tuple[str, ...]] = {
-            name: tuple(each.fill(values) for each in templates) for name, templates in self.headers
+            name: tuple(each.fill(values) for each in templates)
+            for name, templates in self.headers
+            if at_home or name not in self.home_only
         }
         body = self.body.fill(values)
         if self.bearer is not None:
@@ -178,6 +183,7 @@ def compile_step(step: ApiStep, where: str, *, base: str, headers: Headers, know
         method=(step.method or ("POST" if body.is_there else "GET")).upper(),
         url=url,
         headers=tuple(_headers(step, where, headers, body.content_type, known)),
+        home_only=frozenset(name for name in headers if name.lower() in CREDENTIALS and name not in step.headers),
         body=body,
         bearer=Template.parse(step.bearer, f"{where}.bearer", known) if step.bearer else None,
         expectations=None if any(each for pair in wanted for each in pair) else expectations,

@@ -25,7 +25,7 @@ from stormwatch.probes.template import Template
 from stormwatch.probes.units import Bytes, Seconds, show_duration, show_size
 from stormwatch.probes.url import Url
 from stormwatch.probes.watch import Watch
-from stormwatch.probes.websocket_talk import Talk, read_status, shown
+from stormwatch.probes.websocket_talk import FAREWELL, Talk, read_status, shown
 
 UPGRADED: Final = 101
 
@@ -182,7 +182,7 @@ class WebsocketCheck:
                         if talk.heard:
                             watch.note("heard", concealer.conceal(talk.heard))
                     watch.took(watch.seconds())
-                    await talk.part()
+                    await talk.part(min(FAREWELL, watch.remaining() / 2))
                 self._judge(watch, streams)
         except ProbeFailed as failure:
             failure.message = concealer.conceal(failure.message)

@@ -132,12 +132,12 @@ class Talk:
                 raise ProbeFailed(Reason.ASSERTION, f"{self.farewell} instead of answering a ping")
         return clock() - began
 
-    async def part(self) -> None:
-        """Close with code 1000, and give the server a moment to say the same."""
+    async def part(self, seconds: float) -> None:
+        """Close with code 1000, and give the server so long to say the same."""
         if self._protocol.state.name != "OPEN":
             return
         try:
-            async with asyncio.timeout(FAREWELL):
+            async with asyncio.timeout(seconds):
                 self._protocol.send_close(1000)
                 await self.flush()
                 while await self._read():

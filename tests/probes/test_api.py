@@ -342,6 +342,7 @@ async def test_logins_stay_at_home_and_a_whole_url_leads_anywhere() -> None:
 
         async with web.serving(home) as server:
             options = {
+                "headers": {"Cookie": "shared=hush", "X-Shared": "yes"},
                 "bearer": "hush",
                 "steps": [
                     {
@@ -356,7 +357,8 @@ async def test_logins_stay_at_home_and_a_whole_url_leads_anywhere() -> None:
     seen = state.requests
     assert (result.outcome, result.message) == (Outcome.UP, "")
     assert (seen[0].path, seen[0].query) == ("/there", {"a": ["b c"]})
-    assert "authorization" not in seen[0].headers
+    assert not {"authorization", "cookie"} & seen[0].headers.keys()
+    assert seen[0].headers["x-shared"] == "yes"
     assert "hush" not in json.dumps(result.as_json())
 
 

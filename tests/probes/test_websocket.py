@@ -329,6 +329,15 @@ async def test_a_step_has_a_time_of_its_own() -> None:
     assert (other.reason, other.message) == (Reason.ASSERTION, f"{NOTHING} within 100ms; last came 'weather'")
 
 
+async def test_a_server_that_does_not_say_goodbye_is_up() -> None:
+    """The wait for it ends before the run does, and is no part of the run's duration."""
+    async with web.serving(sending()) as server:
+        short = await run(KIND, url(server), timeout=0.3)
+        long = await run(KIND, url(server), timeout=5)
+    assert (short.outcome, short.message) == (Outcome.UP, "")
+    assert long.seconds < 0.24
+
+
 async def test_a_ping_that_nobody_answers_is_a_timeout() -> None:
     """Or a close in its place."""
     async with web.serving(sending()) as server:
