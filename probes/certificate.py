@@ -524,6 +524,7 @@ def _algorithm(parsed: x509.Certificate) -> str:
 _ALGORITHMS: Final = {
     "1.2.840.10040.4.3": "dsa-with-SHA1",
     "1.2.840.10045.4.1": "ecdsa-with-SHA1",
+    "1.2.840.10045.4.3.1": "ecdsa-with-SHA224",
     "1.2.840.10045.4.3.2": "ecdsa-with-SHA256",
     "1.2.840.10045.4.3.3": "ecdsa-with-SHA384",
     "1.2.840.10045.4.3.4": "ecdsa-with-SHA512",
@@ -533,6 +534,7 @@ _ALGORITHMS: Final = {
     "1.2.840.113549.1.1.11": "sha256WithRSAEncryption",
     "1.2.840.113549.1.1.12": "sha384WithRSAEncryption",
     "1.2.840.113549.1.1.13": "sha512WithRSAEncryption",
+    "1.2.840.113549.1.1.14": "sha224WithRSAEncryption",
     "1.3.101.112": "Ed25519",
     "1.3.101.113": "Ed448",
     "2.16.840.1.101.3.4.3.2": "dsa-with-SHA256",

@@ -173,10 +173,13 @@ async def _linger(engine: CurlEngine, handle: pycurl.Curl, hands: Hands) -> Ende
 
     def take(kind: int, data: bytes) -> None:
         hands.seen.take(kind, data)
-        # A ticket and a greeting are for clients that were accepted.
-        if (hands.seen.ticketed or (kind == pycurl.INFOTYPE_HEADER_IN and hands.seen.finished)) and not accepted.done():
+        if not hands.seen.finished:
+            return
+        # A ticket and a greeting are for clients that were accepted. Before TLS 1.3 the server's last message is, too.
+        welcome = hands.seen.ticketed or kind == pycurl.INFOTYPE_HEADER_IN or hands.seen.version != "TLS 1.3"
+        if welcome and not accepted.done():
             accepted.set_result(None)
-        elif hands.seen.finished and not finished.done():
+        elif not finished.done():
             finished.set_result(None)
 
     handle.setopt(pycurl.DEBUGFUNCTION, take)
