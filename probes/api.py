@@ -19,6 +19,7 @@ from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.request import check_headers
 from stormwatch.probes.result import Reason
 from stormwatch.probes.session import Session
+from stormwatch.probes.template import is_name
 from stormwatch.probes.units import Seconds, show_duration
 from stormwatch.probes.url import Url
 from stormwatch.probes.watch import Watch
@@ -82,7 +83,7 @@ def build(target: str, options: ApiOptions) -> Check:
         for number, step in enumerate(steps):
             where = f"{section}[{number}]"
             for name in step.capture:
-                if not name.isidentifier() or name in BUILT_IN or name in options.variables:
+                if not is_name(name) or name in BUILT_IN or name in options.variables:
                     raise ValueError(f"{where}.capture: {name!r} cannot be captured: it is no name, or taken already")
             compiled[section].append(compile_step(step, where, base=base, headers=options.headers, known=known))
             known |= step.capture.keys()
@@ -109,7 +110,7 @@ def _check(options: ApiOptions) -> None:
     if options.ip == "every":
         raise ValueError("ip: `every` is for one request; a run of several uses one address of each name")
     for name in options.variables:
-        if not name.isidentifier() or name in BUILT_IN:
+        if not is_name(name) or name in BUILT_IN:
             raise ValueError(f"variables: {name!r} is no name, or that of a built-in value")
     if options.oauth2 is not None or options.digest_auth is not None:
         for number, step in enumerate((*options.steps, *options.finally_)):

@@ -26,6 +26,11 @@ class Missing(LookupError):
         return str(self.args[0])
 
 
+def is_name(text: str) -> bool:
+    """Whether a reference can be made to it."""
+    return _NAME.fullmatch(text) is not None
+
+
 def as_text(value: Any) -> str:
     """A JSON value within a text: a string as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
@@ -110,7 +115,7 @@ def _parts(text: str, where: str, known: Collection[str], way: str) -> Iterator[
         if match[1] is None:
             raise ValueError(f"{where}: a reference is written {{{{ name }}}}; write {{{{{{{{ for two plain braces")
         name, bar, chosen = (part.strip() for part in match[1].partition("|"))
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise ValueError(
                 f"{where}: {match[0]} is no reference; write {{{{ name }}}}, or {{{{{{{{ for two plain braces"
             )

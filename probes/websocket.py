@@ -21,7 +21,7 @@ from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.request import USER_AGENT, check_headers
 from stormwatch.probes.resolve import Family
 from stormwatch.probes.result import Reason
-from stormwatch.probes.template import Template
+from stormwatch.probes.template import Template, is_name
 from stormwatch.probes.units import Bytes, Seconds, show_duration, show_size
 from stormwatch.probes.url import Url
 from stormwatch.probes.watch import Watch
@@ -118,6 +118,9 @@ def build(target: str, options: WebsocketOptions) -> Check:
     known: set[str] = set()
     for number, step in enumerate(options.dialogue):
         steps.append(_compile(step, f"dialogue[{number}]", known))
+        for name in step.capture:
+            if not is_name(name):
+                raise ValueError(f"dialogue[{number}].capture: {name!r} is no name that a reference could have")
         known |= step.capture.keys()
     client = options.client_certificate
     backend = Backend.of(

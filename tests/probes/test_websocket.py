@@ -519,6 +519,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "ws://shop.test/",
+        {"dialogue": [{"capture": {"my id": {"json": "id"}}}]},
+        "dialogue[0].capture: 'my id' is no name that a reference could have",
+    ),
+    (
+        "ws://shop.test/",
         {"dialogue": [{"capture": {"id": {"cookie": "id"}}}]},
         "dialogue[0].capture.id: a message has no cookie: give json or regex",
     ),
