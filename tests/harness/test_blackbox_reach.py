@@ -31,10 +31,12 @@ def allowing(*allow: str) -> Terms:
     return terms_of(allow=allow, refuse=(), timeout_offset=0.5, history=10, at_once=8)
 
 
-async def probed(directory: Path, target: str, *, module: str = "http_2xx", terms: Terms | None = None) -> Result:
+async def probed(
+    directory: Path, target: str, *, module: str = "http_2xx", terms: Terms | None = None, modules: str = MODULES
+) -> Result:
     """The result of one request to `/probe`, under the terms that hold by default."""
     path = directory / "blackbox.yml"
-    path.write_text(MODULES)
+    path.write_text(modules)
     async with BlackboxProber(read_modules(path), terms=terms or allowing()) as prober:
         found = prober.module(module)
         assert found is not None
@@ -93,6 +95,20 @@ async def test_a_redirect_does_not_lead_there(tmp_path: Path) -> None:
         assert server.connections == 1
     assert refused(result)
     assert "169.254.169.254" in result.message
+
+
+async def test_a_proxy_on_this_host_has_to_be_allowed(tmp_path: Path) -> None:
+    """It is a place that is connected to, whoever named it; and it does not make its target's address a good one."""
+    async with web.serving(web.answer()) as proxy:
+        modules = MODULES.replace(
+            "timeout: 2s}", f"timeout: 2s, http: {{proxy_url: 'http://127.0.0.1:{proxy.port}'}}}}", 1
+        )
+        plain = await probed(tmp_path, "http://192.0.2.1/", modules=modules)
+        assert refused(plain)
+        allowed = allowing("127.0.0.1/32")
+        assert (await probed(tmp_path, "http://192.0.2.1/", modules=modules, terms=allowed)).outcome is Outcome.UP
+        assert refused(await probed(tmp_path, "http://169.254.169.254/", modules=modules, terms=allowed))
+        assert proxy.connections == 1
 
 
 async def test_what_is_allowed_is_reached(tmp_path: Path) -> None:
