@@ -338,15 +338,19 @@ async def test_a_large_answer_is_judged_without_holding_up_the_loop() -> None:
             await asyncio.sleep(0.001)
             worst = max(worst, time.monotonic() - began)
 
-    patterns = [f"(x|y{number})*(xx|z)*{number}q{{20}}[^x]+$" for number in range(30)]
+    patterns = [f"(?:x|z)+{number}y" for number in range(100)]
     async with web.serving(web.answer(b"x" * 8 * 2**20)) as server, Resources() as resources:
         await run(KIND, server.url, resources=resources)
-        check = {"expect": {"body_not_matches": patterns}}
         watcher = asyncio.create_task(watch_the_loop())
-        result = await run(KIND, server.url, check, timeout=20, resources=resources)
+        began = time.monotonic()
+        result = await run(
+            KIND, server.url, {"expect": {"body_not_matches": patterns}}, timeout=30, resources=resources
+        )
+        took = time.monotonic() - began
+        await asyncio.sleep(0.01)  # or the watcher would not see the last time that it was kept waiting
         watcher.cancel()
     assert (result.outcome, result.message) == (Outcome.UP, "")
-    assert worst < 0.3
+    assert worst < took / 4, (worst, took)
 
 
 async def test_a_judgement_that_takes_too_long_is_our_fault() -> None:

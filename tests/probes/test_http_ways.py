@@ -15,7 +15,7 @@ from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.http import KIND
 from stormwatch.probes.proxy import Proxies, Proxy, proxies_of_environment
-from stormwatch.probes.reach import OWN_HOST, Reach
+from stormwatch.probes.reach import OWN_HOST, Reach, networks
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.token import Token, read_token
@@ -39,15 +39,16 @@ async def test_the_reach_policy_is_asked_at_every_hop() -> None:
             assert (result.outcome, result.reason, result.failed_phase) == (Outcome.BROKEN, Reason.POLICY, "connect")
         assert server.connections == 0
     async with web.serving(web.redirect("http://169.254.169.254/latest")) as server:
-        result = await run(
-            KIND,
-            server.url,
-            reach=Reach(refuse=tuple(each for each in OWN_HOST if each.version == 4 and "127" not in str(each))),
-        )
+        result = await run(KIND, server.url, reach=Reach(refuse=networks(["169.254.0.0/16"])))
     assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.POLICY)
     assert "probes may not connect to 169.254.169.254" in result.message
     async with forwarding() as proxy:
         result = await run(KIND, "http://shop.test/", {"proxy": f"http://127.0.0.1:{proxy.port}"}, reach=here)
+        assert (result.outcome, result.reason, proxy.asked) == (Outcome.BROKEN, Reason.POLICY, [])
+        linked = Reach(refuse=networks(["169.254.0.0/16"]))
+        result = await run(
+            KIND, "http://169.254.169.254/", {"proxy": f"http://127.0.0.1:{proxy.port}"}, reach=linked, timeout=1
+        )
         assert (result.outcome, result.reason, proxy.asked) == (Outcome.BROKEN, Reason.POLICY, [])
 
 
