@@ -271,7 +271,8 @@ async def test_a_storm_of_scrapes_waits_in_line(tmp_path: Path) -> None:
         assert value(own, "stormwatch_blackbox_queue_wait_seconds_count") == 6
         assert value(own, "stormwatch_blackbox_runs_under_way") == 0
         assert value(own, "stormwatch_blackbox_runs_waiting") == 0
-        await box.probe(target=server.url, module="never")
+        after = await box.probe(target=server.url, module="never")
+        assert value(after.text, "stormwatch_probe_outcome", outcome="down", reason="timeout") == 1
 
 
 def test_checks_are_kept_and_rebuilt_when_a_file_changes(tmp_path: Path) -> None:
