@@ -12,6 +12,7 @@ from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.exec import KIND as EXEC
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.kafka import KIND as KAFKA
 from stormwatch.probes.mysql import KIND as MYSQL
 from stormwatch.probes.nats import KIND as NATS
 from stormwatch.probes.postgres import KIND as POSTGRES
@@ -24,7 +25,24 @@ from stormwatch.probes.websocket import KIND as WEBSOCKET
 
 KINDS: Mapping[str, Kind[Any]] = {
     kind.name: kind
-    for kind in (HTTP, DNS, TLS, CERTIFICATE_FILE, TCP, API, GRPC, WEBSOCKET, REDIS, POSTGRES, EXEC, JOURNEY)
+    for kind in (
+        HTTP,
+        DNS,
+        TLS,
+        CERTIFICATE_FILE,
+        TCP,
+        API,
+        GRPC,
+        WEBSOCKET,
+        REDIS,
+        POSTGRES,
+        MYSQL,
+        RABBITMQ,
+        KAFKA,
+        NATS,
+        EXEC,
+        JOURNEY,
+    )
 }
 """Kinds of probes."""
 
