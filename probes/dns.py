@@ -10,16 +10,21 @@ from typing import Any, Final
 
 import dns.edns
 import dns.exception
+import dns.message
 import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
+from stormwatch.probes import authorities
+from stormwatch.probes.authorities import compare
 from stormwatch.probes.backend import judge_speed, show_words
+from stormwatch.probes.delegation import Start, Walk
 from stormwatch.probes.dns_options import DnsOptions
 from stormwatch.probes.dns_rules import Rules, read_type, show, unlike
-from stormwatch.probes.dns_server import PORTS, DnsServer, Line, make_line
+from stormwatch.probes.dns_server import PLAIN, PORTS, DnsServer, Line, make_line
+from stormwatch.probes.dnssec import Bogus, Ledger, show_moment
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.nameserver import Answered, Progress
@@ -28,6 +33,7 @@ from stormwatch.probes.question import Edns, Question, counts, make_question, rd
 from stormwatch.probes.records import plain, text_of
 from stormwatch.probes.resolve import resolve
 from stormwatch.probes.result import Reason
+from stormwatch.probes.trust_chain import Anchors, TrustChain, Verdict, read_anchors
 from stormwatch.probes.units import show_duration
 from stormwatch.probes.watch import Watch
 
@@ -55,7 +61,7 @@ def build(target: str, options: DnsOptions) -> Check:
             name,
             kind,
             rdclass,
-            recursion=options.recursion,
+            recursion=options.recursion and not options.start,
             checking_disabled=options.checking_disabled,
             authentic=options.expect.authenticated is not None,
             edns=edns,
@@ -65,9 +71,34 @@ def build(target: str, options: DnsOptions) -> Check:
         line=line,
         edns=edns,
         resolver=Endpoint.parse(options.resolver, what="resolver", default_port=53) if options.resolver else None,
+        start=_start(options),
+        anchors=_anchors(options),
         options=options,
         rules=Rules(options.expect, kind, rdclass),
     )
+
+
+def _start(options: DnsOptions) -> Start | None:
+    """Where to begin asking on our own, if that is asked for."""
+    if not options.start and options.authorities is None:
+        return None
+    if options.start and (options.server or options.servers):
+        raise ValueError("start: the authorities of the name are asked then, so give no server")
+    if options.start and options.transport not in ("udp", "tcp"):
+        raise ValueError(f"start: authorities are asked over udp or tcp, not {options.transport}")
+    return Start.parse(options.start)
+
+
+def _anchors(options: DnsOptions) -> Anchors | None:
+    """What validation begins with, if it is asked for."""
+    expect, asked = options.expect, options.dnssec
+    if asked is None or not asked.validate:
+        if expect.rrsig_expires_within is not None or expect.dnssec is not None:
+            raise ValueError(
+                "expect.dnssec and expect.rrsig_expires_within are for validated answers: give `dnssec: {}`"
+            )
+        return None
+    return read_anchors(asked.anchors, asked.anchor_file)
 
 
 def _name(target: str) -> dns.name.Name:
@@ -110,6 +141,8 @@ def _servers(options: DnsOptions) -> tuple[tuple[DnsServer, ...], bool]:
         if len({str(server) for server in servers}) < len(servers):
             raise ValueError("servers: one of them stands there twice")
         return servers, False
+    if options.start:
+        return (), True
     if options.server:
         return (DnsServer.parse(options.server, options.transport, what="server"),), False
     if options.transport in ("https", "quic"):
@@ -150,12 +183,22 @@ class DnsCheck:
     line: Line
     edns: Edns | None
     resolver: Endpoint | None
+    start: Start | None
+    anchors: Anchors | None
     options: DnsOptions
     rules: Rules
 
     async def __call__(self, watch: Watch) -> None:
         """Resolve the server, ask it, judge its answer."""
-        inquiries = [_Inquiry(server) for server in self.servers]
+        walk = None
+        if self.start is not None:
+            line = Line(source=self.options.source) if self.options.source else PLAIN
+            walk = Walk(watch, self.start, ip=self.options.ip, line=line, resolver=self.resolver)
+        if self.options.start:
+            assert walk is not None
+            inquiries = [_Inquiry(server) for server in await self._find_authorities(watch, walk)]
+        else:
+            inquiries = [_Inquiry(server) for server in self.servers]
         try:
             if len(inquiries) == 1:
                 await self._inquire(watch, inquiries[0], watch.remaining())
@@ -165,10 +208,28 @@ class DnsCheck:
                 await self._all(watch, inquiries)
         finally:
             self._write(watch, inquiries)
+        if self.anchors is not None:
+            await self._validate(watch, walk, inquiries)
         self._judge(watch, inquiries)
         if self.options.expect.wildcard == "forbidden":
             await self._judge_wildcard(watch, inquiries[0])
+        if self.options.authorities is not None:
+            assert walk is not None
+            with watch.phase("authorities"):
+                await compare(watch, walk, self.question.name, self.options.authorities)
         judge_speed(watch, self.options.expect.slower_than)
+
+    async def _find_authorities(self, watch: Watch, walk: Walk) -> list[DnsServer]:
+        """The servers of the zone that the name is in, in the order in which they are named."""
+        name = self.question.name
+        if self.question.kind == dns.rdatatype.DS and name != dns.name.root:
+            name = name.parent()
+        with watch.phase("resolve"):
+            cut = await walk.cut_of(name)
+            found = [each for host in cut.hosts for each in await walk.addresses(host) if walk.suits(each)]
+            if not found:
+                raise ProbeFailed(Reason.DNS, f"no server of zone {cut.zone} has an address", phase="resolve")
+        return [DnsServer(Endpoint(address, walk.start.port)) for address in dict.fromkeys(found)]
 
     async def _inquire(self, watch: Watch, inquiry: _Inquiry, limit: float, question: Question | None = None) -> None:
         """Ask one server. What it did wrong is kept with the inquiry; only being cancelled gets out."""
@@ -300,6 +361,61 @@ class DnsCheck:
 
     # What is judged
 
+    async def _validate(self, watch: Watch, walk: Walk | None, inquiries: Sequence[_Inquiry]) -> None:
+        """Prove the answer, or say why it cannot be proved. What is no answer at all is judged elsewhere."""
+        inquiry = next((each for each in inquiries if each.answered is not None), None)
+        if self.anchors is None or inquiry is None or inquiry.answered is None:
+            return
+        answer = inquiry.answered.message
+        if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN, dns.rcode.SERVFAIL):
+            return
+        name, kind, ledger = self.question.name, self.question.kind, Ledger(watch.clock.now())
+
+        async def ask(name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
+            question = make_question(name, kind, checking_disabled=True, edns=_FOR_CHAIN)
+            own = _Inquiry(inquiry.server)
+            await self._inquire(watch, own, watch.remaining(), question)
+            if own.answered is None:
+                assert own.failure is not None
+                raise own.failure
+            return own.answered.message
+
+        asked = walk.records if walk is not None and self.options.start else ask
+        with watch.phase("validate"):
+            try:
+                if answer.rcode() == dns.rcode.SERVFAIL:  # what a validating resolver says of bogus answers
+                    answer = await asked(name, kind)
+                verdict = await TrustChain(self.anchors, asked, ledger).judge(answer, name, kind)
+                self._judge_verdict(watch, verdict, ledger)
+            except Bogus as error:
+                watch.note("dnssec", {"verdict": "bogus", "why": str(error), "verified": ledger.verified})
+                watch.measure("stormwatch_dns_dnssec_secure", 0)
+                raise unlike(f"the answer is bogus: {error}", phase="validate") from error
+
+    def _judge_verdict(self, watch: Watch, verdict: Verdict, ledger: Ledger) -> None:
+        expect, seen = self.options.expect, "secure" if verdict.secure else "insecure"
+        told: dict[str, Any] = {"verdict": seen, "verified": ledger.verified}
+        if verdict.why:
+            told["why"] = verdict.why
+        watch.measure("stormwatch_dns_dnssec_secure", verdict.secure)
+        left = ledger.expires - ledger.now
+        if ledger.expires:
+            told["first_signature_expires"] = f"{ledger.soonest}: {show_moment(ledger.expires)}"
+            watch.measure("stormwatch_dns_rrsig_expires_seconds", left)
+            watch.measure("stormwatch_dns_rrsig_expiry_timestamp_seconds", ledger.expires)
+        watch.note("dnssec", told)
+        wanted = expect.dnssec or "secure"
+        if wanted not in (seen, "any"):
+            why = f": {verdict.why}" if verdict.why else ""
+            raise unlike(f"the answer is {seen}, wanted {wanted}{why}", phase="validate")
+        within = expect.rrsig_expires_within
+        if within is not None and ledger.expires and left < within:
+            raise unlike(
+                f"the signature over {ledger.soonest} expires in {show_duration(round(left))}, on "
+                f"{show_moment(ledger.expires)}, wanted at least {show_duration(within)}",
+                phase="validate",
+            )
+
     def _judge(self, watch: Watch, inquiries: Sequence[_Inquiry]) -> None:
         several = len(inquiries) > 1
         odd = self._disagreement(watch, inquiries) if self.options.agree else ""
@@ -361,6 +477,8 @@ class DnsCheck:
                 raise unlike(f"{name} exists, with {show(records)}: there is a wildcard, wanted none", phase="wildcard")
 
 
+_FOR_CHAIN: Final = Edns(dnssec_ok=True)
+
 _NEXT: Final = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP})
 """After these a stub resolver asks the next server."""
 
@@ -368,7 +486,7 @@ KIND: Final = Kind(
     name="dns",
     options=DnsOptions,
     build=build,
-    phases=("resolve", "connect", "request"),
+    phases=("resolve", "connect", "request", "validate", "wildcard", "authorities"),
     phase_metric=Metric("probe_dns_duration_seconds", "Seconds of a DNS question by phase"),
     metrics=(
         Metric("probe_dns_lookup_time_seconds", "Seconds that looking up the target's name took"),
@@ -383,6 +501,10 @@ KIND: Final = Kind(
         Metric("stormwatch_dns_rcode", "Response code of the answer as a number: 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN"),
         Metric("stormwatch_dns_response_size_bytes", "Bytes of the answer"),
         Metric("stormwatch_dns_ttl_seconds", "Least TTL in the answer section"),
+        Metric("stormwatch_dns_dnssec_secure", "1 when the answer was proved from the trust anchor down, else 0"),
+        Metric("stormwatch_dns_rrsig_expires_seconds", "Seconds until the first of the signatures that were used ends"),
+        Metric("stormwatch_dns_rrsig_expiry_timestamp_seconds", "Unix time at which the first of them ends"),
+        *authorities.METRICS,
         Metric("stormwatch_dns_server_answered", "Whether each of several servers answered"),
         Metric("stormwatch_dns_server_seconds", "Seconds that each of several servers took to answer"),
         Metric("stormwatch_dns_server_agrees", "Whether each of several servers answered what most of them did"),

@@ -81,8 +81,8 @@ class ExpectDns:
     """Whether the answer must, or must not, be cut off (the TC flag)."""
     recursion_available: bool | None = None
     """Whether the server must, or must not, ask others for us (the RA flag): `false` for authorities."""
-    dnssec: Literal["secure", "insecure", "any"] = "secure"
-    """With `dnssec`: what the validation must come to. Bogus is never good."""
+    dnssec: Literal["secure", "insecure", "any"] | None = None
+    """With `dnssec`: what the validation must come to, `secure` when not given. Bogus is never good."""
     rrsig_expires_within: Seconds | None = None
     """With `dnssec`: down when the signature that ends first is valid for less than this time."""
     wildcard: Literal["any", "forbidden"] = "any"
