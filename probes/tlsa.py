@@ -37,7 +37,7 @@ PKIX_TA, PKIX_EE, DANE_TA, DANE_EE = range(4)
 _DIGESTS: Final = {1: "sha256", 2: "sha512"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Pin:
     """One record. RFC 7218 names the numbers."""
 
@@ -121,7 +121,8 @@ async def look_up(question: Question, server: Endpoint, clock: Callable[[], floa
         )
     return Pins(
         name=name,
-        pins=tuple(_pin(each) for each in rdata_of(answered.message, dns.rdatatype.TLSA)[:MOST]),
+        # Sorted, because name servers turn them round from answer to answer.
+        pins=tuple(sorted(_pin(each) for each in rdata_of(answered.message, dns.rdatatype.TLSA)[:MOST])),
         authenticated=bool(answered.message.flags & dns.flags.AD),
     )
 
