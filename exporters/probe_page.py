@@ -49,6 +49,13 @@ _ZERO: Final[Mapping[str, tuple[Measure, ...]]] = {
 """What blackbox_exporter exports of every run, however early it ended."""
 
 
+_PHASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "http": ("resolve", "connect", "tls", "processing", "transfer"),
+    "dns": ("resolve", "connect", "request"),
+    "icmp": ("resolve", "setup", "rtt"),
+    "grpc": ("resolve", "check"),
+}
+"""The phases that blackbox_exporter has, there from the start."""
 _BLAMES: Final = ("probe_failed_due_to_regex", "probe_failed_due_to_cel")
 
 
@@ -90,7 +97,9 @@ def _phases(result: Result, kind: Kind[Any]) -> Iterator[Family]:
     metric = kind.phase_metric
     if metric is None:
         return
-    seconds = {} if _only_resolved(result) else dict.fromkeys(kind.phases, 0.0)
+    # Phases that only options of ours bring with them are there when they were.
+    usual = _PHASES.get(kind.name, kind.phases)
+    seconds = {} if _only_resolved(result) else dict.fromkeys(usual, 0.0)
     for phase in result.phases:
         seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
     yield Family(metric.name, metric.help, "gauge", [Sample(value, {"phase": name}) for name, value in seconds.items()])

@@ -111,7 +111,7 @@ class Draft:
         """Whom to trust, and what to show: the part of `tls_config` that all kinds write alike."""
         found: dict[str, Any] = {
             "ca_file": self.file(config.ca, config.ca_file, "pem"),
-            "verify": not config.insecure_skip_verify,
+            "verify": False if config.insecure_skip_verify else None,
         }
         if config.cert or config.cert_file:
             found["client_certificate"] = {
@@ -125,12 +125,12 @@ class Draft:
         return {
             **self.trust(config),
             "server_name": config.server_name or server_name,
-            "tls_min": _TLS_VERSIONS[config.min_version or "TLS12"],
-            "tls_max": _TLS_VERSIONS[config.max_version or "TLS13"],
+            "tls_min": _TLS_VERSIONS.get(config.min_version),
+            "tls_max": _TLS_VERSIONS.get(config.max_version),
         }
 
 
-_TLS_VERSIONS: Final = {"TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
+_TLS_VERSIONS: Final[Mapping[str, str]] = {"TLS10": "1.0", "TLS11": "1.1", "TLS12": "1.2", "TLS13": "1.3"}
 
 
 def _without_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def _tcp(module: Module, target: str, hostname: str, draft: Draft) -> Translatio
     tcp = module.tcp
     Endpoint.parse(target)
     options = {
-        **_ip(tcp.preferred_ip_protocol, fallback=tcp.ip_protocol_fallback),
+        "ip": _family(tcp.preferred_ip_protocol, tcp.source_ip_address, fallback=tcp.ip_protocol_fallback),
         "source": tcp.source_ip_address,
         **_stream(tcp, draft, hostname),
     }
@@ -319,7 +319,7 @@ def _unix(module: Module, target: str, _hostname: str, draft: Draft) -> Translat
 def _stream(stream: UnixModule, draft: Draft, hostname: str = "") -> dict[str, Any]:
     secure = stream.tls or any(step.starttls for step in stream.query_response)
     return {
-        "tls": stream.tls,
+        "tls": stream.tls or None,
         "dialogue": [each for step in stream.query_response for each in _steps(step)],
         **(draft.tls(stream.tls_config, server_name=hostname) if secure else {}),
     }
@@ -375,7 +375,7 @@ def _literally(text: str) -> str:
 def _icmp(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
     icmp = module.icmp
     options = {
-        **_ip(icmp.preferred_ip_protocol, fallback=icmp.ip_protocol_fallback),
+        "ip": _family(icmp.preferred_ip_protocol, icmp.source_ip_address, fallback=icmp.ip_protocol_fallback),
         "source": icmp.source_ip_address,
         "payload": icmp.payload_size,
         "dont_fragment": icmp.dont_fragment,

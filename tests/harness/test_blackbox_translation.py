@@ -91,7 +91,6 @@ def test_oauth2(tmp_path: Path) -> None:
         "client_secret": "topsecret",
         "scopes": ["a", "b"],
         "params": {"x": "y"},
-        "verify": True,
     }
     assert found.files == (f"{tmp_path}/secret",)
     read = module(tmp_path, "{prober: http, http: {oauth2: {client_id: a, token_url: 'http://t/', grant_type: jwt}}}")
