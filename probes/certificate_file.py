@@ -145,13 +145,22 @@ class CertificateFileCheck:
             found.files += 1
             try:
                 certificates = self._read(path)
+                facts = [facts_of(each) for each in certificates]
             except FileNotFoundError:  # it went away after it was listed, or is a link to nothing
                 found.files -= 1
                 continue
             except (Unreadable, Locked) as error:
                 found.failures.append(_complaint(path, error))
                 continue
-            found.seen.extend(_Seen(str(path), position, facts_of(each)) for position, each in enumerate(certificates))
+            except ValueError as error:
+                found.failures.append(
+                    ProbeFailed(Reason.PROTOCOL, f"{path} holds a certificate that cannot be read: {error}")
+                )
+                continue
+            except ProbeFailed as failure:
+                found.failures.append(failure)
+                continue
+            found.seen.extend(_Seen(str(path), position, each) for position, each in enumerate(facts))
             if certificates:
                 found.failures.extend(self._objections(path, certificates))
 
