@@ -1,10 +1,11 @@
 """Every kind of probe and every fault, by the name that users write: the one table to add a line to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormwatch.chaos.catalog import FAULTS as _FAULTS
 from stormwatch.chaos.catalog import FaultKind
+from stormwatch.harness.installed_kinds import installed_kinds
 from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.api import KIND as API
 from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
@@ -23,28 +24,34 @@ from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
-KINDS: Mapping[str, Kind[Any]] = {
-    kind.name: kind
-    for kind in (
-        HTTP,
-        DNS,
-        TLS,
-        CERTIFICATE_FILE,
-        TCP,
-        API,
-        GRPC,
-        WEBSOCKET,
-        REDIS,
-        POSTGRES,
-        MYSQL,
-        RABBITMQ,
-        KAFKA,
-        NATS,
-        EXEC,
-        JOURNEY,
-    )
-}
-"""Kinds of probes."""
+_OWN = (
+    HTTP,
+    DNS,
+    TLS,
+    CERTIFICATE_FILE,
+    TCP,
+    API,
+    GRPC,
+    WEBSOCKET,
+    REDIS,
+    POSTGRES,
+    MYSQL,
+    NATS,
+    RABBITMQ,
+    EXEC,
+    KAFKA,
+    JOURNEY,
+)
+_INSTALLED = installed_kinds({kind.name: kind for kind in _OWN})
+
+KINDS: Mapping[str, Kind[Any]] = {**{kind.name: kind for kind in _OWN}, **_INSTALLED.kinds}
+"""Kinds of probes: ours, and those of installed packages."""
+
+UNUSABLE: Mapping[str, str] = _INSTALLED.unusable
+"""Kinds of installed packages that cannot be used: why, by name."""
+
+REFUSED: Sequence[str] = _INSTALLED.refused
+"""What installed packages bring under names of ours, a sentence each."""
 
 FAULTS: Mapping[str, FaultKind[Any]] = _FAULTS
 """Faults for drills."""

@@ -1,6 +1,7 @@
 """`probes:` in the configuration: from what was written to frozen probes with their checks built."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from typing import Any
 
+from stormwatch.harness.catalog import REFUSED, UNUSABLE
 from stormwatch.harness.document import Place, file_beside
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import ConfirmEntry, DefaultsEntry, ProbeAlertEntry, ProbeEntry
@@ -15,6 +17,8 @@ from stormwatch.harness.form import form_of, show
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.probe import Check, Confirm, Kind, Probe
 from stormwatch.probes.units import show_duration
+
+log = logging.getLogger(__name__)
 
 Kinds = Mapping[str, Kind[Any]]
 
@@ -79,6 +83,7 @@ def read_probes(
         )
     draft.unique(named, "probe")
     _check_dependencies(draft, named, places)
+    _warn_of_packages(data)
     return ProbeSection(probes, alerts, places, labels)
 
 
@@ -97,7 +102,7 @@ def _read_probe(
             f"kind {kind.name} needs the extra {kind.extra}; install it: pip install 'stormwatch[{kind.extra}]'",
         )
         kind = None
-    blocks = [key for key in item if key in kinds]
+    blocks = [key for key in item if key in kinds or key in UNUSABLE]
     for key in blocks:
         if kind is not None and key != kind.name:
             draft.complain(
@@ -126,9 +131,18 @@ def _read_probe(
 
 def _kind(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Kind[Any] | None:
     written = item.get("kind")
-    if isinstance(written, str) and written not in kinds:
+    if isinstance(written, str) and written in UNUSABLE:
+        draft.complain((*place, "kind"), UNUSABLE[written])
+    elif isinstance(written, str) and written not in kinds:
         draft.complain((*place, "kind"), f"there is no kind {show(written)}; {did_you_mean(written, kinds)}")
     return kinds.get(written) if isinstance(written, str) else None
+
+
+def _warn_of_packages(data: Any) -> None:
+    """Tell of installed kinds that nobody has: whoever uses a broken one has a mistake in the configuration instead."""
+    used = [item.get("kind") for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+    for told in (*REFUSED, *(told for name, told in UNUSABLE.items() if name not in used)):
+        log.warning("%s", told)
 
 
 _BEGINNING = re.compile(r"(\w+)((?:\.\w+|\[\d+\])*)(:? *)")
