@@ -78,7 +78,7 @@ class CertificateFileOptions:
     at: AwareDatetime | None = None
     """The moment to judge the certificates for, with its time zone; now when it is not given."""
     expect: ExpectCertificateFile = field(default_factory=ExpectCertificateFile)
-    """What must hold for the files."""
+    """What must hold for them."""
 
 
 def build(target: str, options: CertificateFileOptions) -> Check:

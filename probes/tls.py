@@ -117,7 +117,7 @@ class TlsOptions:
     policy: PolicyOptions = field(default_factory=PolicyOptions)
     """What must hold for TLS itself, whoever is trusted."""
     expect: ExpectTls = field(default_factory=ExpectTls)
-    """What must come of the handshake."""
+    """What must come of it."""
 
 
 def build(target: str, options: TlsOptions) -> Check:

@@ -12,7 +12,7 @@ import uvloop
 
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.tls import KIND
-from tests.servers import web
+from tests.servers import island, web
 from tests.servers.certificates import Authority, Issued
 from tests.servers.nameserver import naming, zone
 from tests.servers.probing import check_of, labels, measures, open_files, phase_names, run, settle
@@ -148,6 +148,24 @@ async def test_a_server_that_does_not_shake_hands_is_down_in_phase_tls(
     assert [phase.failed for phase in result.phases if phase.name == "tls"] == [True]
 
 
+@pytest.mark.shows("tls", "unreachable")
+def test_a_host_that_no_way_leads_to_is_unreachable() -> None:
+    """Plain, and where another protocol comes first."""
+    for options in ({}, {"starttls": "imap"}):
+        result = island.on_an_island(lambda options=options: run(KIND, f"{island.HOST}:1", options))
+        assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.UNREACHABLE, "connect")
+
+
+@pytest.mark.shows("tls", "protocol")
+async def test_a_server_of_another_protocol_is_down_as_protocol() -> None:
+    """It answers, and not with TLS."""
+    async with web.serving(web.garble, before_request=True) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}")
+    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.PROTOCOL, "tls")
+    assert "does not speak TLS" in result.message
+
+
+@pytest.mark.shows("tls", "refused", "dns")
 async def test_a_closed_port_is_refused_and_a_missing_name_is_dns() -> None:
     """In phases connect and resolve."""
     refused = await run(KIND, f"127.0.0.1:{free_port()}")
