@@ -4,7 +4,6 @@ import importlib.util
 import ssl
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pycurl
@@ -95,7 +94,14 @@ class Line:
                 )
             if self.doq is not None:
                 return await self.doq.ask(
-                    question, address, port, server_name=name, source=self.source, progress=progress, clock=clock
+                    question,
+                    address,
+                    port,
+                    server_name=name,
+                    source=self.source,
+                    now=watch.clock.now(),
+                    progress=progress,
+                    clock=clock,
                 )
             return await ask(
                 question,
@@ -154,7 +160,7 @@ def make_line(options: DnsOptions) -> Line:
         source=options.source,
         context=_context(options, ca_file) if options.transport == "tls" else None,
         doh=_doh(options, ca_file) if options.transport == "https" else None,
-        doq=_doq(options, ca_file) if options.transport == "quic" else None,
+        doq=_doq(options) if options.transport == "quic" else None,
     )
 
 
@@ -236,13 +242,12 @@ def _doh(options: DnsOptions, ca_file: str) -> Doh:
     return Doh(ca_file=ca_file, server_name=options.server_name, method=options.method, settings=tuple(settings))
 
 
-def _doq(options: DnsOptions, ca_file: str) -> Doq:
+def _doq(options: DnsOptions) -> Doq:
     if importlib.util.find_spec("aioquic") is None:
         raise ValueError("transport: quic needs a driver that is not installed: pip install 'stormwatch[doq]'")
     certificate, key = _key_pair(options) if options.client_certificate is not None else ("", "")
     return Doq(
-        ca_data=Path(ca_file).read_bytes() if ca_file else None,
-        verify=options.verify,
+        trust=load_trust(options.ca_file)[1] if options.verify else None,
         certificate=certificate,
         key=key,
     )

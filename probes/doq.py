@@ -3,10 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from stormwatch.probes.certificate import NotTrusted, Trust
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.nameserver import Answered, Progress
 from stormwatch.probes.question import Question, read_message
@@ -22,17 +26,14 @@ _AT_ONCE: Final = 64
 """Datagrams that are read before others have their turn."""
 _CRYPTO_ERROR: Final = 0x100
 """RFC 9001 §4.8: the error code of a connection is this, and a TLS alert in its lowest byte."""
-_CERTIFICATE_ALERTS: Final = frozenset({42, 43, 44, 45, 46, 48})
-"""RFC 8446 §6.2: bad, unsupported, revoked, expired or unknown certificate, unknown authority."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Doq:
     """How QUIC is spoken to a server. Made once."""
 
-    ca_data: bytes | None
-    """The authorities to verify against in PEM form, None for the system's."""
-    verify: bool
+    trust: Trust | None
+    """The authorities to verify against; None: the certificate may be any."""
     certificate: str = ""
     key: str = ""
 
@@ -44,8 +45,9 @@ class Doq:
             is_client=True,
             alpn_protocols=[ALPN],
             server_name=server_name,
-            verify_mode=ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE,
-            cadata=self.ca_data,
+            # It would read the whole file of authorities anew for each connection: we verify ourselves. That the
+            # server has the certificate's key is checked all the same.
+            verify_mode=ssl.CERT_NONE,
         )
         if self.certificate:
             configuration.load_cert_chain(self.certificate, self.key)
@@ -59,10 +61,14 @@ class Doq:
         *,
         server_name: str,
         source: str,
+        now: float,
         progress: Progress,
         clock: Callable[[], float],
     ) -> Answered:
-        """Ask once, over a connection of its own. Raises OSError for what the network says, ProbeFailed for the rest."""
+        """Ask once, over a connection of its own; `now` is the Unix time that the certificate is held against.
+
+        Raises OSError for what the network says, ProbeFailed for the rest.
+        """
         from aioquic.quic.connection import QuicConnection
 
         began = clock()
@@ -71,10 +77,15 @@ class Doq:
             if source:
                 link.bind((source, 0))
             link.connect((address, port))
-            conversation = _Conversation(
-                QuicConnection(configuration=self.configuration(server_name)), link, question, (address, port)
-            )
-            wire = await conversation.perform(began, progress, clock)
+            quic = QuicConnection(configuration=self.configuration(server_name))
+
+            def connected() -> None:
+                if self.trust is not None:
+                    _verify(self.trust, quic, server_name, now)
+                progress.connected = clock() - began
+                progress.sends += 1
+
+            wire = await _Conversation(quic, link, question, (address, port), connected).perform()
         ended = clock()
         if not question.answered_by(wire, 0):
             read_message(wire)
@@ -90,7 +101,14 @@ class Doq:
 class _Conversation:
     """Feeds a QUIC state machine with datagrams and time until the answer has come."""
 
-    def __init__(self, quic: "QuicConnection", link: socket.socket, question: Question, place: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        quic: "QuicConnection",
+        link: socket.socket,
+        question: Question,
+        place: tuple[str, int],
+        connected: Callable[[], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._quic = quic
         self._link = link
@@ -100,16 +118,11 @@ class _Conversation:
         self._sent = len(question.wire).to_bytes(2) + question.wire
         self._received = bytearray()
         self._stream = -1
-        self._on_connected: Callable[[], None] = lambda: None
+        self._connected = connected
+        """Called after the handshake; may refuse to go on by raising ProbeFailed."""
 
-    async def perform(self, began: float, progress: Progress, clock: Callable[[], float]) -> bytes:
+    async def perform(self) -> bytes:
         """Shake hands, ask on the first stream, and return the answer's bytes."""
-
-        def connected() -> None:
-            progress.connected = clock() - began
-            progress.sends += 1
-
-        self._on_connected = connected
         descriptor = self._link.fileno()
         self._loop.add_reader(descriptor, self._read)
         try:
@@ -140,15 +153,27 @@ class _Conversation:
             except OSError as error:
                 self._fail(error)
                 return
-            self._quic.receive_datagram(data, self._place, now=self._loop.time())
+            with self._explaining():
+                self._quic.receive_datagram(data, self._place, now=self._loop.time())
         self._go_on()
+
+    @contextmanager
+    def _explaining(self) -> Generator[None]:
+        """What the state machine or a refusal raises ends the conversation, instead of being lost in a callback."""
+        try:
+            yield
+        except ProbeFailed as failure:
+            self._fail(failure)
+        except Exception as error:  # noqa: BLE001 - the driver's own errors, at datagrams that anybody may send
+            self._fail(ProbeFailed(Reason.PROTOCOL, f"what came is not QUIC: {type(error).__name__}: {error}"))
 
     def _go_on(self) -> None:
         """Handle what has happened, send what is to be sent, and set the timer that the state machine wants."""
-        event = self._quic.next_event()
-        while event is not None:
-            self._handle(event)
+        with self._explaining():
             event = self._quic.next_event()
+            while event is not None:
+                self._handle(event)
+                event = self._quic.next_event()
         try:
             for data, _ in self._quic.datagrams_to_send(now=self._loop.time()):
                 self._link.send(data)
@@ -165,14 +190,15 @@ class _Conversation:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._quic.handle_timer(now=self._loop.time())
+        with self._explaining():
+            self._quic.handle_timer(now=self._loop.time())
         self._go_on()
 
     def _handle(self, event: Any) -> None:
         from aioquic.quic import events
 
         if isinstance(event, events.HandshakeCompleted):
-            self._on_connected()
+            self._connected()
             self._stream = self._quic.get_next_available_stream_id()
             self._quic.send_stream_data(self._stream, self._sent, end_stream=True)
         elif isinstance(event, events.StreamDataReceived) and event.stream_id == self._stream:
@@ -201,12 +227,17 @@ class _Conversation:
             self._answer.set_exception(error)
 
 
+def _verify(trust: Trust, quic: "QuicConnection", name: str, now: float) -> None:
+    shown: Any = quic.tls  # aioquic has no public way to the certificates that it was shown
+    chain = [shown._peer_certificate, *shown._peer_certificate_chain]  # noqa: SLF001
+    try:
+        trust.verify([each.public_bytes(Encoding.DER) for each in chain], name, now)
+    except NotTrusted as error:
+        raise ProbeFailed(Reason.CERTIFICATE, f"the certificate was not accepted: {error}", phase="connect") from error
+
+
 def _terminated(code: int, phrase: str) -> ProbeFailed:
     if _CRYPTO_ERROR <= code < _CRYPTO_ERROR + 256:
-        if code - _CRYPTO_ERROR in _CERTIFICATE_ALERTS:
-            return ProbeFailed(
-                Reason.CERTIFICATE, f"the certificate was not accepted: {phrase or code}", phase="connect"
-            )
         return ProbeFailed(
             Reason.TLS, f"the TLS handshake failed: {phrase or f'alert {code - _CRYPTO_ERROR}'}", phase="connect"
         )

@@ -7,6 +7,8 @@ import pytest
 
 from tests.servers import probing
 from tests.servers.certificates import Authority, Issued
+from tests.servers.named import Space, name_space
+from tests.servers.process import free_port
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,13 @@ def issued(authority: Authority) -> Issued:
 def ca_file(authority: Authority) -> Path:
     """The authority's own certificate."""
     return authority.file
+
+
+@pytest.fixture(scope="session")
+def names(tmp_path_factory: pytest.TempPathFactory, issued: Issued) -> Generator[Space]:
+    """A name space of its own, from a signed root down."""
+    with name_space(tmp_path_factory.mktemp("names"), free_port(), issued) as space:
+        yield space
 
 
 @pytest.fixture(autouse=True)

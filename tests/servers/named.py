@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.program import program
+from tests.servers.certificates import Issued
 from tests.servers.process import answers, free_port, running, wait_for
 
 ROOT, PARENT, FIRST, SECOND = (f"127.53.0.{number}" for number in range(1, 5))
@@ -118,6 +119,10 @@ class Space:
     port: int
     anchors: tuple[str, ...]
     """DS records of the root, as `dnssec.anchors` takes them."""
+    tls_port: int
+    """Where FIRST speaks DNS over TLS on 127.0.0.1."""
+    https_port: int
+    """Where FIRST speaks DNS over HTTPS on 127.0.0.1."""
 
     @property
     def root(self) -> str:
@@ -136,8 +141,8 @@ class Space:
 
 
 @contextlib.contextmanager
-def name_space(directory: Path, port: int) -> Generator[Space]:
-    """Sign all zones and start all servers; they end with the block."""
+def name_space(directory: Path, port: int, issued: Issued) -> Generator[Space]:
+    """Sign all zones and start all servers; they end with the block. FIRST shows a certificate."""
     keys = directory / "keys"
     keys.mkdir()
     delegations, first, second = "", {}, {}
@@ -166,6 +171,7 @@ def name_space(directory: Path, port: int) -> Generator[Space]:
         + f"@ IN NS ns1.\nns1. IN A {ROOT}\ntest. IN NS ns1.test.\nns1.test. IN A {PARENT}\n{dsset}",
         Signing(),
     )
+    tls_port, https_port = free_port(), free_port()
     roles: list[tuple[str, dict[str, str], str]] = [
         (ROOT, {".": root}, ""),
         (PARENT, {"test.": parent}, ""),
@@ -179,7 +185,10 @@ def name_space(directory: Path, port: int) -> Generator[Space]:
         for address, zones, extra in roles:
             home = directory / address
             home.mkdir()
-            (home / "named.conf").write_text(_configuration(home, address, ports[address], zones, extra))
+            configuration = _configuration(home, address, ports[address], zones, extra)
+            if address == FIRST:
+                configuration = _encrypted(configuration, issued, tls_port, https_port)
+            (home / "named.conf").write_text(configuration)
             command = [program("named"), "-g", "-n", "1", "-c", home / "named.conf"]
             stack.enter_context(running(command, log=home / "log"))
         pairs = [f"{address}={ports[address]}" for address in (ROOT, PARENT, FIRST, SECOND)]
@@ -188,7 +197,18 @@ def name_space(directory: Path, port: int) -> Generator[Space]:
         for address, _, _ in roles:
             _wait("127.0.0.1", ports[address], directory / address / "log")
         _wait(SECOND, port, directory / "relay.log")
-        yield Space(port, tuple(line for line in anchors.splitlines() if line.strip()))
+        _wait("127.0.0.1", https_port, directory / FIRST / "log")
+        yield Space(port, tuple(line for line in anchors.splitlines() if line.strip()), tls_port, https_port)
+
+
+def _encrypted(configuration: str, issued: Issued, tls_port: int, https_port: int) -> str:
+    shown = f'tls shown {{ cert-file "{issued.chain_file}"; key-file "{issued.key_file}"; }};\n'
+    path = 'http path { endpoints { "/dns-query"; }; };\n'
+    listening = (
+        f"listen-on port {tls_port} tls shown {{ 127.0.0.1; }};"
+        f" listen-on port {https_port} tls shown http path {{ 127.0.0.1; }};"
+    )
+    return shown + path + configuration.replace("listen-on port", f"{listening} listen-on port", 1)
 
 
 def _wait(address: str, port: int, log: Path) -> None:
