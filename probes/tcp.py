@@ -136,6 +136,7 @@ class TcpCheck:
                     self.place.host, ip=self.options.ip, server=self.server, clock=watch.clock.monotonic
                 )
             address = addresses[0]
+            addresses = watch.reach.permitted(addresses, self.place.host)
             with watch.phase("connect"):
                 connection = await self._connect(addresses)
             if connection is None:
