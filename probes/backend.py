@@ -195,7 +195,7 @@ class Backend:
     async def opened(self, watch: Watch) -> AsyncGenerator[Streams]:
         """A connection without TLS. It is gone when the block is left, however that happens."""
         connection, address = await self.connect(watch, self._dial)
-        streams = await _streams(connection, address)
+        streams = await streams_of(connection, address)
         try:
             yield streams
         finally:
@@ -230,7 +230,7 @@ class Backend:
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         with suppress(OSError, EOFError, ProbeFailed):
             async with asyncio.timeout(watch.remaining() / 2):
-                streams = await _streams(await self._dial(address), address)
+                streams = await streams_of(await self._dial(address), address)
                 try:
                     if prelude is not None:
                         await prelude(streams)
@@ -340,8 +340,8 @@ class _CountingReader(asyncio.StreamReader):
             super().set_exception(exc)
 
 
-async def _streams(connection: socket.socket, address: str) -> Streams:
-    """Like asyncio.open_connection, with a reader that counts."""
+async def streams_of(connection: socket.socket, address: str = "") -> Streams:
+    """Like asyncio.open_connection, with a reader that counts. Closes the socket when it fails."""
     loop = asyncio.get_running_loop()
     reader = _CountingReader()
     protocol = asyncio.StreamReaderProtocol(reader)

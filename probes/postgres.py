@@ -1,17 +1,15 @@
 """The kind `postgres`: a login, a query in a read-only transaction, its rows judged, the server's own state."""
 
-import stat
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, Streams, hang_up, judge_speed, show_words
-from stormwatch.probes.certificate import load_trust
+from stormwatch.probes.backend import Backend, Streams, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -28,7 +26,7 @@ PORT: Final = 5432
 _SSL_REQUEST: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """SSLRequest of the protocol, https://www.postgresql.org/docs/current/protocol-message-formats.html."""
 _NO_FILE: Final = "/dev/null/none"
-"""A path that cannot be there: libpq would read the passwords and certificates of the user it runs as."""
+"""A path that cannot be there: libpq would read the passwords of the user it runs as."""
 _PASSWORD_WORDS: Final = ("authentication failed", "pg_hba.conf", "is not permitted to log in")
 """What a server says of a login that it does not take. libpq tells no SQLSTATE before the session is there."""
 
@@ -59,8 +57,6 @@ def build(target: str, options: PostgresOptions) -> Check:
         raise ValueError("username: PostgreSQL wants to know who asks: give the name of a role")
     if place.path and not Path(place.path).name.startswith(".s.PGSQL."):
         raise ValueError(f"target of PostgreSQL's Unix socket ends like /.s.PGSQL.5432, not {place.path!r}")
-    if options.key:
-        _check_key(options.key)
     return PostgresCheck(
         backend=place,
         judge=QueryJudge.of("postgres", options),
@@ -69,40 +65,22 @@ def build(target: str, options: PostgresOptions) -> Check:
     )
 
 
-def _check_key(path: str) -> None:
-    """Keys that others can read are refused by libpq."""
-    mode = Path(path).stat()
-    if mode.st_mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP | (stat.S_IRGRP if mode.st_uid else 0)):
-        raise ValueError(f"key {path} can be read by others, and PostgreSQL's library then refuses it: chmod 600")
-
-
 def _parameters(place: Backend, options: PostgresOptions) -> dict[str, str | int]:
     """libpq's, all of those that it would otherwise take from the environment or from files of its user."""
-    said: dict[str, str | int] = {
+    return {
         "user": options.username,
         "password": options.password,
         "dbname": options.database,
         "passfile": _NO_FILE,
+        "sslmode": "disable",
         "gssencmode": "disable",
+        # Whoever can answer in the server's place could ask for the password in clear text.
+        "require_auth": "password,md5,scram-sha-256,none" if options.tls or place.path else "!password",
         "target_session_attrs": "any",
         "options": "",
         "client_encoding": "UTF8",
         "application_name": "stormwatch",
-        "sslmode": "disable",
     }
-    if place.path:
-        return {**said, "host": str(Path(place.path).parent), "port": Path(place.path).name.removeprefix(".s.PGSQL.")}
-    said |= {"host": place.name, "port": place.place.port}
-    if options.tls:
-        said |= {
-            "sslmode": "verify-full" if options.verify else "require",
-            "sslrootcert": load_trust(options.ca_file)[0] if options.verify else _NO_FILE,
-            "sslcrl": _NO_FILE,
-            "sslcertmode": "allow" if options.certificate else "disable",
-            "sslcert": options.certificate or _NO_FILE,
-            "sslkey": options.key or _NO_FILE,
-        }
-    return said
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +90,8 @@ class PostgresCheck:
     backend: Backend
     judge: QueryJudge
     options: PostgresOptions
-    parameters: dict[str, str | int]
+    parameters: dict[str, str | int] = field(repr=False)
+    """For libpq, the password among them."""
 
     async def __call__(self, watch: Watch) -> None:
         """Connect, shake hands, log in, ask, judge."""
@@ -127,35 +106,18 @@ class PostgresCheck:
 
     @asynccontextmanager
     async def _session(self, watch: Watch) -> "AsyncGenerator[Session]":
-        """Logged in. With TLS, a connection before it shakes hands alone: libpq shows nobody the certificate."""
-        from stormwatch.probes.postgres_session import Session
+        """Logged in."""
+        from stormwatch.probes.postgres_session import relayed
 
-        async def dial(address: str) -> Session:
-            where = {"hostaddr": address} if address else {}
-            return await Session.dial({**self.parameters, **where})
-
-        session: Session | None = None
-        try:
+        async with self.backend.opened(watch) as streams:
             if self.backend.context is not None:
-                async with self.backend.opened(watch) as streams:
-                    await self._shake(watch, streams)
-                with watch.phase("login"):
-                    session = await dial(streams.address)
-                    await session.log_in()
-            else:
-                session, _ = await self.backend.connect(watch, dial)
+                with watch.phase("tls"):
+                    await self._ask_for_tls(streams)
+                await self.backend.secure(watch, streams, prelude=self._ask_for_tls)
+            async with relayed(streams, self.parameters) as session:
                 with watch.phase("login"):
                     await session.log_in()
-            yield session
-        finally:
-            if session is not None:
-                session.close()
-
-    async def _shake(self, watch: Watch, streams: Streams) -> None:
-        with watch.phase("tls"):
-            await self._ask_for_tls(streams)
-        await self.backend.secure(watch, streams, prelude=self._ask_for_tls)
-        await hang_up(streams.writer)
+                yield session
 
     async def _ask_for_tls(self, streams: Streams) -> None:
         with self.backend.talking():
@@ -217,7 +179,9 @@ class PostgresCheck:
             return self.backend.refused_login(said)
         if error.by_server:
             return self._own_reason(said)
-        if "closed the connection" in said or "reset by peer" in said:
+        if "authentication method requirement" in said:
+            return self.backend.refused_login(f"{said}, which it gets over TLS only: give `tls: true`")
+        if "closed the connection" in said or "reset by peer" in said or "Broken pipe" in said:
             return self.backend.hung_up()
         return self.backend.garbled(said)
 

@@ -1,18 +1,19 @@
 """libpq's connection, driven by our own loop through psycopg. Needs the extra `postgres`; imported where it is used.
 
-psycopg's own connection is not used: it tells no phases, resolves names itself, and when it is cancelled it connects
-once more to ask the server to cancel too, and waits up to five seconds for that. Here the socket is closed at once.
+psycopg's own connection is not used: when it is cancelled it connects once more to ask the server to cancel too, and waits up
+to five seconds for that. Here the socket is closed at once. Nor does libpq connect to the server: it gets the other end of a
+connection that is there already (`relayed`), so that TLS, certificates and errors are the same as for every kind, and no answer
+can fill the memory: libpq keeps a message until all of it is there, and reads on for as long as something comes.
 """
 
 import asyncio
-import errno
-import fcntl
 import os
 import re
+import secrets
 import socket
 import struct
-import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self
 
 import psycopg
@@ -20,31 +21,12 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.conninfo import make_conninfo
 
-from stormwatch.probes.backend import MOST
+from stormwatch.probes.backend import Streams, hang_up, streams_of
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.result import Reason
 from stormwatch.probes.rows import MOST_ROWS, Parameter, Rows, too_many_rows
-from stormwatch.probes.units import show_size
 
-_NUMBERS: Final = (
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.EPIPE,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-    errno.ETIMEDOUT,
-    errno.EINVAL,
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EADDRNOTAVAIL,
-    errno.EAFNOSUPPORT,
-    errno.EMFILE,
-    errno.ENFILE,
-)
-_WINDOW: Final = 2**16
-"""Bytes that the kernel may hold for us."""
-_RECEIVED: Final = struct.Struct("128xQ")
-"""Where tcp_info has its tcpi_bytes_received: Linux 4.1 and later, include/uapi/linux/tcp.h."""
+_PUMPED: Final = 2**16
 _SERVERS: Final = re.compile(r"(?:^|failed: )\w+:  (.*)", re.DOTALL)
 """How libpq writes what a server said: a severity in any language, a colon, two spaces."""
 
@@ -73,41 +55,22 @@ class Session:
 
     def __init__(self, connection: pq.abc.PGconn) -> None:
         self._connection = connection
-        self._received = 0
-        self._socket: socket.socket | None = None
 
     @classmethod
-    async def dial(cls, parameters: Mapping[str, str | int]) -> Self:
-        """Connected, and nothing said yet. Raises OSError as connect(2) would; libpq tells its number in words only."""
+    def start(cls, parameters: Mapping[str, str | int]) -> Self:
+        """Begin to connect; nothing is said yet. Raises LoginFailed."""
         session = cls(pq.PGconn.connect_start(make_conninfo("", **parameters).encode()))
-        try:
-            session._check_dialled()
-            await session._wait(reading=False)
-            session._connection.connect_poll()
-            session._check_dialled()
-            session._narrow()
-        except BaseException:
+        if session._connection.status == pq.ConnStatus.BAD:
+            said = session._error()
             session.close()
-            raise
+            raise LoginFailed(said, by_server=False, needs_password=False)
         return session
-
-    def _narrow(self) -> None:
-        """A small window: libpq reads on for as long as there is something to read, and only in between can we count."""
-        self._socket = socket.socket(fileno=os.dup(self._connection.socket))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW)
-
-    def _check_dialled(self) -> None:
-        if self._connection.status != pq.ConnStatus.BAD:
-            return
-        said = self._error()
-        number = next((each for each in _NUMBERS if os.strerror(each) in said), 0)
-        if number:
-            raise OSError(number, os.strerror(number))
-        raise LoginFailed(said, by_server=False, needs_password=False)
 
     async def log_in(self) -> None:
         """TLS, if it is asked for, and the login. Raises LoginFailed."""
+        polled = pq.PollingStatus.WRITING  # as libpq wants it to begin
         while True:
+            await self._wait(reading=polled == pq.PollingStatus.READING)
             polled = self._connection.connect_poll()
             if polled == pq.PollingStatus.OK:
                 self._connection.nonblocking = 1
@@ -116,11 +79,10 @@ class Session:
                 said = self._error()
                 server = _SERVERS.search(said)
                 raise LoginFailed(
-                    server[1] if server else said.rpartition("failed: ")[2],
+                    server[1] if server else said.partition("failed: ")[2] or said,
                     by_server=server is not None,
                     needs_password=bool(self._connection.needs_password),
                 )
-            await self._wait(reading=polled == pq.PollingStatus.READING)
 
     async def ask(self, statement: str, parameters: Sequence[Parameter] = ()) -> Rows:
         """Send one statement, and read what it brings. Raises QueryFailed, ConnectionResetError, or ProbeFailed(too much)."""
@@ -178,7 +140,7 @@ class Session:
         return QueryFailed(said.decode("utf-8", "replace"), sqlstate.decode("ascii", "replace"))
 
     async def _wait(self, *, reading: bool) -> None:
-        """Until the socket is ready; counts what came, because libpq keeps a message until all of it is there."""
+        """Until the socket is ready."""
         loop, descriptor = asyncio.get_running_loop(), self._connection.socket
         ready = loop.create_future()
         add, remove = (loop.add_reader, loop.remove_reader) if reading else (loop.add_writer, loop.remove_writer)
@@ -187,19 +149,6 @@ class Session:
             await ready
         finally:
             remove(descriptor)
-        if reading and self._socket is not None and self._count(self._socket) > MOST:
-            raise ProbeFailed(Reason.PROTOCOL, f"the server sent more than {show_size(MOST)} in one run")
-
-    def _count(self, connection: socket.socket) -> int:
-        """Bytes that came. The kernel counts them for TCP; else those that wait are added up, which is a few too low."""
-        if connection.family != socket.AF_UNIX:
-            told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
-            if len(told) == _RECEIVED.size:
-                (self._received,) = _RECEIVED.unpack(told)
-        else:
-            (waiting,) = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0" * 4))
-            self._received += waiting
-        return self._received
 
     def _error(self) -> str:
         return self._connection.get_error_message("utf-8")
@@ -207,8 +156,97 @@ class Session:
     def close(self) -> None:
         """Let go of the socket."""
         self._connection.finish()
-        if self._socket is not None:
-            self._socket.close()
+
+
+@asynccontextmanager
+async def relayed(streams: Streams, parameters: Mapping[str, str | int]) -> AsyncGenerator[Session]:
+    """A session of libpq's over streams that are already there: bytes are passed on, both ways, unseen.
+
+    What ended the relay (too much came) is raised in the place of what libpq makes of it.
+    """
+    name = f"stormwatch-{secrets.token_hex(16)}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}/.s.PGSQL.1")  # an abstract socket: no file, gone with its last descriptor
+        listener.listen()
+        session = Session.start({**parameters, "host": f"@{name}", "port": 1})
+        try:
+            own = await streams_of(_accept(listener))
+        except BaseException:
+            session.close()
+            raise
+    pumps = [
+        asyncio.ensure_future(_pump(streams.reader, own.writer, first=True)),
+        asyncio.ensure_future(_pump(own.reader, streams.writer)),
+    ]
+    try:
+        yield session
+    except (LoginFailed, OSError) as error:
+        if pumps[0].done() and isinstance(failure := pumps[0].exception(), ProbeFailed):
+            raise failure from error
+        raise
+    finally:
+        session.close()
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        await hang_up(own.writer)
+
+
+def _accept(listener: socket.socket) -> socket.socket:
+    """The other end of libpq's connection. On Linux it is there as soon as libpq has begun."""
+    listener.setblocking(False)
+    while True:
+        connection, _ = listener.accept()
+        (peer,) = struct.unpack("i8x", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if peer == os.getpid():
+            return connection
+        connection.close()  # another process of this machine was curious
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, first: bool = False) -> None:
+    """Pass on what comes until nothing does, and then that nothing does."""
+    try:
+        if first:
+            sink.write(await _first_messages(source))
+        while data := await source.read(_PUMPED):
+            sink.write(data)
+            await sink.drain()
+    except ConnectionError:
+        pass
+    finally:
+        if sink.can_write_eof():
+            with suppress(OSError, RuntimeError):
+                sink.write_eof()
+
+
+async def _first_messages(source: asyncio.StreamReader) -> bytes:
+    """What a server says first, without an offer of channel binding.
+
+    That binds a login to the TLS session, which is ours and not libpq's: libpq would take the offer for an attack. The
+    certificate, which we verify, is what keeps others out.
+    """
+    told = b""
+    while True:
+        try:
+            head = await source.readexactly(5)
+            size = int.from_bytes(head[1:]) - 4
+            if head[:1] not in (b"R", b"v") or not 0 <= size <= _PUMPED:
+                return told + head
+            body = await source.readexactly(size)
+        except asyncio.IncompleteReadError as error:
+            return told + error.partial
+        if head[:1] == b"R":
+            return told + without_channel_binding(head + body)
+        told += head + body
+
+
+def without_channel_binding(message: bytes) -> bytes:
+    """An AuthenticationSASL message without the mechanisms that end in -PLUS; any other message as it is."""
+    if message[5:9] != b"\0\0\0\x0a":
+        return message
+    kept = [each for each in message[9:].split(b"\0") if each and not each.endswith(b"-PLUS")]
+    body = message[5:9] + b"".join(each + b"\0" for each in kept) + b"\0"
+    return message[:1] + (len(body) + 4).to_bytes(4) + body
 
 
 def _written(value: Parameter) -> bytes | None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stormwatch.probes.postgres import KIND
+from stormwatch.probes.postgres_session import without_channel_binding
 from stormwatch.probes.result import Outcome, Reason
 from tests.servers import web
 from tests.servers.backends import CANARY, check_the_way, ending, is_silent_about_secrets, paused
@@ -237,7 +240,7 @@ async def test_an_answer_of_many_megabytes_is_not_kept(postgres: Postgres) -> No
     """One value is enough for it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = await run(KIND, postgres.target, {**LOGIN, "query": "SELECT repeat('x', 100000000)"})
-    assert ending(result) == (Outcome.DOWN, Reason.PROTOCOL, "query")
+    assert ending(result) == (Outcome.DOWN, Reason.PROTOCOL, "query"), result.message
     assert result.message == "the server sent more than 4MiB in one run"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000, "KiB of a hundred thousand"
     by_socket = await run(KIND, postgres.socket, {**LOGIN, "query": "SELECT repeat('x', 100000000)"})
@@ -286,6 +289,25 @@ async def test_tls(postgres: Postgres, ca_file: Path, issued: Issued) -> None:
     async with web.serving(web.silent, before_request=True) as server:
         silent = await run(KIND, f"127.0.0.1:{server.port}", tls, timeout=0.2)
     assert ending(silent) == (Outcome.DOWN, Reason.TIMEOUT, "tls")
+
+
+@pytest.mark.shows("postgres", "broken")
+async def test_a_server_that_asks_for_the_password_in_clear_text_does_not_get_it() -> None:
+    """Whoever can answer in the server's place could ask for it."""
+    heard = b""
+
+    async def ask_in_clear(exchange: web.Exchange) -> None:
+        nonlocal heard
+        heard = await exchange.reader.readexactly(8)
+        exchange.writer.write(b"R\0\0\0\x08\0\0\0\x03")
+        heard += await exchange.reader.read()
+
+    async with web.serving(ask_in_clear, before_request=True) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}", LOGIN)
+    assert ending(result) == (Outcome.BROKEN, Reason.CREDENTIALS, "login"), result.message
+    assert "which it gets over TLS only: give `tls: true`" in result.message
+    assert USER.encode() in heard
+    assert CANARY.encode() not in heard
 
 
 @pytest.mark.shows("postgres", "too-slow")
@@ -371,13 +393,23 @@ def test_a_mistake_is_one_clear_sentence_before_anything_runs(
         check_of(KIND, target, {"username": USER, **options})
 
 
-def test_a_key_that_others_can_read_is_refused_before_anything_runs(issued: Issued, tmp_path: Path) -> None:
-    """As libpq would in every run."""
-    key = tmp_path / "client.key"
-    key.write_bytes(issued.key_file.read_bytes())
-    key.chmod(0o644)
-    options = {"username": USER, "tls": True, "certificate": str(issued.chain_file), "key": str(key)}
-    with pytest.raises(ValueError, match="can be read by others, and PostgreSQL's library then refuses it: chmod 600"):
-        check_of(KIND, "db.test", options)
-    key.chmod(0o600)
-    check_of(KIND, "db.test", options)
+def sasl(*mechanisms: bytes) -> bytes:
+    """An AuthenticationSASL message."""
+    body = b"\0\0\0\x0a" + b"".join(each + b"\0" for each in mechanisms) + b"\0"
+    return b"R" + (len(body) + 4).to_bytes(4, "big") + body
+
+
+def test_an_offer_of_channel_binding_is_taken_out_of_what_a_server_offers() -> None:
+    """And nothing else is."""
+    offered = sasl(b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256")
+    assert without_channel_binding(offered) == sasl(b"SCRAM-SHA-256")
+    assert without_channel_binding(sasl(b"SCRAM-SHA-256")) == sasl(b"SCRAM-SHA-256")
+    cleartext = b"R\0\0\0\x08\0\0\0\x03"
+    assert without_channel_binding(cleartext) == cleartext
+
+
+@settings(max_examples=300)
+@given(st.binary() | st.binary().map(b"R\0\0\0\x08\0\0\0\x0a".__add__))
+def test_any_message_is_passed_on(message: bytes) -> None:
+    """Never an exception."""
+    assert without_channel_binding(message)[:1] == message[:1]
