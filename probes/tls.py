@@ -31,7 +31,7 @@ from stormwatch.probes.certificate import (
 from stormwatch.probes.curl import CurlEngine
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
-from stormwatch.probes.handshake import ALERTS
+from stormwatch.probes.handshake import ALERTS, Handshake, Session
 from stormwatch.probes.options import STRICT, File
 from stormwatch.probes.probe import Check, Kind, Metric
 from stormwatch.probes.question import Question
@@ -326,13 +326,14 @@ class TlsCheck:
             if distrust is not None
             else NOT_VERIFIED,
         )
-        self._write_down(watch, hands, chain, at)
+        session = seen.session
+        self._write_down(watch, seen, session, chain, at=at)
         self._judge_trust(watch, distrust)
         least = f"TLS {options.minimum_version}"
         if _RANKS.get(seen.version, 0) < _RANKS[least]:
             raise ProbeFailed(Reason.TLS, f"the server agreed on {seen.version}, wanted at least {least}", phase="tls")
-        self._judge_session(hands)
-        self.policy.judge(seen.version, seen.cipher, seen.session, chain)
+        self._judge_session(session)
+        self.policy.judge(seen.version, seen.cipher, session, chain)
         self._judge_expiry(chain, at)
         self._judge_timestamps(watch, chain, seen.chain, verified, at)
         self._judge_pace(watch)
@@ -345,13 +346,12 @@ class TlsCheck:
             with watch.phase("policy"):
                 await self._try_versions(watch, addresses)
 
-    def _write_down(self, watch: Watch, hands: Hands, chain: Chain, at: float) -> None:
+    def _write_down(self, watch: Watch, seen: Handshake, session: Session, chain: Chain, *, at: float) -> None:
         for position, each in enumerate(chain.certificates[:SHOWN]):
             watch.measure(
                 "stormwatch_tls_certificate_expiry_timestamp_seconds", each.not_after, chain_pos=str(position)
             )
             watch.measure("stormwatch_tls_certificate_days_left", (each.not_after - at) / _DAY, chain_pos=str(position))
-        seen, session = hands.seen, hands.seen.session
         watch.note(
             "tls",
             {
@@ -388,8 +388,8 @@ class TlsCheck:
         elif distrust is not None:
             raise ProbeFailed(Reason.CERTIFICATE, str(distrust), phase="tls") from distrust
 
-    def _judge_session(self, hands: Hands) -> None:
-        expect, session = self.options.expect, hands.seen.session
+    def _judge_session(self, session: Session) -> None:
+        expect = self.options.expect
         if expect.alpn and session.alpn != expect.alpn:
             raise ProbeFailed(
                 Reason.ASSERTION,
