@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stormwatch.harness.catalog import KINDS
 from tests.servers.blackbox_targets import Targets
 from tests.servers.process import free_port, running, wait_for
 
@@ -68,6 +69,8 @@ def test_it_serves_alone_and_reloads_on_sighup(tmp_path: Path, targets: Targets)
             "icmp": "127.0.0.1",
         }
         for module, target in asked.items():
+            if module == "icmp" and module not in KINDS:
+                continue
             said = get(port, f"/probe?module={module}&target={target}")
             for series in (*EVERY_RUN, *DASHBOARD[module]):
                 assert f"\n{series}" in said, said
