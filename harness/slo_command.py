@@ -110,8 +110,8 @@ def report(
     ] = None,
 ) -> None:
     """Write what the objectives came to in a month or a quarter: kept or not, by how much, on which days."""
-    from stormwatch.exporters.objective_report import render_html, render_markdown
     from stormwatch.harness.invocation import load_config, state, write
+    from stormwatch.harness.objective_page import render_html, render_markdown
     from stormwatch.harness.objective_reporting import report_of
 
     loaded = load_config(config)
