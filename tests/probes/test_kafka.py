@@ -17,6 +17,7 @@ from aiokafka.protocol.admin import SaslAuthenticateResponse_v0, SaslHandShakeRe
 from aiokafka.protocol.fetch import FetchRequest_v4, FetchResponse_v4
 from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1
 from aiokafka.protocol.produce import ProduceResponse_v3
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +168,37 @@ def fetched(messages: bytes) -> Any:
         0: lambda _: ProduceResponse_v3([("watched", [(0, 0, 0, -1)])], 0),
         1: lambda _: FetchResponse_v4(0, [("watched", [(0, 0, 1, 1, [], messages)])]),
     }
+
+
+def batch(offset: int, value: bytes) -> bytes:
+    """One message that stands at an offset."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2**14)
+    builder.append(0, timestamp=0, key=None, value=value, headers=[])
+    return offset.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+@pytest.mark.shows("kafka", "up")
+async def test_messages_of_others_are_passed_over() -> None:
+    """Until the very message comes that was sent."""
+    sent: list[bytes] = []
+    asked: list[int] = []
+
+    def store(body: bytes) -> ProduceResponse_v3:
+        found = re.search(rb"[0-9a-f]{32}", body)
+        assert found
+        sent.append(found[0])
+        return ProduceResponse_v3([("watched", [(0, 0, 5, -1)])], 0)
+
+    def bring(body: bytes) -> FetchResponse_v4:
+        offset = int.from_bytes(body[-12:-4], "big")
+        asked.append(offset)
+        message = sent[0] if offset == 7 else b"not yours"
+        return FetchResponse_v4(0, [("watched", [(0, 0, 1, 1, [], batch(offset, message))])])
+
+    async with alone({0: store, 1: bring}) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}", ROUND, timeout=2)
+    assert (result.outcome, result.message) == (Outcome.UP, "")
+    assert asked == [5, 6, 7]
 
 
 ZSTD = bytes(8) + (49).to_bytes(4, "big") + bytes(4) + b"\2" + bytes(4) + b"\0\4" + bytes(38)
