@@ -144,7 +144,7 @@ class _SectionRules:
 
     def failures(self, name: str, section: Sequence[dns.rrset.RRset]) -> Iterator[ProbeFailed]:
         """What is wrong with a section whose records stand each for itself."""
-        records = list(lines(section, self._types))
+        records = sorted(lines(section, self._types))
         yield from _count_failures(f"records in section {name}", len(records), self._min, self._max)
         encoded = [record.encode() for record in records]
         for record, line in zip(records, encoded, strict=True):

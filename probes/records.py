@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -34,7 +35,7 @@ def canonical(record: str, kind: dns.rdatatype.RdataType, rdclass: dns.rdataclas
     What is no record of the type stays as it is, and so is never found: the message then shows it beside what is.
     """
     try:
-        return plain(text_of(dns.rdata.from_text(rdclass, kind, record, relativize=False)))
+        return plain(text_of(dns.rdata.from_text(rdclass, kind, record, origin=dns.name.root, relativize=False)))
     except Exception:  # noqa: BLE001 - dnspython's parsers raise whatever their types' readers do
         return plain(record)
 

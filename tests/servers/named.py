@@ -238,7 +238,7 @@ def _configuration(home: Path, address: str, port: int, zones: Mapping[str, str]
     return (
         f'options {{ directory "{home}"; port {port}; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};'
         f' pid-file none; session-keyfile "{home}/session"; recursion {recursion};{" allow-recursion { any; };" if extra else ""} allow-query {{ any; }};'
-        f" allow-transfer {{ none; }}; notify no; minimal-responses no;"
+        f" allow-transfer {{ none; }}; notify no; minimal-responses no; max-udp-size 4096;"
         f' dnssec-validation {recursion}; server-id "{address}";'
         " empty-zones-enable no; };\n"
         f"controls {{ }};\n{extra}" + "\n".join(listed) + "\n"

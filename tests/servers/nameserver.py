@@ -15,8 +15,8 @@ import dns.rrset
 
 Zone = Mapping[tuple[str, str], Sequence[str]]
 """Records as text by name and type; a name without any record does not exist."""
-Behaviour = Callable[[dns.message.Message, str], "bytes | None"]
-"""From a question and its transport (`udp` or `tcp`) to the bytes of the answer; None for no answer."""
+Behaviour = Callable[[dns.message.Message, str], "bytes | Sequence[bytes] | None"]
+"""From a question and its transport (`udp` or `tcp`) to the bytes of the answer, or of several; None for no answer."""
 
 
 @dataclass
@@ -38,31 +38,28 @@ async def naming(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> 
     """A name server on a free port of loopback. With `tls`, its TCP side speaks DNS over TLS."""
     known: NameServer
 
-    def behave(wire: bytes, transport: str) -> bytes | None:
+    def behave(wire: bytes, transport: str) -> Sequence[bytes]:
         query = dns.message.from_wire(wire)
         question = query.question[0]
         known.asked.append(f"{transport} {question.name} {dns.rdatatype.to_text(question.rdtype)}")
-        return behaviour(query, transport)
+        said = behaviour(query, transport)
+        return () if said is None else (said,) if isinstance(said, bytes) else said
 
     class Datagrams(asyncio.DatagramProtocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = transport
 
         def datagram_received(self, data: bytes, addr: object) -> None:
-            said = behave(data, "udp")
-            if said is not None:
+            for said in behave(data, "udp"):
                 cast("asyncio.DatagramTransport", self.transport).sendto(said, addr)
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             size = int.from_bytes(await reader.readexactly(2))
-            said = behave(await reader.readexactly(size), "tcp")
-            if said is None:
-                await reader.read()
-            else:
+            for said in behave(await reader.readexactly(size), "tcp"):
                 writer.write(len(said).to_bytes(2) + said)
-                await writer.drain()
-                await reader.read()  # until the client hangs up
+            await writer.drain()
+            await reader.read()  # until the client hangs up
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -123,7 +120,7 @@ def truncated_over_udp(records: Zone) -> Behaviour:
 
     def behave(query: dns.message.Message, transport: str) -> bytes:
         if transport == "tcp":
-            return answer_from(query, records).to_wire()
+            return answer_from(query, records).to_wire(max_size=65535)
         response = dns.message.make_response(query)
         response.flags |= dns.flags.TC
         return response.to_wire()

@@ -43,7 +43,7 @@ async def quic_naming(behaviour: Behaviour, issued: Issued, *, alpn: str = "doq"
                 self._quic.reset_stream(event.stream_id, 3)
             elif said == CLOSE:
                 self._quic.close(error_code=2, reason_phrase="go away")
-            elif said is not None:
+            elif isinstance(said, bytes):
                 self._quic.send_stream_data(event.stream_id, len(said).to_bytes(2) + said, end_stream=True)
             self.transmit()
 
