@@ -99,7 +99,7 @@ def _is_pattern(target: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """One certificate in a file."""
 
     file: str
@@ -108,11 +108,11 @@ class _Seen:
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
     """What the files held, as far as they were looked at."""
 
     files: int = 0
-    seen: list[_Seen] = field(default_factory=list[_Seen])
+    seen: list[Seen] = field(default_factory=list[Seen])
     failures: list[ProbeFailed] = field(default_factory=list[ProbeFailed])
 
 
@@ -127,17 +127,17 @@ class CertificateFileCheck:
         """Find the files, read them, judge. What was found is written down whatever is wrong with it."""
         watch.reach.check("127.0.0.1")  # who may not connect to this machine may not look at its files
         given_up = threading.Event()
-        found = _Found()
+        found = Found()
         try:
             with watch.phase("read"):
-                await _in_thread(lambda: self._look(found, given_up))
+                await _in_thread(lambda: self.look(found, given_up))
         finally:
             given_up.set()
             at = self.options.at.timestamp() if self.options.at is not None else watch.clock.now()
             self._write_down(watch, found, at)
         self._judge(watch, found, at)
 
-    def _look(self, found: _Found, given_up: threading.Event) -> None:
+    def look(self, found: Found, given_up: threading.Event) -> None:
         """In a thread: everything that touches the file system."""
         for path in self._paths():
             if given_up.is_set():
@@ -160,7 +160,7 @@ class CertificateFileCheck:
             except ProbeFailed as failure:
                 found.failures.append(failure)
                 continue
-            found.seen.extend(_Seen(str(path), position, each) for position, each in enumerate(facts))
+            found.seen.extend(Seen(str(path), position, each) for position, each in enumerate(facts))
             if certificates:
                 found.failures.extend(self._objections(path, certificates))
 
@@ -213,7 +213,7 @@ class CertificateFileCheck:
         except ProbeFailed as failure:
             yield failure
 
-    def _write_down(self, watch: Watch, found: _Found, at: float) -> None:
+    def _write_down(self, watch: Watch, found: Found, at: float) -> None:
         watch.measure("stormwatch_certificate_file_files", found.files)
         watch.measure("stormwatch_certificate_file_certificates", len(found.seen))
         if not found.seen:
@@ -245,7 +245,7 @@ class CertificateFileCheck:
         if self.options.at is not None:
             watch.note("judged_at", show_time(at))
 
-    def _judge(self, watch: Watch, found: _Found, at: float) -> None:
+    def _judge(self, watch: Watch, found: Found, at: float) -> None:
         if not found.files:
             what = "no file matches" if _is_pattern(self.target) else "there is no certificate file"
             raise ProbeFailed(Reason.ASSERTION, f"{what} {self.target}")
@@ -268,7 +268,7 @@ class CertificateFileCheck:
             )
 
 
-def _judge_dates(seen: _Seen, at: float, within: float | None) -> None:
+def _judge_dates(seen: Seen, at: float, within: float | None) -> None:
     facts, left = seen.facts, seen.facts.not_after - at
     which = f"the certificate of {facts.subject} in {seen.file}"
     if seen.position:

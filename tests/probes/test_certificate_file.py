@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormwatch.probes.certificate_file import KIND, LARGEST, READS
+from stormwatch.probes.certificate_file import KIND, LARGEST, READS, CertificateFileCheck, Found
 from stormwatch.probes.certificate_store import Locked, Unreadable, belongs, read_file
 from stormwatch.probes.reach import OWN_HOST, Reach
 from stormwatch.probes.result import Outcome, Reason, Result
@@ -236,6 +236,17 @@ async def test_reading_ends_by_the_deadline_and_lets_go(issued: Issued, tmp_path
     assert len(slow.evidence["certificates"]) == 16
     assert slow.evidence["certificates_left_out"] == 1484
     assert sum(each.name.endswith("expiry_timestamp_seconds") for each in slow.measures) == 256
+
+
+def test_a_run_that_was_given_up_reads_no_further_file(issued: Issued) -> None:
+    """Its thread cannot be stopped, so it asks before each file."""
+    check, given_up, found = check_of(KIND, str(issued.chain_file)), threading.Event(), Found()
+    assert isinstance(check, CertificateFileCheck)
+    check.look(found, given_up)
+    assert (found.files, len(found.seen)) == (1, 1)
+    given_up.set()
+    check.look(found, given_up)
+    assert (found.files, len(found.seen)) == (1, 1)
 
 
 async def test_more_runs_at_once_than_there_are_threads_are_broken_and_not_down(issued: Issued) -> None:

@@ -41,14 +41,20 @@ def served(issued: Issued, *chain: x509.Certificate) -> ssl.SSLContext:
 
 
 def authority_like(
-    name: str, issuer: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey
+    name: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    subject: x509.Name | None = None,
+    issued_by: x509.Name | None = None,
 ) -> x509.Certificate:
-    """A certificate of an authority, signed by whom a test likes."""
+    """A certificate of an authority, signed by whom a test likes. Names are common names, or whole ones."""
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .subject_name(subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issued_by or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
@@ -140,17 +146,26 @@ async def test_more_certificates_than_any_client_takes_are_down(tmp_path: Path) 
 
 
 def test_no_chain_makes_the_search_for_a_path_branch(tmp_path: Path) -> None:
-    """Sixty certificates of one name and key each issue each other: every verifier without a limit would search for years."""
-    root = Authority(tmp_path, "Root")
-    issued = Authority(tmp_path, "Twin").issue("127.0.0.1")
-    leaf_key = ec.generate_private_key(ec.SECP256R1())
-    twins = [authority_like("Twin", "Twin", leaf_key, leaf_key) for _ in range(60)]
-    leaf = authority_like("127.0.0.1", "Twin", leaf_key, leaf_key)
-    chain = tuple(each.public_bytes(serialization.Encoding.DER) for each in (issued.certificate, leaf, *twins))
+    """Sixty certificates of one name and key issue each other: without `cryptography`'s limit the search would take years."""
+    root, twin = Authority(tmp_path, "Root"), Authority(tmp_path, "Twin")
+    leaf = twin.issue("127.0.0.1").certificate
+    subject = twin.certificate.subject
+    twins = [authority_like("", "", twin.key, twin.key, subject=subject, issued_by=subject) for _ in range(60)]
+    chain = tuple(each.public_bytes(serialization.Encoding.DER) for each in (leaf, *twins))
     began = time.monotonic()
     with pytest.raises(NotTrusted):
         load_trust(str(root.file))[1].verify(chain, "127.0.0.1", time.time())
     assert time.monotonic() - began < 5
+
+
+def test_a_path_that_was_found_is_not_believed_after_its_end(authority: Authority, issued: Issued) -> None:
+    """It is remembered, but only for as long as its certificates are valid."""
+    trust, chain = load_trust(str(authority.file))[1], (issued.certificate.public_bytes(serialization.Encoding.DER),)
+    assert trust.verify(chain, "127.0.0.1", time.time()) == issued.not_after
+    with pytest.raises(NotTrusted, match="expired at"):
+        trust.verify(chain, "127.0.0.1", issued.not_after + 1)
+    with pytest.raises(NotTrusted, match="not for other"):
+        trust.verify(chain, "other.test", time.time())
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")), max_size=30))

@@ -15,7 +15,7 @@ from stormwatch.probes.tls import KIND
 from tests.servers import web
 from tests.servers.certificates import Authority, Issued
 from tests.servers.handshaker import handshaking
-from tests.servers.probing import check_of, labels, measures, phase_names, run
+from tests.servers.probing import check_of, labels, measures, open_files, phase_names, run, settle
 from tests.servers.process import free_port
 
 
@@ -181,6 +181,17 @@ async def test_a_server_must_refuse_who_has_no_certificate(
     assert (welcome.outcome, welcome.reason) == (Outcome.DOWN, Reason.ASSERTION)
     assert welcome.message == f"{target} accepted the handshake, wanted it refused"
     assert time.monotonic() - began < 5
+
+
+async def test_waiting_for_a_refusal_ends_with_the_run_and_leaves_nothing_open(issued: Issued) -> None:
+    """The handshake is over, and the server says no more."""
+    context = speaking(issued)
+    context.num_tickets = 0
+    with handshaking(context) as port:
+        before = open_files()
+        cut = await run(KIND, f"127.0.0.1:{port}", {"expect": {"rejected": True}}, timeout=0.3)
+        assert await settle(before) <= before
+    assert (cut.outcome, cut.reason) == (Outcome.DOWN, Reason.TIMEOUT)
 
 
 async def test_a_server_that_lets_everybody_in_is_down_where_it_must_refuse(issued: Issued) -> None:
