@@ -43,6 +43,8 @@ AT_ONCE: Final = 64
 """Runs under way at once. A storm of scrapes waits in line, and scheduled probes keep their own places."""
 
 
+PATIENCE: Final = 0.5
+"""Share of the time-out that a run waits for a place: with less than the rest, a slow start of ours would be the target's fault."""
 REFUSED_BY_DEFAULT: Final = Reach(refuse=OWN_HOST)
 
 
@@ -120,7 +122,7 @@ class BlackboxProber:
         began = self.clock.monotonic()
         self._counts.waiting += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout * PATIENCE):
                 await self._places.acquire()
         except TimeoutError:
             waited = self.clock.monotonic() - began

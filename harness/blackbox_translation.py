@@ -366,7 +366,7 @@ def _references(text: str, expression: str) -> str:
         parts.append(_literally(text[end : match.start()]))
         end = match.end()
         name = match[2] or match[3]
-        if not match[1] and "starttls" not in form_of(TcpOptions).shape.at(("dialogue", 0)).keys:
+        if name in known and "starttls" not in form_of(TcpOptions).shape.at(("dialogue", 0)).keys:
             raise ValueError("query_response: what was heard cannot be sent back by the kind tcp yet")
         parts.append("$" if match[1] else f"{{{{ {name} }}}}" if name in known else "")
     return "".join([*parts, _literally(text[end:])])
