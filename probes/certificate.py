@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +25,7 @@ from stormwatch.probes.endpoint import is_address
 from stormwatch.probes.malformed import MALFORMED
 from stormwatch.probes.probe import Metric
 from stormwatch.probes.result import Measure
+from stormwatch.probes.watch import Watch
 
 _SYSTEM_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -330,6 +332,127 @@ def _issuers(ders: Sequence[bytes]) -> list[x509.Certificate]:
         with suppress(ValueError):  # one that nobody needs may be unreadable
             found.append(parse(der))
     return found
+
+
+def load_trust(ca_file: str = "") -> tuple[str, Trust]:
+    """The file of authorities that is used, and what it says; the system's when none is given.
+
+    Raises ValueError for a file that cannot be read or holds no certificate.
+    """
+    if ca_file:
+        return ca_file, _load_trust(ca_file, *_version(ca_file))
+    for path in _SYSTEM_FILES:
+        if Path(path).is_file():
+            return path, _load_trust(path, *_version(path))
+    raise ValueError("the system has no file of certificate authorities: give `ca_file`, or install ca-certificates")
+
+
+def read_trust(pem: str) -> Trust:
+    """Authorities written down in PEM form. Raises ValueError when there is none."""
+    try:
+        return Trust(_load_pem(pem.encode()))
+    except ValueError as error:
+        raise ValueError(f"ca holds no certificates in PEM form: {error}") from error
+
+
+def _load_pem(data: bytes) -> list[x509.Certificate]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old authorities have serial numbers that the library warns of
+        return x509.load_pem_x509_certificates(data)
+
+
+def _version(path: str) -> tuple[float, int]:
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise ValueError(f"ca_file {path} cannot be read: {error.strerror}") from error
+    return stat.st_mtime, stat.st_size
+
+
+@lru_cache(maxsize=64)
+def _load_trust(path: str, _modified: float, _size: int) -> Trust:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"ca_file {path} cannot be read: {error.strerror}") from error
+    try:
+        return Trust(_load_pem(data))
+    except ValueError as error:
+        raise ValueError(f"ca_file {path} holds no certificates in PEM form: {error}") from error
+
+
+def check_key_pair(certificate: str, key: str) -> None:
+    """Raises ValueError when the files of a client certificate cannot be used: unreadable, or not a pair."""
+    try:
+        parsed = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+    except OSError as error:
+        raise ValueError(f"client certificate {certificate} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"client certificate {certificate} is not a certificate in PEM form: {error}") from error
+    try:
+        private = serialization.load_pem_private_key(Path(key).read_bytes(), password=None)
+    except OSError as error:
+        raise ValueError(f"client key {key} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"client key {key} is not an unencrypted private key in PEM form: {error}") from error
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if private.public_key().public_bytes(encoding, form) != parsed.public_key().public_bytes(encoding, form):
+        raise ValueError(f"client key {key} does not belong to the certificate {certificate}")
+
+
+class Shown(Protocol):
+    """What a TLS handshake has shown, whoever made it."""
+
+    @property
+    def version(self) -> str:
+        """The protocol that was agreed on, like `TLS 1.3`; empty when there was no answer."""
+        ...
+
+    @property
+    def cipher(self) -> str:
+        """IANA's name of the cipher suite."""
+        ...
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The served certificates, DER, leaf first."""
+        ...
+
+    @property
+    def alert(self) -> str:
+        """The fatal alert that the server sent, by name; empty without one."""
+        ...
+
+
+def measure(watch: Watch, handshake: Shown, *, verified_expiry: float | None) -> Chain:
+    """Write down what a handshake showed, as measures and as evidence, and return the served chain.
+
+    `verified_expiry` is None when verification failed: then there is no verified chain, and no word about it.
+    """
+    chain = read_chain(handshake.chain)
+    if chain.certificates:
+        watch.measures.extend(chain.measures)
+        if verified_expiry is not None:
+            watch.measure("probe_ssl_last_chain_expiry_timestamp_seconds", verified_expiry)
+        watch.note("certificates", chain.evidence)
+        if len(chain.certificates) > SHOWN:
+            watch.note("certificates_left_out", len(chain.certificates) - SHOWN)
+    version = handshake.version
+    if version:
+        cipher = handshake.cipher
+        watch.measures.extend(_agreed(version, cipher))
+        watch.note("tls", {"version": version, "cipher": cipher})
+    if handshake.alert:
+        watch.note("tls_alert", handshake.alert)
+    return chain
+
+
+@lru_cache(maxsize=256)
+def _agreed(version: str, cipher: str) -> tuple[Measure, Measure]:
+    return (
+        Measure("probe_tls_version_info", 1.0, {"version": version}),
+        Measure("probe_tls_cipher_info", 1.0, {"cipher": cipher}),
+    )
 
 
 def parse(der: bytes) -> x509.Certificate:
