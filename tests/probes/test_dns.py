@@ -4,17 +4,24 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.dns import KIND
-from stormwatch.probes.result import Outcome, Reason
+from stormwatch.probes.dns_server import DnsServer
+from stormwatch.probes.endpoint import Endpoint
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Outcome, Reason, Result
+from stormwatch.probes.run import run_once
 from tests.servers.certificates import Issued
 from tests.servers.nameserver import Behaviour, garbled, mute, naming, only, truncated_over_udp, zone
-from tests.servers.probing import check_of, measures, open_files, phase_names, run, settle
+from tests.servers.probing import check_of, measures, note_ending, open_files, phase_names, run, settle
 from tests.servers.process import free_port
 
 ZONE: Mapping[tuple[str, str], Sequence[str]] = {
@@ -26,6 +33,7 @@ ZONE: Mapping[tuple[str, str], Sequence[str]] = {
 }
 
 
+@pytest.mark.shows("dns", "up")
 async def test_an_answer_is_up_with_measures_phases_and_its_text() -> None:
     """blackbox_exporter's DNS measures, and what was answered."""
     async with naming(zone(ZONE)) as server:
@@ -129,6 +137,7 @@ async def test_an_answer_not_as_expected_is_down_and_says_what_was_answered(
     assert measures(result)["probe_dns_query_succeeded"] == 1
 
 
+@pytest.mark.shows("dns", "dns")
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED"])
 async def test_an_error_of_the_server_is_down_as_dns(rcode: str) -> None:
     """With its name."""
@@ -150,17 +159,19 @@ async def test_an_answer_that_was_cut_off_is_fetched_over_tcp() -> None:
 SILENT: list[tuple[str, Behaviour]] = [("udp", mute), ("tcp", mute)]
 
 
+@pytest.mark.shows("dns", "timeout")
 @pytest.mark.parametrize(("transport", "behaviour"), SILENT)
 async def test_a_silent_server_is_a_timeout_in_time(transport: str, behaviour: Behaviour) -> None:
     """With the phase, and no answer."""
     async with naming(behaviour) as server:
         result = await run(KIND, "shop.test", {"server": server.address, "transport": transport}, timeout=0.3)
     assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT)
-    assert result.failed_phase in {"request", "connect"}
+    assert result.failed_phase == "request"
     assert 0.28 < result.seconds < 0.6
     assert measures(result)["probe_dns_query_succeeded"] == 0
 
 
+@pytest.mark.shows("dns", "refused")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_a_closed_port_is_refused_at_once(transport: str) -> None:
     """Over UDP too: the port's ICMP message is heard, nobody waits for the time-out."""
@@ -180,6 +191,7 @@ async def test_bytes_that_are_no_dns_message_are_down_as_protocol(transport: str
     assert result.message.startswith(said[transport])
 
 
+@pytest.mark.shows("dns", "reset")
 async def test_a_connection_that_is_closed_is_down_as_reset() -> None:
     """Two bytes of length, and no message."""
 
@@ -214,6 +226,7 @@ async def test_a_server_that_does_not_resolve_is_down_in_phase_resolve() -> None
     assert result.failed_phase == "resolve"
 
 
+@pytest.mark.shows("dns", "too-slow")
 async def test_too_slow_is_down_as_too_slow() -> None:
     """Whatever was answered."""
     async with naming(zone(ZONE)) as server:
@@ -277,3 +290,32 @@ def test_a_context_for_tls_verifies() -> None:
     """Nobody turned it off by accident."""
     check: Any = check_of(KIND, "shop.test", {"server": "127.0.0.1", "transport": "tls"})
     assert (check.line.context.verify_mode, check.line.context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.shows("dns", "up", "refused")
+async def test_of_the_systems_servers_the_next_is_asked_when_one_fails() -> None:
+    """As a stub resolver does: refused, SERVFAIL, silent; the last one's failure counts."""
+    closed = DnsServer(Endpoint("127.0.0.1", free_port()))
+    async with naming(zone(ZONE)) as good, naming(mute) as silent, naming(only("SERVFAIL")) as failing:
+        well, never, badly = (DnsServer(Endpoint("127.0.0.1", each.port)) for each in (good, silent, failing))
+
+        async def ask(*servers: DnsServer) -> Result:
+            check = replace(check_of(KIND, "shop.test", {"server": "127.0.0.1"}), servers=servers, in_order=True)
+            probe = Probe(name="watched", kind="dns", target="shop.test", check=check, timeout=0.4)
+            async with Resources() as resources:
+                return note_ending(await run_once(probe, clock=SystemClock(), resources=resources))
+
+        result = await ask(closed, badly, never, well)
+        last = await ask(badly, closed)
+    assert (result.outcome, result.message) == (Outcome.UP, "")
+    assert result.evidence["tried"] == [str(closed), failing.address, silent.address, good.address]
+    assert result.evidence["server"] == good.address
+    assert result.seconds < 0.4
+    assert (last.outcome, last.reason) == (Outcome.DOWN, Reason.REFUSED)
+
+
+def test_without_a_server_those_of_the_system_are_asked() -> None:
+    """In their order, from /etc/resolv.conf."""
+    check: Any = check_of(KIND, "shop.test")
+    assert check.in_order
+    assert [server.place.port for server in check.servers] == [53] * len(check.servers)

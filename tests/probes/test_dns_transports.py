@@ -127,6 +127,7 @@ async def test_dns_over_quic_is_up_and_certificates_are_verified(issued: Issued,
     assert (gone.outcome, gone.reason) == (Outcome.DOWN, Reason.REFUSED)
 
 
+@pytest.mark.shows("dns", "tls")
 async def test_a_quic_server_that_speaks_something_else_is_down_as_tls(issued: Issued, ca_file: Path) -> None:
     """No application protocol in common."""
     async with quic_naming(zone(ZONE), issued, alpn="h3") as server:
