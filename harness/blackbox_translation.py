@@ -377,15 +377,22 @@ def _literally(text: str) -> str:
 
 
 def _icmp(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
+    """One packet, waited for as long as the run may take."""
     icmp = module.icmp
     options = {
-        "ip": _family(icmp.preferred_ip_protocol, icmp.source_ip_address, fallback=icmp.ip_protocol_fallback),
+        "count": 1,
+        "wait": "120s",
+        "size": max(icmp.payload_size or TEXT, 16),
+        "ttl": icmp.ttl or 64,
+        "dont_fragment": icmp.dont_fragment or None,
         "source": icmp.source_ip_address,
-        "payload": icmp.payload_size,
-        "dont_fragment": icmp.dont_fragment,
-        "ttl": icmp.ttl,
+        "ip": _family(icmp.preferred_ip_protocol, icmp.source_ip_address, fallback=icmp.ip_protocol_fallback),
     }
     return draft.done("icmp", target, options)
+
+
+TEXT: Final = 28
+"""Bytes that blackbox_exporter sends where a module says nothing: its name."""
 
 
 def _dns(module: Module, target: str, _hostname: str, draft: Draft) -> Translation:
