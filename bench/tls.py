@@ -113,7 +113,7 @@ class _Door(asyncio.Protocol):
         else:
             self.other.write(data)
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self.other is not None:
             self.other.close()
 
@@ -128,7 +128,7 @@ class _Inner(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._client.write(data)
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._client.close()
 
 
