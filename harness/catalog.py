@@ -12,6 +12,7 @@ from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.exec import KIND as EXEC
 from stormwatch.probes.grpc import KIND as GRPC
+from stormwatch.probes.heartbeat import KIND as HEARTBEAT
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.kafka import KIND as KAFKA
 from stormwatch.probes.mysql import KIND as MYSQL
@@ -39,6 +40,7 @@ _OWN = (
     NATS,
     RABBITMQ,
     EXEC,
+    HEARTBEAT,
     KAFKA,
     JOURNEY,
 )

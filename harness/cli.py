@@ -70,10 +70,14 @@ def check(
     debug: Annotated[
         str, typer.Option("--debug", metavar="NAME", help="Run one probe and show everything about it.")
     ] = "",
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where a `stormwatch run` keeps what it knows of heartbeats.")
+    ] = None,
 ) -> None:
     """Run probes once. Exit code 0: all up, 1: something is down, 3: something is broken, so there is no verdict."""
     from stormwatch.harness import check as checking
     from stormwatch.harness import outcomes
+    from stormwatch.probes import heartbeats
     from stormwatch.probes.resources import Resources
 
     loaded = load_config(config)
@@ -82,6 +86,10 @@ def check(
 
     async def run() -> int:
         async with Resources() as resources:
+            if data or (state() / "data" / heartbeats.FILE).exists():
+                resources.put(
+                    heartbeats.Heartbeats, heartbeats.Heartbeats((data or state() / "data") / heartbeats.FILE)
+                )
             results = await checking.check(
                 probes or loaded.probes, resources, concurrency=loaded.concurrency, mask=mask_of(loaded.secrets)
             )

@@ -44,6 +44,8 @@ class Runner:
         self._turns = turns
         self._mask = mask
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._begin: Callable[[str, float], None] | None = None
         self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
         """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
         self.delays = Histogram(SHORT_SECONDS)
@@ -55,6 +57,13 @@ class Runner:
     def under_way(self) -> int:
         """How many runs have begun or wait for their turn."""
         return len(self._running)
+
+    def soon(self, name: str) -> None:
+        """Run a probe now, because there is news of it; once more afterwards if it is running. Its schedule goes on as it was."""
+        if name in self._running:
+            self._again.add(name)
+        elif self._begin is not None:
+            self._begin(name, self._clock.monotonic())
 
     async def run(self) -> None:
         """Run until cancelled. Runs that are under way are cancelled with it, and give no result."""
@@ -69,6 +78,12 @@ class Runner:
         heapq.heapify(due)
         try:
             async with asyncio.TaskGroup() as group:
+
+                def begin(name: str, due: float) -> None:
+                    task = group.create_task(self._one(self._probes[name], due), name=f"probe {name}")
+                    self._running[name] = task
+
+                self._begin = begin
                 while due:
                     moment, _, name = due[0]
                     await self._clock.sleep_until(moment)
@@ -79,10 +94,10 @@ class Runner:
                     if name in self._running:
                         self.skipped[name] += 1
                     else:
-                        task = group.create_task(self._one(self._probes[name], moment), name=f"probe {name}")
-                        self._running[name] = task
+                        begin(name, moment)
                     heapq.heapreplace(due, (schedules[name].after(max(moment, now)), next(order), name))
         finally:
+            self._begin = None
             self._running.clear()
 
     async def _one(self, probe: Probe, due: float) -> None:
@@ -103,3 +118,6 @@ class Runner:
             self._take(result)
         finally:
             self._running.pop(probe.name, None)
+        if probe.name in self._again:
+            self._again.discard(probe.name)
+            self.soon(probe.name)

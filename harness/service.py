@@ -30,6 +30,7 @@ from stormwatch.exporters.status import render_overview, render_probe
 from stormwatch.harness import telemetry
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
+from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import notification_of, notifiers_of
@@ -42,7 +43,9 @@ from stormwatch.harness.turns import Turns, sizes
 from stormwatch.harness.web import web_app
 from stormwatch.journeys.pool import WorkerPool
 from stormwatch.journeys.retention import prune
+from stormwatch.probes import heartbeats
 from stormwatch.probes.clock import Clock, SystemClock
+from stormwatch.probes.heartbeats import Heartbeats, HeartbeatsUnavailable
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
@@ -76,6 +79,8 @@ class Service:
         self.feed = Feed()
         self.exporter = PrometheusExporter(config.probes, KINDS, started=self.started)
         self.evaluator = Evaluator(config.objectives, config.rules, config.probes, maintenance=config.maintenance)
+        self.routes: list[BaseRoute] = []
+        """Further addresses that are served: those of pings, where heartbeats are waited for."""
         self._data = data
         self._snapshot = data / "alerts.json"
         self._jsonl = jsonl
@@ -143,11 +148,26 @@ class Service:
                 sizes(KINDS, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}), clock=self.clock.monotonic
             ),
         )
+        await self._listen_for_heartbeats(resources, runner)
         self._sources(runner, lag, fan_out)
         self._background(lag.watch(), "loop lag")
         self._background(self._evaluate(), "evaluation")
         self._background(self._tidy(), "retention of artifacts")
         self._background(runner.run(), "runner")
+
+    async def _listen_for_heartbeats(self, resources: Resources, runner: Runner) -> None:
+        jobs = jobs_of(self.config.probes)
+        if not jobs:
+            return
+        try:
+            listening = await Heartbeats.listen(
+                self._data / heartbeats.FILE, {check.job for check in jobs.values()}, now=self.clock.now()
+            )
+        except HeartbeatsUnavailable as error:
+            raise Problem(f"cannot keep heartbeats: {error}; choose another directory with --data") from error
+        resources.put(Heartbeats, listening)
+        self.routes += heartbeat_routes(jobs, listening, clock=self.clock, soon=runner.soon)
+        self._background(keep_marking(listening, self.clock), "heartbeats")
 
     def _make_directory(self) -> None:
         try:

@@ -21,12 +21,14 @@ def web_app(service: "Service", *, routes: Sequence[BaseRoute] = ()) -> Starlett
     """The pages and the API of one service.
 
     `/metrics`, `/` and `/probes/NAME` for people; `/api/v1/probes`, `/api/v1/results`, `/api/v1/alerts`,
-    `/api/v1/objectives`, `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys.
+    `/api/v1/objectives`, `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys;
+    `/ping/…` where heartbeats are waited for.
     """
     web = _Web(service)
     return Starlette(
         routes=[
             *routes,
+            *service.routes,
             Route("/", web.overview),
             Route("/probes/{name}", web.probe),
             Route("/metrics", web.metrics),
