@@ -29,7 +29,7 @@ from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.nameserver import Answered, Progress
 from stormwatch.probes.probe import Check, Kind, Metric
-from stormwatch.probes.question import Edns, Question, counts, make_question, rdata_of
+from stormwatch.probes.question import Edns, Question, counts, make_question, rdata_of, show_message
 from stormwatch.probes.records import plain, text_of
 from stormwatch.probes.resolve import resolve
 from stormwatch.probes.result import Reason
@@ -342,7 +342,7 @@ class DnsCheck:
             for record in rdata_of(message, dns.rdatatype.SOA)[:1]:
                 watch.measure("probe_dns_serial", record.serial)
         watch.note("rcode", dns.rcode.to_text(message.rcode()))
-        watch.note("answer", message.to_text()[:SHOWN])
+        watch.note("answer", show_message(answered.wire)[:SHOWN])
         for option in message.options:
             if isinstance(option, dns.edns.NSIDOption):
                 watch.note("nsid", show_words(option.nsid.decode("utf-8", "replace")))

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import dns.edns
@@ -21,6 +22,8 @@ BUFFER: Final = 1232
 """Bytes of an answer over UDP that are offered to take: what no network cuts into fragments (DNS Flag Day 2020)."""
 
 _HEADER: Final = 12
+_REMEMBERED: Final = BUFFER
+"""Bytes of the largest answer that is remembered, so that the memory for them is bounded."""
 _MAY_LACK_QUESTION: Final = frozenset(
     {dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED, dns.rcode.BADVERS & 0xF}
 )
@@ -132,8 +135,20 @@ def is_cut_off(data: bytes) -> bool:
 def read_message(data: bytes, *, singly: bool = False) -> dns.message.Message:
     """Read an answer. Raises ProbeFailed(protocol) for bytes that are none.
 
-    `singly` keeps each record for itself; otherwise those of one name and type are together, and equal ones are one.
+    `singly` keeps each record for itself; otherwise those of one name and type are together, and equal ones are one. What is
+    returned is shared between runs: nobody may change it, and its number is not that of the answer.
     """
+    if len(data) <= _REMEMBERED:
+        return _read_known(data[2:], singly)
+    return _read(data, singly)
+
+
+def show_message(data: bytes) -> str:
+    """An answer as text, for people: a line for each record, without the number."""
+    return _show_known(data[2:]) if len(data) <= _REMEMBERED else _show(data)
+
+
+def _read(data: bytes, singly: bool) -> dns.message.Message:
     try:
         return dns.message.from_wire(data, keyring=False, one_rr_per_rrset=singly)
     except (dns.exception.DNSException, ValueError, LookupError, ArithmeticError, OSError) as error:
@@ -142,6 +157,21 @@ def read_message(data: bytes, *, singly: bool = False) -> dns.message.Message:
             f"{len(data)} bytes came back that are not a DNS message: {error or type(error).__name__}",
             phase="request",
         ) from error
+
+
+@lru_cache(maxsize=512)
+def _read_known(data: bytes, singly: bool) -> dns.message.Message:
+    """Reading costs more than asking, and most answers are those of the run before, but for their number."""
+    return _read(bytes(2) + data, singly)
+
+
+def _show(data: bytes) -> str:
+    return read_message(data).to_text().partition("\n")[2]
+
+
+@lru_cache(maxsize=512)
+def _show_known(data: bytes) -> str:
+    return _show(bytes(2) + data)
 
 
 def counts(data: bytes) -> tuple[int, int, int]:
