@@ -23,6 +23,7 @@ from stormwatch.probes.rabbitmq import KIND as RABBITMQ
 from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
+from stormwatch.probes.unix import KIND as UNIX
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
 _OWN = (
@@ -31,6 +32,7 @@ _OWN = (
     TLS,
     CERTIFICATE_FILE,
     TCP,
+    UNIX,
     API,
     GRPC,
     WEBSOCKET,
