@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 BODY: Final = 10_000
 """Bytes of a body that are kept."""
-LARGEST: Final = 2**24
+LARGEST: Final = 2**22
 """Bytes of the largest body that is read to its end."""
 PATIENCE: Final = 10.0
 """Seconds that a body may take. What came until then is kept, and the ping counts."""

@@ -245,7 +245,7 @@ async def judged(clock: Hands, heartbeats: Heartbeats | None, target: str = "bac
     return note_ending(await run_once(probe, clock=clock, resources=resources))
 
 
-@pytest.mark.shows("heartbeat", "up", "assertion", "timeout", "too-slow", "broken")
+@pytest.mark.shows("heartbeat", "up", "assertion", "timeout", "too-slow")
 async def test_a_job_over_a_day(tmp_path: Path) -> None:
     """New, running, well, failed, well again, slow, saying odd things, missing."""
     clock = Hands(START)
