@@ -111,15 +111,15 @@ class Flow:
         packet = echo_request(self._line.version, self._line.identifier, sequence, token + self._filling)
         self._asked[sequence] = (token, time.time_ns(), time.monotonic(), self.sent)
         self.sent += 1
-        try:
-            self._line.socket.sendmsg([packet], self._ancillary, 0, (self.address, 0))
-        except OSError as error:
-            # An error that waited at the socket is told to whoever sends next, and may be about another flow.
-            if error.errno in _ABOUT_EARLIER:
-                with suppress(OSError):
-                    self._line.socket.sendmsg([packet], self._ancillary, 0, (self.address, 0))
-                    return
-            self.refuse(sequence, Trouble(os.strerror(error.errno or 0), ours=error.errno not in _ABOUT_EARLIER))
+        refused = 0
+        for _ in range(2):  # an error that waits at a socket is told to whoever sends next, and may be another flow's
+            try:
+                self._line.socket.sendmsg([packet], self._ancillary, 0, (self.address, 0))
+            except OSError as error:
+                refused = error.errno or 0
+            else:
+                return
+        self.refuse(sequence, Trouble(os.strerror(refused), ours=refused not in _THEIRS))
 
     def answer(self, reply: Reply, hop_limit: int, stamped: int) -> None:
         """An echo reply came; `stamped` is the kernel's wall clock in nanoseconds, 0 for none."""
@@ -155,9 +155,8 @@ class Flow:
             self._line.release(sequence)
 
 
-_ABOUT_EARLIER: Final = frozenset(
-    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNREFUSED, errno.EPROTO, errno.EMSGSIZE, errno.EACCES}
-)
+_THEIRS: Final = frozenset({errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EMSGSIZE})
+"""Errors of sending that are about the way to the target, and not about us."""
 
 
 class Echoes:

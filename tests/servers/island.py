@@ -30,7 +30,7 @@ def on_an_island(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     def live() -> None:
         try:
-            _leave_the_network()
+            leave_the_network()
             subprocess.run([program("ip"), "route", "add", "unreachable", HOST], check=True)
             ended.append(asyncio.run(work()))
         except BaseException as error:  # noqa: BLE001 - raised again where the thread was started
@@ -47,6 +47,7 @@ def on_an_island(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return end
 
 
-def _leave_the_network() -> None:
+def leave_the_network() -> None:
+    """Give the calling thread a network of its own. Raises PermissionError."""
     if ctypes.CDLL(None, use_errno=True).unshare(_NEW_NETWORK) != 0:
         raise PermissionError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
