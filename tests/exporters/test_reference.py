@@ -17,8 +17,10 @@ DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 def test_every_metric_of_every_kind_is_described(tmp_path: Path) -> None:
     """Nobody has to read the code to know what a series means."""
-    page = (DOCS / "metrics.md").read_text()
-    described = set(re.findall(r"`((?:probe|stormwatch)_\w+)(?:\{[\w,]*\})?`", page))
+    pages = [DOCS / "metrics.md", *(DOCS / "probes").glob("*.md")]
+    described = {
+        name for page in pages for name in re.findall(r"`((?:probe|stormwatch)_\w+)(?:\{[\w,]*\})?`", page.read_text())
+    }
     history = History(tmp_path / "history.sqlite")
     history._close(5)
     exporter = PrometheusExporter([probe()], {"web": KINDS["http"]}, started=NOW, sources=[history.families])
