@@ -33,6 +33,7 @@ _OWN = (
     TLS,
     CERTIFICATE_FILE,
     TCP,
+    ICMP,
     UNIX,
     API,
     GRPC,

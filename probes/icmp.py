@@ -62,7 +62,7 @@ class IcmpOptions:
     ip: Family = "any"
     """Which address of the name to use: the first of the family."""
     expect: ExpectIcmp = field(default_factory=ExpectIcmp)
-    """What must come back."""
+    """What the answers must be like."""
 
 
 def build(target: str, options: IcmpOptions) -> Check:
