@@ -447,14 +447,9 @@ def _grpc(module: Module, target: str, _hostname: str, draft: Draft) -> Translat
         "metadata": {name: [draft.header(name, value) for value in values] for name, values in grpc.metadata.items()},
         **_ip(grpc.preferred_ip_protocol, fallback=grpc.ip_protocol_fallback),
         "tls": grpc.tls,
-        **(_grpc_tls(draft.tls(grpc.tls_config)) if grpc.tls else {}),
+        **(draft.tls(grpc.tls_config) if grpc.tls else {}),
     }
     return draft.done("grpc", _grpc_target(target, tls=grpc.tls), options)
-
-
-def _grpc_tls(tls: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"tls_min": "minimum_version", "tls_max": "maximum_version"}
-    return {names.get(name, name): value for name, value in tls.items()}
 
 
 def _grpc_target(target: str, *, tls: bool) -> str:

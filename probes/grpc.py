@@ -112,9 +112,9 @@ class GrpcOptions:
     """Name to ask for in the handshake, that the certificate must be for, and the call's authority; the target's host when empty."""
     client_certificate: ClientCertificate | None = None
     """Certificate and key for servers that ask for one."""
-    minimum_version: TlsVersion = "1.2"
+    tls_min: TlsVersion = "1.2"
     """Oldest TLS version to agree on."""
-    maximum_version: TlsVersion = "1.3"
+    tls_max: TlsVersion = "1.3"
     """Newest TLS version to agree on."""
     resolver: str = ""
     """Name server to resolve by, `host:port`; the system's resolver when empty."""
@@ -426,10 +426,8 @@ def _check_tls(options: GrpcOptions) -> None:
             raise ValueError("expect.certificate_expires_within is for TLS: give `tls: true` too")
     if options.client_certificate is not None:
         options.client_certificate.check("client_certificate")
-    if options.minimum_version > options.maximum_version:
-        raise ValueError(
-            f"minimum_version {options.minimum_version} is newer than maximum_version {options.maximum_version}"
-        )
+    if options.tls_min > options.tls_max:
+        raise ValueError(f"tls_min {options.tls_min} is newer than tls_max {options.tls_max}")
 
 
 def _curl_options(place: Endpoint, name: str, options: GrpcOptions) -> Iterator[tuple[int, Any]]:
@@ -445,11 +443,11 @@ def _curl_options(place: Endpoint, name: str, options: GrpcOptions) -> Iterator[
     yield pycurl.PROXY, ""  # or libcurl would take one from the environment
     yield pycurl.SSL_EC_CURVES, CURVES
     if options.tls:
-        yield pycurl.SSLVERSION, _OLDEST[options.minimum_version] | _NEWEST[options.maximum_version]
+        yield pycurl.SSLVERSION, _OLDEST[options.tls_min] | _NEWEST[options.tls_max]
         if not options.verify:
             yield pycurl.SSL_VERIFYPEER, 0
             yield pycurl.SSL_VERIFYHOST, 0
-        if options.minimum_version < "1.2":
+        if options.tls_min < "1.2":
             yield pycurl.SSL_CIPHER_LIST, "DEFAULT:@SECLEVEL=0"  # or OpenSSL does without TLS 1.1
         if options.client_certificate is not None:
             yield from options.client_certificate.settings()

@@ -395,7 +395,7 @@ async def test_tls_agrees_on_h2_and_shows_the_certificate(issued: Issued, ca_fil
     async with http2.serving(answering(), tls=issued.server_context()) as server:
         options = {"tls": True, "ca_file": str(ca_file), "server_name": "shop.test"}
         result = await run(KIND, server.place, options)
-        older = await run(KIND, server.place, {**options, "maximum_version": "1.2"})
+        older = await run(KIND, server.place, {**options, "tls_max": "1.2"})
         near = await run(KIND, server.place, {**options, "expect": {"certificate_expires_within": "91d"}})
     assert (result.outcome, result.message) == (Outcome.UP, "")
     assert dict(server.calls[0].headers)[":authority"] == "shop.test"
@@ -419,7 +419,7 @@ async def test_a_certificate_that_is_not_accepted_is_shown_all_the_same(tmp_path
     assert measures(result)["probe_grpc_ssl"] == 0
     assert Outcome.UP is trusting.outcome
     with handshaking(only_newest(stranger)) as port:
-        options = {"tls": True, "verify": False, "maximum_version": "1.2"}
+        options = {"tls": True, "verify": False, "tls_max": "1.2"}
         old = await run(KIND, f"127.0.0.1:{port}", options)
     assert (old.outcome, old.reason) == (Outcome.DOWN, Reason.TLS), old.message
 
@@ -427,7 +427,7 @@ async def test_a_certificate_that_is_not_accepted_is_shown_all_the_same(tmp_path
 def only_newest(issued: Issued) -> ssl.SSLContext:
     """TLS 1.3 and nothing else."""
     context = issued.server_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.tls_min = ssl.TLSVersion.TLSv1_3
     return context
 
 
@@ -453,7 +453,7 @@ async def test_a_client_certificate_is_shown_where_it_is_asked_for(issued: Issue
     async with http2.serving(answering(), tls=context) as server:
         options = {"tls": True, "ca_file": str(authority.file)}
         known = await run(KIND, server.place, {**options, "client_certificate": files})
-    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in TLS 1.3 a reset may overtake the alert
+    context.tls_max = ssl.TLSVersion.TLSv1_2  # in TLS 1.3 a reset may overtake the alert
     with handshaking(context) as port:
         unknown = await run(KIND, f"127.0.0.1:{port}", options)
     assert (known.outcome, known.message) == (Outcome.UP, "")
@@ -548,8 +548,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "shop.test:1",
-        {"tls": True, "minimum_version": "1.3", "maximum_version": "1.2"},
-        "minimum_version 1.3 is newer than maximum_version 1.2",
+        {"tls": True, "tls_min": "1.3", "tls_max": "1.2"},
+        "tls_min 1.3 is newer than tls_max 1.2",
     ),
     ("shop.test:1", {"expect": {"code": []}}, "expect.code: give at least one status code"),
     ("shop.test:1", {"expect": {"status": []}}, "expect.status: give at least one serving status"),
