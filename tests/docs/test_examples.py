@@ -35,7 +35,8 @@ def test_configurations_load(text: str, tmp_path: Path) -> None:
     for name in re.findall(r"(?:ca_file|certificate|key|ca): *([\w./-]+\.(?:pem|key))", text):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(_certificate())
-    secrets = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", text), "secret")
+    # A UUID, because keys of heartbeats must be hard to guess.
+    secrets = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", text), "b3f1d6a0-4c2e-4f7b-9a55-0c1d2e3f4a5b")
     path = tmp_path / "stormwatch.yaml"
     path.write_text(text)
 
