@@ -427,7 +427,7 @@ async def test_a_certificate_that_is_not_accepted_is_shown_all_the_same(tmp_path
 def only_newest(issued: Issued) -> ssl.SSLContext:
     """TLS 1.3 and nothing else."""
     context = issued.server_context()
-    context.tls_min = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
 
 
@@ -453,7 +453,7 @@ async def test_a_client_certificate_is_shown_where_it_is_asked_for(issued: Issue
     async with http2.serving(answering(), tls=context) as server:
         options = {"tls": True, "ca_file": str(authority.file)}
         known = await run(KIND, server.place, {**options, "client_certificate": files})
-    context.tls_max = ssl.TLSVersion.TLSv1_2  # in TLS 1.3 a reset may overtake the alert
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in TLS 1.3 a reset may overtake the alert
     with handshaking(context) as port:
         unknown = await run(KIND, f"127.0.0.1:{port}", options)
     assert (known.outcome, known.message) == (Outcome.UP, "")
