@@ -211,6 +211,10 @@ class DnsCheck:
         if self.anchors is not None:
             await self._validate(watch, walk, inquiries)
         self._judge(watch, inquiries)
+        answered = inquiries[0].answered
+        if answered is not None and len(self.servers) == 1 and not self._goes_on:
+            # Reading and judging the answer is our time, not the server's.
+            watch.took(inquiries[0].lookup + answered.connect + answered.request)
         if self.options.expect.wildcard == "forbidden":
             await self._judge_wildcard(watch, inquiries[0])
         if self.options.authorities is not None:
@@ -218,6 +222,12 @@ class DnsCheck:
             with watch.phase("authorities"):
                 await compare(watch, walk, self.question.name, self.options.authorities)
         judge_speed(watch, self.options.expect.slower_than)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether more is asked after the first answer."""
+        options = self.options
+        return self.anchors is not None or options.authorities is not None or options.expect.wildcard == "forbidden"
 
     async def _find_authorities(self, watch: Watch, walk: Walk) -> list[DnsServer]:
         """The servers of the zone that the name is in, in the order in which they are named."""

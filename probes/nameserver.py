@@ -3,7 +3,10 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+import struct
+import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,6 +22,13 @@ Transport = Literal["udp", "tcp", "tls", "https", "quic"]
 _AT_ONCE: Final = 64
 """Datagrams that are read before others have their turn: a flood must not hold up the loop."""
 _LARGEST: Final = 65535
+_SO_TIMESTAMPNS: Final = 35
+"""Linux, socket(7): the kernel tells with each datagram when it came. Python has no name for it."""
+_TIMESPEC: Final = struct.Struct("@ll")
+_STAMPED: Final = sys.platform == "linux" and _TIMESPEC.size == 16
+_ROOM: Final = 64 if _STAMPED else 0
+_LONGEST_WAIT: Final = 10.0
+"""Seconds; more than that is a wall clock that was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +99,21 @@ async def ask(
         link.connect((address, port))
         connected = clock()
         progress.connected = connected - began
-        exchange = _Datagrams(question, link, progress)
+        exchange = _Datagrams(question, link, progress, clock)
         wire = await exchange.perform(resend, None if until is None else until - connected)
     if whole and is_cut_off(wire):
         progress.truncated = True
         again = await _ask_stream(question, (address, port), source=source, progress=progress, clock=clock)
         connect = connected - began + again.connect
         return Answered(wire=again.wire, message=again.message, connect=connect, request=clock() - began - connect)
-    return Answered(wire=wire, message=read_message(wire), connect=connected - began, request=clock() - connected)
+    request = max(0.0, exchange.arrived - connected)
+    return Answered(wire=wire, message=read_message(wire), connect=connected - began, request=request)
 
 
 class _Datagrams:
     """Waits on a connected socket for the datagram that answers. The socket also hears that a port is closed."""
 
-    def __init__(self, question: Question, link: socket.socket, progress: Progress) -> None:
+    def __init__(self, question: Question, link: socket.socket, progress: Progress, clock: Callable[[], float]) -> None:
         self._loop = asyncio.get_running_loop()
         self._question = question
         self._link = link
@@ -114,6 +125,9 @@ class _Datagrams:
         self._sender: asyncio.TimerHandle | None = None
         self._giver_up: asyncio.TimerHandle | None = None
         self._progress = progress
+        self._clock = clock
+        self.arrived = 0.0
+        """When the answer came, by the clock: as the kernel saw it, not when the loop had time to read it."""
 
     async def perform(self, resend: float | None, patience: float | None) -> bytes:
         self._resend = resend
@@ -121,6 +135,8 @@ class _Datagrams:
         # Registered before sending: on some loops registering costs as much as a near server takes to answer.
         self._loop.add_reader(self._link.fileno(), self._read)
         try:
+            if _STAMPED:
+                self._link.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._send()
             return await self._answer
         finally:
@@ -141,7 +157,7 @@ class _Datagrams:
     def _read(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                data = self._link.recv(_LARGEST)
+                data, told, _, _ = self._link.recvmsg(_LARGEST, _ROOM)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -149,6 +165,7 @@ class _Datagrams:
                 return
             if self._question.answered_by(data, self._number):
                 if not self._answer.done():
+                    self.arrived = self._clock() - _waited(told)
                     self._answer.set_result(data)
                 return
             self._pass_over(data)
@@ -174,6 +191,16 @@ class _Datagrams:
     def _fail(self, error: Exception) -> None:
         if not self._answer.done():
             self._answer.set_exception(error)
+
+
+def _waited(told: Sequence[tuple[int, int, bytes]]) -> float:
+    """Seconds for which a datagram lay in the kernel; 0 where it does not tell, or the wall clock was set in between."""
+    for level, kind, data in told:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            waited = time.time() - seconds - nanoseconds / 1e9
+            return waited if 0 < waited < _LONGEST_WAIT else 0.0
+    return 0.0
 
 
 async def _ask_stream(

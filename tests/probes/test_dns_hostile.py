@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -214,6 +217,34 @@ async def test_a_lost_datagram_is_sent_again_and_counted() -> None:
     assert 0.19 < by_default.seconds < 0.5
     assert soon.seconds < 0.3
     assert (never.reason, measures(never)["stormwatch_dns_sends"]) == (Reason.TIMEOUT, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a datagram came")
+async def test_an_answer_that_we_read_late_was_not_late() -> None:
+    """The kernel saw it come after 30 ms, while our loop was busy for 150."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+
+        def serve() -> None:
+            data, sender = server.recvfrom(4096)
+            time.sleep(0.03)
+            server.sendto(good(dns.message.from_wire(data)), sender)
+
+        async def be_busy() -> None:
+            await asyncio.sleep(0.015)
+            until = time.perf_counter() + 0.15
+            while time.perf_counter() < until:
+                pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        options = {"server": f"127.0.0.1:{server.getsockname()[1]}"}
+        result, _ = await asyncio.gather(run(KIND, "shop.test", options), be_busy())
+        thread.join()
+    assert (result.outcome, result.message) == (Outcome.UP, "")
+    assert 0.025 < result.phases[2].seconds < 0.1
+    assert 0.025 < result.seconds < 0.1
 
 
 @pytest.mark.shows("dns", "unreachable", "broken")
