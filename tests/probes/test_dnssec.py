@@ -2,10 +2,14 @@
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import dns.message
 import dns.name
+import dns.query
+import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import pytest
 from hypothesis import given, settings
@@ -15,7 +19,7 @@ from stormwatch.probes.dns import KIND
 from stormwatch.probes.dnssec import Bogus, Denial, Keys, Ledger, signed_sets, verify
 from stormwatch.probes.result import Outcome, Reason
 from tests.servers.named import RESOLVER, Space
-from tests.servers.nameserver import naming, zone
+from tests.servers.nameserver import Behaviour, naming, zone
 from tests.servers.probing import check_of, measures, phase_names, run
 
 
@@ -163,6 +167,107 @@ async def test_a_server_that_strips_signatures_is_caught(names: Space) -> None:
         options = {"server": liar.address, "dnssec": {"anchors": names.anchors}}
         result = await run(KIND, "www.shop.test", options)
     assert result.message == "the answer is bogus: . DNSKEY: the zone should be signed and has no keys (NOERROR)"
+
+
+PROOFS = (dns.rdatatype.NSEC, dns.rdatatype.NSEC3)
+
+
+def lying(names: Space, about: tuple[str, str], how: Callable[[dns.message.Message], dns.message.Message]) -> Behaviour:
+    """The resolver's answers, but for those to one question."""
+
+    def behave(query: dns.message.Message, transport: str) -> bytes:
+        place = names.resolver.partition(":")[0]
+        send = dns.query.tcp if transport == "tcp" else dns.query.udp
+        answer = send(query, place, port=names.port, timeout=3)
+        question = query.question[0]
+        if (question.name.to_text(), dns.rdatatype.to_text(question.rdtype)) == about:
+            answer = how(answer)
+        return answer.to_wire(max_size=4096)
+
+    return behave
+
+
+def without_proofs(answer: dns.message.Message) -> dns.message.Message:
+    """No NSEC, no NSEC3, and no signatures over them."""
+    answer.authority = [
+        rrset for rrset in answer.authority if rrset.rdtype not in PROOFS and rrset.covers not in PROOFS
+    ]
+    return answer
+
+
+def as_missing(answer: dns.message.Message) -> dns.message.Message:
+    """A name that exists is said not to."""
+    answer.answer.clear()
+    answer.set_rcode(dns.rcode.NXDOMAIN)
+    return answer
+
+
+def stretched(answer: dns.message.Message) -> dns.message.Message:
+    """A good record's TTL, owner and signature under another name."""
+    for rrset in answer.answer:
+        if rrset.rdtype == dns.rdatatype.A:
+            rrset.clear()
+            rrset.add(dns.rdata.from_text("IN", "A", "192.0.2.66"))
+    return answer
+
+
+LIES = [
+    (
+        "www.plain.test",
+        ("plain.test.", "DS"),
+        without_proofs,
+        "zone test. has no DS records for plain.test. and does not prove",
+    ),
+    (
+        "a.wild.shop.test",
+        ("a.wild.shop.test.", "A"),
+        without_proofs,
+        "a.wild.shop.test. A comes from a wildcard, and it is not",
+    ),
+    (
+        "a.wild.three.test",
+        ("a.wild.three.test.", "A"),
+        without_proofs,
+        "a.wild.three.test. A comes from a wildcard, and it is",
+    ),
+    (
+        "nope.shop.test",
+        ("nope.shop.test.", "A"),
+        without_proofs,
+        "nope.shop.test.: the server says that the name does not exist",
+    ),
+    (
+        "nope.three.test",
+        ("nope.three.test.", "A"),
+        without_proofs,
+        "nope.three.test.: the server says that the name does not exi",
+    ),
+    (
+        "www.shop.test",
+        ("www.shop.test.", "A"),
+        as_missing,
+        "www.shop.test.: the server says that the name does not exist, and",
+    ),
+    (
+        "www.three.test",
+        ("www.three.test.", "A"),
+        as_missing,
+        "www.three.test.: the server says that the name does not exist, ",
+    ),
+    ("www.shop.test", ("www.shop.test.", "A"), stretched, "www.shop.test. A: the signature by key "),
+]
+
+
+@pytest.mark.parametrize(("name", "about", "how", "why"), LIES, ids=[f"{row[0]}-{row[2].__name__}" for row in LIES])
+async def test_a_server_in_between_that_lies_is_caught(
+    names: Space, name: str, about: tuple[str, str], how: Callable[[dns.message.Message], dns.message.Message], why: str
+) -> None:
+    """Signatures stay as they are; what is left out or changed is missed."""
+    async with naming(lying(names, about, how)) as liar:
+        options = {"server": liar.address, "dnssec": {"anchors": names.anchors}, "expect": {"dnssec": "any"}}
+        result = await run(KIND, name, options)
+    assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.ASSERTION)
+    assert result.message.startswith(f"the answer is bogus: {why}")
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
