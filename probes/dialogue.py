@@ -417,6 +417,7 @@ class _Lines:
         if len(line) > LINE:
             raise _too_long()
         self._last = line
+        line = _readable(line)
         if self._reject is not None and self._reject.search(line):
             raise Mismatch(f"{self._wanted}; there came {show(line)}, which it must not", REGEX)
         match = self._pattern.search(line)
@@ -441,6 +442,11 @@ class _Lines:
         raise Mismatch(f"{self._wanted} {why}; last came {last if self._last is not None else show(rest)}", REGEX)
 
 
+def _readable(line: bytes) -> bytes:
+    """RE2 matches nothing with a byte that is not UTF-8; Go's expressions, and people, take it for some character."""
+    return line if line.isascii() else line.decode("utf-8", "replace").encode()
+
+
 def _too_long() -> ProbeFailed:
     return ProbeFailed(Reason.PROTOCOL, f"a line is longer than {LINE} bytes")
 
@@ -453,16 +459,18 @@ class _Anywhere:
         self._talk = talk
         self._needle = needle
         self._tail = b""
+        self._seen = 0
 
     def look(self) -> bool:
         buffer = self._talk.buffer
-        self._tail = bytes(buffer[-_SHOWN_LINE:]) or self._tail
+        self._tail = (self._tail + bytes(buffer[self._seen :][-_SHOWN_LINE:]))[-_SHOWN_LINE:]
         at = buffer.find(self._needle)
         if at >= 0:
             del buffer[: at + len(self._needle)]
             return True
         kept = len(self._needle) - 1  # their beginning may be here, their rest on its way
         del buffer[: max(0, len(buffer) - kept)]
+        self._seen = len(buffer)
         return False
 
     def finish(self, why: str) -> bool:
