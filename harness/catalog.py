@@ -10,6 +10,7 @@ from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.api import KIND as API
 from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
 from stormwatch.probes.dns import KIND as DNS
+from stormwatch.probes.domain import KIND as DOMAIN
 from stormwatch.probes.exec import KIND as EXEC
 from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.heartbeat import KIND as HEARTBEAT
@@ -43,6 +44,7 @@ _OWN = (
     MYSQL,
     NATS,
     RABBITMQ,
+    DOMAIN,
     EXEC,
     HEARTBEAT,
     KAFKA,
