@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import dns.edns
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
@@ -291,10 +292,15 @@ class DnsCheck:
             else:
                 await self._limited(watch, inquiry, watch.remaining() / (len(inquiries) - number))
             answered = inquiry.answered
-            if answered is not None and answered.message.rcode() not in _NEXT:
+            if answered is not None and self._counts(answered.message):
                 break
         watch.note("tried", [each.place for each in reversed(tried)])
         return tried[:1]
+
+    def _counts(self, answer: dns.message.Message) -> bool:
+        """Whether the next server need not be asked: this one is neither unable nor, where it should be, no authority."""
+        lame = bool(self.options.start) and not answer.flags & dns.flags.AA
+        return answer.rcode() not in _NEXT and not lame
 
     # What is written down
 

@@ -8,7 +8,7 @@ import pytest
 from stormwatch.probes.dns import KIND
 from stormwatch.probes.reach import OWN_HOST, Reach
 from stormwatch.probes.result import Outcome, Reason
-from tests.servers.named import FIRST, SECOND, Space
+from tests.servers.named import FIRST, RESOLVER, SECOND, Space
 from tests.servers.probing import check_of, measures, phase_names, run
 
 
@@ -31,6 +31,7 @@ async def test_servers_that_agree_are_up_each_with_its_serial_number(names: Spac
 WRONG = [
     ("lag", {}, f"zone lag.test.: ns2.lag.test ({SECOND}) has serial number 7, behind 8"),
     ("lame", {}, f"zone lame.test.: ns2.lame.test ({SECOND}) is lame: it answers REFUSED"),
+    ("cached", {}, f"zone cached.test.: ns2.cached.test ({RESOLVER}) is lame: it does not answer as an authority"),
     (
         "glueless",
         {},
@@ -58,7 +59,7 @@ async def test_what_is_wrong_with_the_servers_of_a_zone_is_named(
     assert measures(result)["probe_dns_answer_rrs"] == 2
     lame = {each.labels["address"]: each.value for each in result.measures if each.name == "stormwatch_dns_zone_lame"}
     assert lame[FIRST] == 0
-    assert sum(lame.values()) == (label in {"lame", "dead"})
+    assert sum(lame.values()) == (label in {"lame", "dead", "cached"})
 
 
 TOLERATED = [

@@ -202,6 +202,29 @@ def as_missing(answer: dns.message.Message) -> dns.message.Message:
     return answer
 
 
+async def test_the_proof_for_another_name_proves_nothing_about_this_one(names: Space) -> None:
+    """It is good, signed, and of the right zone: NSEC and NSEC3."""
+    for label in ("shop", "three"):
+        other = dns.message.make_query(f"zz.{label}.test", "A", want_dnssec=True)
+        proof = dns.query.udp(other, names.resolver.partition(":")[0], port=names.port, timeout=3)
+        assert proof.rcode() == dns.rcode.NXDOMAIN
+
+        def swap(answer: dns.message.Message, proof: dns.message.Message = proof) -> dns.message.Message:
+            answer.answer.clear()
+            answer.authority = proof.authority
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+            return answer
+
+        for name in (f"www.{label}.test", f"ns1.{label}.test"):
+            async with naming(lying(names, (f"{name}.", "A"), swap)) as liar:
+                options = {"server": liar.address, "dnssec": {"anchors": names.anchors}}
+                result = await run(KIND, name, {**options, "expect": {"rcode": "NXDOMAIN"}})
+            assert result.message == (
+                f"the answer is bogus: {name}.: the server says that the name does not exist, "
+                f"and zone {label}.test. does not prove it"
+            )
+
+
 def stretched(answer: dns.message.Message) -> dns.message.Message:
     """A good record's TTL, owner and signature under another name."""
     for rrset in answer.answer:

@@ -108,6 +108,7 @@ ZONES: Mapping[str, Below] = {
         SOA.format(serial=7) + "@ IN NS ns1\n@ IN NS ns2.plain.test.\n" + NAMES.format(first=FIRST, second=SECOND)
     ),
     "dead": Below(standard(), delegation=Below.delegation.replace("{second}", "127.53.0.77")),
+    "cached": Below(standard(), delegation=Below.delegation.replace("{second}", RESOLVER)),
     "wild": Below(standard() + "* 300 IN A 192.0.2.98\n"),
 }
 
