@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectDomain:
-    """What the registry must say."""
+    """What must be true of the name beside its date."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 

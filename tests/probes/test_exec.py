@@ -163,7 +163,7 @@ async def test_what_cannot_be_started_is_broken_and_leaves_nothing_open(tmp_path
         ("check_nothing", {"stdin": "x"}, f"check_nothing could not be started: No such file or directory{hint}"),
         (str(plain), {}, f"{plain} could not be started: Permission denied{hint}"),
         (str(odd), {}, f"{odd} could not be started: Exec format error{hint}"),
-        ("true", {"directory": "/nowhere"}, f"true could not be started: there is no directory /nowhere"),
+        ("true", {"directory": "/nowhere"}, "true could not be started: there is no directory /nowhere"),
     ]
     for target, options, message in cases:
         result = await run(KIND, target, options)
