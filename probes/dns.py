@@ -197,7 +197,13 @@ class DnsCheck:
             walk = Walk(watch, self.start, ip=self.options.ip, line=line, resolver=self.resolver)
         if self.options.start:
             assert walk is not None
-            inquiries = [_Inquiry(server) for server in await self._find_authorities(watch, walk)]
+            try:
+                inquiries = [_Inquiry(server) for server in await self._find_authorities(watch, walk)]
+            except BaseException:
+                watch.measure("probe_dns_lookup_time_seconds", watch.seconds())
+                watch.measure("probe_ip_protocol", 0)
+                watch.measure("probe_dns_query_succeeded", 0)
+                raise
         else:
             inquiries = [_Inquiry(server) for server in self.servers]
         try:

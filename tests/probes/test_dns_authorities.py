@@ -86,6 +86,8 @@ async def test_the_way_may_begin_anywhere_and_end_nowhere(names: Space) -> None:
     assert (good.outcome, good.message) == (Outcome.UP, "")
     assert (nowhere.outcome, nowhere.reason) == (Outcome.DOWN, Reason.DNS)
     assert nowhere.message == "127.53.0.2 answered REFUSED to www.example.org."
+    assert nowhere.failed_phase == "resolve"
+    assert measures(nowhere)["probe_dns_query_succeeded"] == 0
 
 
 async def test_a_zone_is_compared_although_a_resolver_was_asked(names: Space) -> None:
