@@ -73,6 +73,14 @@ def jobs_of(probes: Iterable[Probe]) -> Mapping[str, HeartbeatCheck]:
     return {probe.name: probe.check for probe in probes if isinstance(probe.check, HeartbeatCheck)}
 
 
+def schedules_of(checks: Iterable[HeartbeatCheck]) -> Mapping[str, str]:
+    """The schedules of each job in words, of all the probes that judge it."""
+    schedules: dict[str, str] = {}
+    for check in checks:
+        schedules[check.job] = " ".join(filter(None, (schedules.get(check.job), str(check.schedule))))
+    return schedules
+
+
 def heartbeat_routes(
     jobs: Mapping[str, HeartbeatCheck], heartbeats: Heartbeats, *, clock: Clock, soon: Callable[[str], None]
 ) -> Sequence[BaseRoute]:

@@ -30,7 +30,7 @@ from stormwatch.exporters.status import render_overview, render_probe
 from stormwatch.harness import telemetry
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
-from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking
+from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking, schedules_of
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import notification_of, notifiers_of
@@ -161,7 +161,7 @@ class Service:
             return
         try:
             listening = await Heartbeats.listen(
-                self._data / heartbeats.FILE, {check.job for check in jobs.values()}, now=self.clock.now()
+                self._data / heartbeats.FILE, schedules_of(jobs.values()), now=self.clock.now()
             )
         except HeartbeatsUnavailable as error:
             raise Problem(f"cannot keep heartbeats: {error}; choose another directory with --data") from error

@@ -233,7 +233,7 @@ KIND: Final = Kind(
         ),
         Metric("stormwatch_heartbeat_success_timestamp_seconds", "Unix time of the job's last success"),
         Metric("stormwatch_heartbeat_run_seconds", "Seconds that the job's last run took"),
-        Metric("stormwatch_heartbeat_exit_code", "The last exit code that the job told"),
+        Metric("stormwatch_heartbeat_exit_code", "Exit code of the job's last run, if it told one"),
         Metric("stormwatch_heartbeat_runs_under_way", "Runs that have begun and not ended"),
         Metric("stormwatch_heartbeat_deadline_timestamp_seconds", "Unix time by which the next success must come"),
         Metric("stormwatch_heartbeat_pings", "Pings that came, by sort"),

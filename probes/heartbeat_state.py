@@ -54,7 +54,7 @@ class State:
     succeeded: float | None = None
     """Unix time of the last success."""
     exit_code: int | None = None
-    """The last exit code that was told."""
+    """The exit code of the last run, if it was told."""
     seconds: float | None = None
     """How long the last run took whose start was told."""
     body: str = ""
@@ -79,7 +79,7 @@ class State:
             ended=ping.at,
             failed=ping.sort is Sort.FAIL,
             succeeded=self.succeeded if ping.sort is Sort.FAIL else ping.at,
-            exit_code=ping.exit_code if ping.exit_code is not None else self.exit_code,
+            exit_code=ping.exit_code,
             seconds=None if began is None else ping.at - began,
             body=ping.body,
         )

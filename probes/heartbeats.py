@@ -7,7 +7,7 @@ somebody was listening, because a ping that nobody could take is not a ping that
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -57,13 +57,16 @@ class Heartbeats:
         self._seen = Seen({}, (), None)
 
     @classmethod
-    async def listen(cls, path: Path, jobs: Collection[str], *, now: float) -> Self:
-        """Open the file for writing, and begin to listen for these jobs. Raises HeartbeatsUnavailable."""
+    async def listen(cls, path: Path, jobs: Mapping[str, str], *, now: float) -> Self:
+        """Open the file for writing, and begin to listen for these jobs. Raises HeartbeatsUnavailable.
+
+        `jobs` has the schedule of each in words: who gets another one is waited for anew.
+        """
         heartbeats = cls(path)
         heartbeats.listening = True
         heartbeats._pool = ThreadPoolExecutor(1, thread_name_prefix="heartbeats")
         try:
-            await heartbeats._in_thread(lambda: heartbeats._begin(frozenset(jobs), now))
+            await heartbeats._in_thread(lambda: heartbeats._begin(jobs, now))
         except HeartbeatsUnavailable:
             await heartbeats.aclose()
             raise
@@ -103,27 +106,29 @@ class Heartbeats:
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
             raise HeartbeatsUnavailable(f"{self.path} cannot be used: {error}") from error
 
-    def _begin(self, jobs: frozenset[str], now: float) -> None:
+    def _begin(self, jobs: Mapping[str, str], now: float) -> None:
         assert self.path is not None
         self._db = db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(
-            "CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, state TEXT NOT NULL, waited INTEGER NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, state TEXT NOT NULL, schedule TEXT NOT NULL)"
         )
         db.execute("CREATE TABLE IF NOT EXISTS absence (began REAL NOT NULL, ended REAL NOT NULL)")
         db.execute("CREATE TABLE IF NOT EXISTS heard (only INTEGER PRIMARY KEY CHECK (only = 1), at REAL NOT NULL)")
-        known = {name: (state, waited) for name, state, waited in db.execute("SELECT name, state, waited FROM job")}
+        known = {
+            name: (state, schedule) for name, state, schedule in db.execute("SELECT name, state, schedule FROM job")
+        }
         states: dict[str, State] = {}
         db.execute("BEGIN IMMEDIATE")
-        for name in jobs:
-            text, waited = known.get(name, ("", 0))
+        for name, schedule in jobs.items():
+            text, before = known.get(name, ("", ""))
             state = State.from_json(json.loads(text)) if text else State(since=now)
-            if not waited:  # nobody waited for it until now, so that it cannot be late
+            if schedule != before:  # nobody waited for it so until now, so that it cannot be late
                 state = replace(state, since=now, starts={})
             states[name] = state
-            _keep(db, name, state)
-        db.executemany("UPDATE job SET waited = 0 WHERE name = ?", [(name,) for name in known if name not in jobs])
+            db.execute("INSERT OR REPLACE INTO job VALUES (?, ?, ?)", (name, _text(state), schedule))
+        db.executemany("UPDATE job SET schedule = '' WHERE name = ?", [(name,) for name in known if name not in jobs])
         db.execute("COMMIT")
         self._seen = Seen(states, (), None)
         self._mark(now, began=True)
@@ -144,7 +149,7 @@ class Heartbeats:
 
     def _write(self, job: str, ping: Ping) -> None:
         state = self._seen.states[job].after(ping)
-        _keep(self._database(), job, state)
+        self._database().execute("UPDATE job SET state = ? WHERE name = ?", (_text(state), job))
         self._seen = Seen({**self._seen.states, job: state}, self._seen.absences, self._seen.heard)
 
     def _database(self) -> sqlite3.Connection:
@@ -160,8 +165,8 @@ class Heartbeats:
             db.close()
 
 
-def _keep(db: sqlite3.Connection, name: str, state: State) -> None:
-    db.execute("INSERT OR REPLACE INTO job VALUES (?, ?, 1)", (name, json.dumps(state.as_json())))
+def _text(state: State) -> str:
+    return json.dumps(state.as_json())
 
 
 def _absences(db: sqlite3.Connection) -> tuple[Absence, ...]:

@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 
 from stormwatch.harness.config import load
 from stormwatch.harness.heartbeat_web import BODY, BURST, LARGEST, read_path
+from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.runner import Runner
 from stormwatch.harness.server import address_of, bind, serving
 from stormwatch.harness.service import Service
+from stormwatch.harness.turns import SHARED, Turns
 from stormwatch.harness.web import web_app
+from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.heartbeat_state import Sort, State
-from stormwatch.probes.result import Outcome
+from stormwatch.probes.probe import Probe
+from stormwatch.probes.resources import Resources
+from stormwatch.probes.result import Outcome, Result
+from stormwatch.probes.watch import Watch
 from tests.servers.process import free_port
 
 UUID = "b3f1d6a0-4c2e-4f7b-9a55-0c1d2e3f4a5b"
@@ -212,3 +219,41 @@ def test_a_file_that_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(Problem, match=r"^cannot keep heartbeats: .*; choose another directory with --data$"):
         asyncio.run(start())
+
+
+async def test_news_during_a_run_is_looked_at_once_after_it_and_the_schedule_goes_on() -> None:
+    """However much news there was; and news of a probe that nobody runs any more is passed over."""
+    clock, results, begun, go_on = SystemClock(), list[Result](), asyncio.Event(), asyncio.Event()
+
+    async def check(_watch: Watch) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async with Resources() as resources:
+        runner = Runner(
+            [Probe(name="a", kind="heartbeat", target="a", check=check, every=3600, timeout=10)],
+            take=results.append,
+            clock=clock,
+            resources=resources,
+            lag=LoopLag(clock),
+            turns=Turns({SHARED: 1}, clock=clock.monotonic),
+        )
+        runner.soon("a")
+        task = asyncio.create_task(runner.run())
+        await asyncio.wait_for(begun.wait(), 10)
+        for _ in range(3):
+            runner.soon("a")
+        assert runner.under_way == 1
+        go_on.set()
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if len(results) == 2 and not runner.under_way:
+                break
+        runner.soon("a")
+        assert runner.under_way == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [result.outcome for result in results] == [Outcome.UP, Outcome.UP]
+    assert runner.skipped["a"] == 0
+    runner.soon("a")
+    assert runner.under_way == 0

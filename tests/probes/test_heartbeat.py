@@ -249,7 +249,7 @@ async def judged(clock: Hands, heartbeats: Heartbeats | None, target: str = "bac
 async def test_a_job_over_a_day(tmp_path: Path) -> None:
     """New, running, well, failed, well again, slow, saying odd things, missing."""
     clock = Hands(START)
-    heartbeats = await Heartbeats.listen(tmp_path / "h.sqlite", ["backup"], now=clock.now())
+    heartbeats = await Heartbeats.listen(tmp_path / "h.sqlite", {"backup": "every 1h"}, now=clock.now())
 
     async def tell(sort: Sort, *, code: int | None = None, body: str = "") -> None:
         await heartbeats.record("backup", Ping(at=clock.at, sort=sort, exit_code=code, body=body))
@@ -311,7 +311,7 @@ async def test_a_job_over_a_day(tmp_path: Path) -> None:
     await heartbeats.aclose()
 
     clock.at += 10
-    again = await Heartbeats.listen(tmp_path / "h.sqlite", ["backup"], now=clock.now())
+    again = await Heartbeats.listen(tmp_path / "h.sqlite", {"backup": "every 1h"}, now=clock.now())
     result = await judged(clock, again)
     assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT), "what was down is down after a restart"
     await again.aclose()
@@ -321,11 +321,11 @@ async def test_a_job_over_a_day(tmp_path: Path) -> None:
 async def test_after_a_restart_nothing_is_down_that_could_not_be_heard(tmp_path: Path) -> None:
     """The file tells when somebody listened last."""
     path = tmp_path / "h.sqlite"
-    first = await Heartbeats.listen(path, ["backup"], now=START)
+    first = await Heartbeats.listen(path, {"backup": "every 1h"}, now=START)
     await first.record("backup", Ping(at=START + 5, sort=Sort.SUCCESS))
     await first.aclose()
     clock = Hands(START + 5 * HOUR)
-    second = await Heartbeats.listen(path, ["backup"], now=clock.at)
+    second = await Heartbeats.listen(path, {"backup": "every 1h"}, now=clock.at)
     result = await judged(clock, second)
     assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.INTERNAL)
     assert result.message == (
@@ -339,7 +339,7 @@ async def test_after_a_restart_nothing_is_down_that_could_not_be_heard(tmp_path:
 
 async def test_a_pause_of_the_machine_is_an_absence_too(tmp_path: Path) -> None:
     """Whoever slept did not listen, though the process was there all the time."""
-    heartbeats = await Heartbeats.listen(tmp_path / "h.sqlite", ["backup"], now=START)
+    heartbeats = await Heartbeats.listen(tmp_path / "h.sqlite", {"backup": "every 1h"}, now=START)
     await heartbeats.mark(START + 10)
     await heartbeats.mark(START + 10 + DEAD)
     assert (await heartbeats.seen()).absences == ()
@@ -352,17 +352,24 @@ async def test_a_pause_of_the_machine_is_an_absence_too(tmp_path: Path) -> None:
 
 
 async def test_a_job_that_was_not_waited_for_begins_anew(tmp_path: Path) -> None:
-    """Taken out of the configuration for a month, it is not down in the moment it comes back."""
+    """Taken out of the configuration for a month, or given another schedule, it is not down in that moment."""
     path, back = tmp_path / "h.sqlite", START + 30 * DAY
-    for jobs, now in ((["backup", "other"], START), (["other"], START + 60), (["backup"], back)):
+    lives: list[tuple[dict[str, str], float, float]] = [
+        ({"backup": "every 1d", "other": "x"}, START, START),
+        ({"backup": "every 1d", "other": "x"}, START + 50, START),
+        ({"other": "x"}, START + 60, 0),
+        ({"backup": "every 1d"}, back, back),
+        ({"backup": "every 1h"}, back + 60, back + 60),
+    ]
+    for jobs, now, since in lives:
         heartbeats = await Heartbeats.listen(path, jobs, now=now)
         if now == START:
             await heartbeats.record("backup", Ping(at=START, sort=Sort.SUCCESS))
         states = (await heartbeats.seen()).states
-        assert states.keys() == set(jobs)
         await heartbeats.aclose()
-    assert states["backup"].since == back
-    assert states["backup"].succeeded == START
+        assert states.keys() == jobs.keys()
+        if since:
+            assert (states["backup"].since, states["backup"].succeeded) == (since, START)
 
 
 def test_a_ping_that_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
@@ -373,7 +380,7 @@ from pathlib import Path
 from stormwatch.probes.heartbeat_state import Ping, Sort
 from stormwatch.probes.heartbeats import Heartbeats
 async def main():
-    heartbeats = await Heartbeats.listen(Path(sys.argv[1]), ["backup"], now=1.0)
+    heartbeats = await Heartbeats.listen(Path(sys.argv[1]), {"backup": "every 1h"}, now=1.0)
     number = 0
     while True:
         await heartbeats.record("backup", Ping(at=float(number), sort=Sort.LOG))
@@ -415,7 +422,7 @@ async def test_where_nobody_listens_it_is_broken_with_the_remedy(tmp_path: Path)
     assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.RESOURCES)
     assert result.message == f"{path} cannot be read: unable to open database file"
 
-    service = await Heartbeats.listen(path, ["backup"], now=clock.at)
+    service = await Heartbeats.listen(path, {"backup": "every 1h"}, now=clock.at)
     await service.record("backup", Ping(at=clock.at, sort=Sort.SUCCESS))
     assert (await judged(clock, Heartbeats(path))).outcome is Outcome.UP
     result = await judged(clock, Heartbeats(path), target="other")
@@ -430,7 +437,7 @@ async def test_where_nobody_listens_it_is_broken_with_the_remedy(tmp_path: Path)
         await service.record("backup", Ping(at=clock.at, sort=Sort.SUCCESS))
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(HeartbeatsUnavailable, match="file is not a database"):
-        await Heartbeats.listen(path, ["backup"], now=START)
+        await Heartbeats.listen(path, {"backup": "every 1h"}, now=START)
 
 
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
