@@ -249,6 +249,7 @@ async def test_news_during_a_run_is_looked_at_once_after_it_and_the_schedule_goe
             await asyncio.sleep(0.01)
             if len(results) == 2 and not runner.under_way:
                 break
+        go_on.clear()
         runner.soon("a")
         assert runner.under_way == 1
         task.cancel()
