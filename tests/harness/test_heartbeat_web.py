@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormwatch.harness.config import load
@@ -193,6 +193,7 @@ async def test_without_heartbeats_nothing_listens(tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "heartbeats.sqlite").exists()
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=60)
     | st.lists(st.sampled_from([UUID, "start", "0", "300", "", "job", "²"]), max_size=4).map("/".join)

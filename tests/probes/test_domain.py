@@ -356,7 +356,7 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(ANYTHING, st.binary(max_size=30))
 def test_any_answer_is_read_or_refused(value: Any, junk: bytes) -> None:
     """Nothing but ValueError comes of bad ones, and what is read can be passed on."""

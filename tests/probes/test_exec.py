@@ -454,7 +454,7 @@ def test_ranges_of_thresholds(text: str, expected: Range | None) -> None:
     assert Range.parse(text) == expected
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.text(st.sampled_from("a1'=;|.,:@~%sBc\n -e"), max_size=60) | st.text(max_size=60))
 def test_any_output_of_a_plugin_can_be_read(text: str) -> None:
     """Every number that comes out is finite, and there are not too many."""
@@ -465,7 +465,7 @@ def test_any_output_of_a_plugin_can_be_read(text: str) -> None:
         json.dumps(each.as_json(), allow_nan=False)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text(min_size=1, max_size=20).filter(lambda label: label.strip() and "\n" not in label), st.floats(-1e9, 1e9))
 def test_any_quoted_label_comes_back(label: str, value: float) -> None:
     """As it was written, whatever signs it has."""
@@ -559,7 +559,7 @@ async def test_a_report_of_a_program_that_failed_or_wrote_too_much_does_not_coun
     assert result.message == "sh wrote more than 64KiB"
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(
     st.binary(max_size=60)
     | st.recursive(

@@ -197,7 +197,7 @@ PINGS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     PINGS,
     st.floats(0, 2e6),
