@@ -177,12 +177,18 @@ async def test_without_descriptors_it_is_broken() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
     async with Resources() as resources:
         assert (await run(KIND, "true", resources=resources)).outcome is Outcome.UP
-        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 2, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, max(map(int, os.listdir("/proc/self/fd"))) + 20), hard))
         try:
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.dup(0))
             result = await run(KIND, "true", resources=resources)
         finally:
+            for number in taken:
+                os.close(number)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert ending(result) == (Outcome.BROKEN, Reason.RESOURCES)
 
