@@ -1,6 +1,7 @@
 """The kind `exec`: real programs, good ones and those that will not end; every ending, and nobody left behind."""
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -180,9 +181,10 @@ async def test_without_descriptors_it_is_broken() -> None:
     taken: list[int] = []
     async with Resources() as resources:
         assert (await run(KIND, "true", resources=resources)).outcome is Outcome.UP
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, max(map(int, os.listdir("/proc/self/fd"))) + 20), hard))
+        highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, highest + 20), hard))
         try:
-            with pytest.raises(OSError, match="Too many open files"):
+            with contextlib.suppress(OSError):  # until there are no more
                 while True:
                     taken.append(os.dup(0))
             result = await run(KIND, "true", resources=resources)
