@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from stormwatch.exporters.exposition import Family, Sample, label_name
 
@@ -55,6 +55,23 @@ class Notification:
             for byte in (*name.encode(errors="replace"), 255, *text.encode(errors="replace"), 255):
                 value = ((value ^ byte) * _PRIME) & _MASK
         return f"{value:016x}"
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` reads it back equal."""
+        return {
+            "labels": dict(self.labels),
+            "annotations": dict(self.annotations),
+            "starts_at": self.starts_at,
+            "ends_at": self.ends_at,
+            "generator_url": self.generator_url,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `as_json` wrote. Raises KeyError or TypeError for anything else."""
+        return cls(
+            **{name: document[name] for name in ("labels", "annotations", "starts_at", "ends_at", "generator_url")}
+        )
 
 
 class Notifier(Protocol):
