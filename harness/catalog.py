@@ -16,7 +16,6 @@ from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.heartbeat import KIND as HEARTBEAT
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.icmp import KIND as ICMP
-from stormwatch.probes.icmp import KIND as ICMP
 from stormwatch.probes.kafka import KIND as KAFKA
 from stormwatch.probes.mysql import KIND as MYSQL
 from stormwatch.probes.nats import KIND as NATS
@@ -37,7 +36,6 @@ _OWN = (
     TCP,
     ICMP,
     UNIX,
-    ICMP,
     API,
     GRPC,
     WEBSOCKET,

@@ -1,367 +1,357 @@
-"""One socket of each family for the echo requests of all probes of a process, and who each answer is for.
+"""One ICMP socket for each family and process, and many flows of echo requests over it.
 
-Requests are told apart by their sequence number, and by random bytes at the beginning of their data where there is room for
-them. Round trips end by the system's clock at the arrival of an answer, so that our own queue is not in them. A datagram
-socket (ping_group_range, icmp(7)) is used where the system lets us have one, a raw socket else.
+    flow.send() ──▶ packet with a sequence number and a token of its own
+    socket readable ──▶ read_packet ──▶ the flow that the sequence number belongs to
+
+Unprivileged datagram sockets are used where the system allows them, raw ones otherwise. The kernel stamps what arrives, so
+a loop that is busy does not make the round trip longer.
 """
 
 import asyncio
 import errno
-import itertools
 import os
 import secrets
+import select
 import socket
 import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Final, Self
 
-from stormwatch.probes import icmp_message
-from stormwatch.probes.failure import ProbeBroken, ProbeFailed
-from stormwatch.probes.icmp_message import Message, Reply, Trouble
+from stormwatch.probes.failure import ProbeBroken
+from stormwatch.probes.icmp_packet import Refusal, Reply, describe, echo_request, read_packet, without_ip_header
 from stormwatch.probes.result import Reason
 
-# Numbers that Python's socket module does not have: linux/in.h, linux/in6.h, linux/icmp.h, asm-generic/socket.h
-_IP_PKTINFO: Final = 8
-_IP_MTU_DISCOVER: Final = 10
+TOKEN: Final = 16
+"""Bytes of a packet by which its answer is known."""
+LARGEST: Final = 1 << 16
+BURST: Final = 64
+"""Packets that are read before others on the loop have their turn."""
+
+# Numbers of Linux that Python's socket module has no names for: <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>.
+_SO_TIMESTAMPNS: Final = 35
 _IP_RECVERR: Final = 11
 _IP_RECVTTL: Final = 12
-_IPV6_MTU_DISCOVER: Final = 23
+_IP_TTL: Final = 2
+_IP_MTU_DISCOVER: Final = 10
+_IP_PKTINFO: Final = 8
 _IPV6_RECVERR: Final = 25
-_SO_TIMESTAMPNS: Final = 35
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DO: Final = 2
 _SOL_RAW: Final = 255
 _ICMP_FILTER: Final = 1
-_FRAGMENT, _NEVER_FRAGMENT = 0, 3  # IP_PMTUDISC_DONT, and _PROBE, which does not believe what was learnt of a path
+_TIMESPEC: Final = struct.Struct("@qq")
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")
+_FROM_LOCAL: Final = 1
+"""SO_EE_ORIGIN_LOCAL: our own kernel says so, and no router."""
 
-TOKEN: Final = 8
-"""Random bytes at the beginning of the data of each request."""
-UNDER_WAY: Final = 2**14
-"""Requests that may wait for an answer at once, of all probes: a quarter of the numbers that there are."""
-AT_ONCE: Final = 64
-"""Messages that are read before other work has its turn."""
-_QUEUE: Final = 2**20
-"""Bytes of answers that the system keeps for us, while something else has its turn."""
-_RANGE: Final = "net.ipv4.ping_group_range"
+_HINT: Final = (
+    "give the group a place in the sysctl net.ipv4.ping_group_range, or the program the capability CAP_NET_RAW"
+)
 
 
-@dataclass(slots=True, eq=False)
-class Packet:
-    """One request, and what came of it."""
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What came in the place of an answer."""
 
-    sequence: int
-    address: str
-    data: bytes = field(repr=False)
-    ttl: int
-    told: Callable[[], None] = field(repr=False)
-    """Called for every news of it."""
-    began: float = 0.0
-    """On the monotonic clock."""
-    began_ns: int = 0
-    """In Unix time, as the system stamps what arrives."""
-    seconds: float | None = None
-    """The round trip; None: no answer yet."""
-    hop_limit: int = 0
-    """Time to live that was left of the answer."""
-    place: int = 0
-    """Which one of all answers this was: for the order in which they came."""
-    copies: int = 0
-    """Answers beyond the first."""
-    damaged: bool = False
-    """The answer carried other bytes than the request."""
-    trouble: Trouble | None = None
-    """What a router said, or our own system."""
-    router: str = ""
-    """Who said so."""
+    said: str
+    who: str = ""
+    """Address of the router or host that says so; empty when it is our own kernel."""
+    ours: bool = False
+    """Whether it is about our own machine."""
+
+    def __str__(self) -> str:
+        return f"{self.said}, says {self.who}" if self.who else self.said
+
+
+class Flow:
+    """The echo requests of one run to one address. `with flow:` forgets them at the end."""
+
+    def __init__(self, line: "_Line", address: str, *, size: int, ttl: int, source: str) -> None:
+        self.address = address
+        self.sent = 0
+        self.hop_limit = 0
+        """Of the last answer."""
+        self.duplicates = 0
+        self.reordered = 0
+        """Answers that came after one to a later packet."""
+        self.troubles: list[Trouble] = []
+        self._line = line
+        self._filling = bytes(number % 256 for number in range(size - TOKEN))
+        self._ancillary = _ancillary(line.version, ttl, source)
+        self._asked: dict[int, tuple[bytes, int, float, int]] = {}
+        """By sequence number: token, wall clock in ns and monotonic clock at sending, place among the packets."""
+        self._answered: dict[int, float] = {}
+        self._latest = -1
+        self._refused: set[int] = set()
+        self._news = asyncio.Event()
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing more is waited for."""
-        return self.seconds is not None or self.damaged or self.trouble is not None
+    def trips(self) -> list[float]:
+        """Seconds of each round trip, in the order in which the packets were sent."""
+        return [self._answered[sequence] for sequence in self._asked if sequence in self._answered]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a packet is neither answered nor refused."""
+        return len(self._answered) + len(self._refused - self._answered.keys()) < len(self._asked)
+
+    async def news(self) -> None:
+        """Wait for an answer, or for an error."""
+        self._news.clear()
+        await self._news.wait()
+
+    def send(self) -> None:
+        """Send one more. What the system says against it is a trouble, and no exception."""
+        sequence = self._line.claim(self)
+        token = secrets.token_bytes(TOKEN)
+        packet = echo_request(self._line.version, self._line.identifier, sequence, token + self._filling)
+        self._asked[sequence] = (token, time.time_ns(), time.monotonic(), self.sent)
+        self.sent += 1
+        refused = 0
+        for _ in range(2):  # an error that waits at a socket is told to whoever sends next, and may be another flow's
+            try:
+                self._line.socket.sendmsg([packet], self._ancillary, 0, (self.address, 0))
+            except OSError as error:
+                refused = error.errno or 0
+            else:
+                return
+        self.refuse(sequence, Trouble(os.strerror(refused), ours=refused not in _THEIRS))
+
+    def answer(self, reply: Reply, hop_limit: int, stamped: int) -> None:
+        """An echo reply came; `stamped` is the kernel's wall clock in nanoseconds, 0 for none."""
+        token, wall, monotonic, place = self._asked[reply.sequence]
+        if reply.payload[:TOKEN] != token:
+            return  # an answer to somebody else's packet with the same number
+        if reply.sequence in self._answered:
+            self.duplicates += 1
+            return
+        seconds = (stamped - wall) / 1e9 if stamped else -1.0
+        passed = time.monotonic() - monotonic
+        # The wall clock may have been set meanwhile; then our own clock has to do.
+        self._answered[reply.sequence] = seconds if 0 <= seconds <= passed + 0.001 else passed
+        self.reordered += place < self._latest
+        self._latest = max(self._latest, place)
+        self.hop_limit = hop_limit
+        self._news.set()
+
+    def refuse(self, sequence: int, trouble: Trouble) -> None:
+        """Somebody says that a packet cannot arrive."""
+        if sequence in self._asked and sequence not in self._refused:
+            self._refused.add(sequence)
+            self.troubles.append(trouble)
+            self._news.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sequence in self._asked:
+            self._line.release(sequence)
+
+
+_THEIRS: Final = frozenset({errno.EHOSTUNREACH, errno.ECONNREFUSED, errno.EMSGSIZE})
+"""Errors of sending that are about the way to the target, and not about us."""
 
 
 class Echoes:
-    """The sockets. Opened at first use, closed once."""
+    """All flows of one loop. Open it with `watch.resources.get(Echoes)`."""
 
     def __init__(self) -> None:
-        self._sockets: dict[int, EchoSocket] = {}
+        self._loop = asyncio.get_running_loop()
+        # An error waiting at a socket would make some loops stop watching it: they watch an epoll set instead.
+        self._epoll = select.epoll()
+        self._loop.add_reader(self._epoll.fileno(), self._read)
+        self._lines: dict[tuple[int, bool], _Line] = {}
+        self._by_descriptor: dict[int, _Line] = {}
 
-    def of(self, family: int) -> "EchoSocket":
-        """The socket of a family. Raises ProbeBroken when the system does not let us have one."""
-        known = self._sockets.get(family)
-        if known is None:
-            known = self._sockets[family] = EchoSocket(family)
-        return known
+    def flow(
+        self, address: str, *, size: int = 56, ttl: int = 64, dont_fragment: bool = False, source: str = ""
+    ) -> Flow:
+        """A flow to an address. Raises ProbeBroken when the system gives us no ICMP socket."""
+        version = ip_address(address.partition("%")[0]).version
+        line = self._lines.get((version, dont_fragment))
+        if line is None:
+            line = self._lines[version, dont_fragment] = _Line(version, dont_fragment=dont_fragment)
+            self._by_descriptor[line.socket.fileno()] = line
+            self._epoll.register(line.socket.fileno(), select.EPOLLIN)
+        return Flow(line, address, size=size, ttl=ttl, source=source)
+
+    def _read(self) -> None:
+        for descriptor, events in self._epoll.poll(0):
+            line = self._by_descriptor[descriptor]
+            if events & select.EPOLLERR:
+                line.read_errors()
+            if events & select.EPOLLIN:
+                line.read()
 
     async def aclose(self) -> None:
-        """Close them all."""
-        for each in self._sockets.values():
-            each.close()
-        self._sockets.clear()
+        """Close the sockets."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        for line in self._lines.values():
+            line.socket.close()
+        self._lines.clear()
 
 
-class EchoSocket:
-    """All requests of one family."""
+class _Line:
+    """One socket."""
 
-    def __init__(self, family: int) -> None:
-        self._is_v6 = family == socket.AF_INET6
-        self.family = family
-        self._socket, self.is_raw = _open(family)
-        self._identifier = secrets.randbelow(2**16)
-        self._sequence = secrets.randbelow(2**16)
-        self._salt = secrets.token_bytes(4)
-        self._serial = itertools.count(secrets.randbelow(2**32))
-        self._packets: dict[int, Packet] = {}
-        self._places = itertools.count()
-        self._buffer = bytearray(2**16)
-        self._never_fragment: bool | None = None
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket, self._readable)
-
-    def send(
-        self,
-        address: str,
-        *,
-        size: int,
-        filling: bytes = b"",
-        ttl: int,
-        dont_fragment: bool = False,
-        source: str = "",
-        told: Callable[[], None],
-    ) -> Packet:
-        """Send a request now, with `size` bytes of data. What comes of it stands in the packet, until it is forgotten.
-
-        Raises OSError for what our own system says at once, ProbeBroken when too many are under way.
-        """
-        packet = Packet(sequence=self._free(), address=address, data=self._data(size, filling), ttl=ttl, told=told)
-        message = icmp_message.request(self.family, self._identifier, packet.sequence, packet.data)
-        self._fragmenting(never=dont_fragment)
-        self._packets[packet.sequence] = packet
-        packet.began, packet.began_ns = time.monotonic(), time.time_ns()
+    def __init__(self, version: int, *, dont_fragment: bool) -> None:
+        self.version = version
+        self.socket, self.raw = _open(version)
+        self.identifier = secrets.randbelow(1 << 16)
+        self._next = secrets.randbelow(1 << 16)
+        self._flows: dict[int, Flow] = {}
         try:
-            self._socket.sendmsg([message], self._control(ttl, source), 0, _place(address))
+            _prepare(self.socket, version, raw=self.raw, dont_fragment=dont_fragment)
         except BaseException:
-            self.forget(packet)
+            self.socket.close()
             raise
-        return packet
 
-    def forget(self, packet: Packet) -> None:
-        """Hear nothing more of it."""
-        if self._packets.get(packet.sequence) is packet:
-            del self._packets[packet.sequence]
+    def claim(self, flow: Flow) -> int:
+        """A sequence number that nobody waits for."""
+        for _ in range(1 << 16):
+            self._next = (self._next + 1) % (1 << 16)
+            if self._next not in self._flows:
+                self._flows[self._next] = flow
+                return self._next
+        raise ProbeBroken(Reason.RESOURCES, "65536 ICMP packets wait for an answer: send fewer at once")
 
-    def close(self) -> None:
-        """Hear nothing more of anything."""
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-        self._packets.clear()
+    def release(self, sequence: int) -> None:
+        """Nobody waits for it any more."""
+        self._flows.pop(sequence, None)
 
-    def _free(self) -> int:
-        if len(self._packets) >= UNDER_WAY:
-            raise ProbeBroken(
-                Reason.RESOURCES,
-                f"{UNDER_WAY} packets wait for an answer: send fewer, or wait less for each",
-                phase="rtt",
-            )
-        while True:
-            self._sequence = (self._sequence + 1) % 2**16
-            if self._sequence not in self._packets:
-                return self._sequence
-
-    def _data(self, size: int, filling: bytes) -> bytes:
-        token = self._salt + (next(self._serial) % 2**32).to_bytes(4)
-        rest = max(0, size - TOKEN)
-        filling = filling or bytes(range(0x10, 0x38))
-        return (token + filling * (rest // len(filling) + 1))[:size]
-
-    def _fragmenting(self, *, never: bool) -> None:
-        """An option of the socket: nothing comes between setting it and sending."""
-        if never == self._never_fragment:
-            return
-        how = _NEVER_FRAGMENT if never else _FRAGMENT
-        if self._is_v6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, how)
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, int(never))
-        else:
-            self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, how)
-        self._never_fragment = never
-
-    def _control(self, ttl: int, source: str) -> list[tuple[int, int, bytes]]:
-        """Time to live and source address of one packet (ip(7), ipv6(7))."""
-        if self._is_v6:
-            control = [(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("i", ttl))]
-            if source:
-                ours = socket.inet_pton(socket.AF_INET6, source.partition("%")[0])
-                control.append((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, ours + struct.pack("I", 0)))
-            return control
-        control = [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", ttl))]
-        if source:
-            ours = struct.pack("i4s4s", 0, socket.inet_aton(source), bytes(4))
-            control.append((socket.IPPROTO_IP, _IP_PKTINFO, ours))
-        return control
-
-    def _readable(self) -> None:
-        for _ in range(AT_ONCE):
+    def read(self) -> None:
+        """Everything that has arrived, at most `BURST` packets."""
+        for _ in range(BURST):
             try:
-                size, control, _, origin = self._socket.recvmsg_into([self._buffer], 512)
+                data, ancillary, _, source = self.socket.recvmsg(LARGEST, 256)
             except (BlockingIOError, InterruptedError):
-                if not self._read_error():
-                    return
+                return
             except OSError:
-                self._read_error()  # the error of a packet; its whole story stands in the queue of errors
+                return  # an error that stands in the queue of errors too
+            packet = without_ip_header(data) if self.raw and self.version == 4 else data
+            message = read_packet(self.version, packet)
+            if message is None:
+                continue
+            flow = self._flows.get(message.sequence)
+            if flow is None:
+                continue
+            if isinstance(message, Refusal):
+                if message.identifier == self.identifier:
+                    flow.refuse(message.sequence, Trouble(message.said, who=str(source[0])))
             else:
-                self._hear(bytes(self._buffer[:size]), control, str(origin[0]))
+                hop_limit, stamped = _told(ancillary)
+                flow.answer(message, hop_limit or (data[8] if self.raw and self.version == 4 else 0), stamped)
 
-    def _hear(self, data: bytes, control: list[tuple[int, int, bytes]], origin: str) -> None:
-        stamp, hop_limit = _stamp(control), _hop_limit(control)
+    def read_errors(self) -> None:
+        """What routers and our kernel said to a datagram socket."""
+        for _ in range(BURST):
+            try:
+                data, ancillary, _, _ = self.socket.recvmsg(LARGEST, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            if len(data) < 8:
+                continue
+            sequence = int.from_bytes(data[6:8], "big")
+            flow = self._flows.get(sequence)
+            trouble = _trouble(self.version, ancillary)
+            if flow is not None and trouble is not None:
+                flow.refuse(sequence, trouble)
+
+
+def _open(version: int) -> tuple[socket.socket, bool]:
+    """A socket, and whether it is a raw one."""
+    kind, protocol = (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+    refused: OSError | None = None
+    for style in (socket.SOCK_DGRAM, socket.SOCK_RAW):
         try:
-            if self.is_raw and not self._is_v6:
-                data, hop_limit = icmp_message.without_ip_header(data)
-            message = icmp_message.read(self.family, data)
-        except ProbeFailed:
-            return  # whoever sends such things is no target of ours
-        if message is not None:
-            self._take(message, origin, stamp, hop_limit)
-
-    def _take(self, message: Message, origin: str, stamp: int, hop_limit: int) -> None:
-        packet = self._packets.get(message.sequence)
-        if packet is None or (self.is_raw and message.identifier != self._identifier):
-            return
-        if isinstance(message, Trouble):
-            packet.trouble, packet.router = packet.trouble or message, packet.router or origin
-        elif not _is_from(origin, packet.address) or message.data[:TOKEN] != packet.data[:TOKEN]:
-            return  # the answer to a request of long ago, or of somebody else
-        else:
-            self._answered(packet, message, stamp, hop_limit)
-        packet.told()
-
-    def _answered(self, packet: Packet, reply: Reply, stamp: int, hop_limit: int) -> None:
-        if packet.seconds is not None:
-            packet.copies += 1
-        elif reply.data != packet.data:
-            packet.damaged = True
-        else:
-            seen = time.monotonic() - packet.began
-            stamped = (stamp - packet.began_ns) / 1e9
-            # Somebody may have set the clock meanwhile: then only ours is right, with our queue in it.
-            packet.seconds = stamped if stamp and 0 <= stamped <= seen + 0.001 else seen
-            packet.hop_limit, packet.place = hop_limit, next(self._places)
-
-    def _read_error(self) -> bool:
-        """Take one entry of the queue of errors, which datagram sockets have; false when there is none."""
-        with suppress(OSError):
-            data, control, _, _ = self._socket.recvmsg(256, 512, socket.MSG_ERRQUEUE)
-            for level, kind, value in control:
-                if (level, kind) in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
-                    self._take_error(data, value)
-            return True
-        return False
-
-    def _take_error(self, data: bytes, value: bytes) -> None:
-        about = icmp_message.asked(self.family, data)
-        if about is None or len(value) < 16:
-            return
-        number, origin, kind, code, info = struct.unpack("=IBBBxI", value[:12])
-        if origin == 1:  # SO_EE_ORIGIN_LOCAL
-            said = Trouble(*about, what=os.strerror(number).lower(), mtu=info if number == errno.EMSGSIZE else 0)
-            self._take(said, "", 0, 0)
-            return
-        router = ""
-        if self._is_v6 and len(value) >= 40:
-            router = socket.inet_ntop(socket.AF_INET6, value[24:40])
-        elif len(value) >= 24:
-            router = socket.inet_ntop(socket.AF_INET, value[20:24])
-        self._take(icmp_message.trouble(self.family, kind, code, about, info), router, 0, 0)
-
-
-def _open(family: int) -> tuple[socket.socket, bool]:
-    protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
-    opened: socket.socket | None = None
-    for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
-        try:
-            opened = socket.socket(family, kind, protocol)
-            break
-        except PermissionError:
-            continue
+            return socket.socket(kind, style | socket.SOCK_NONBLOCK, protocol), style == socket.SOCK_RAW
         except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT:
-                raise ProbeBroken(Reason.NETWORK, f"the system has no {_version(family)}", phase="setup") from error
-            if error.errno != errno.EPROTONOSUPPORT:
+            if error.errno not in (errno.EACCES, errno.EPERM):
                 raise
-    if opened is None:
-        raise ProbeBroken(
-            Reason.RESOURCES,
-            f"the prober may not send ICMP: let its group in sysctl {_RANGE} (now {_allowed()}), "
-            "or give it the capability CAP_NET_RAW",
-            phase="setup",
-        )
-    is_raw = opened.type == socket.SOCK_RAW
-    try:
-        _prepare(opened, is_raw=is_raw)
-    except BaseException:
-        opened.close()
-        raise
-    return opened, is_raw
+            refused = error
+    assert refused is not None
+    raise ProbeBroken(Reason.RESOURCES, f"this process may not send ICMP: {_HINT}", phase="setup") from refused
 
 
-def _prepare(opened: socket.socket, *, is_raw: bool) -> None:
-    opened.setblocking(False)
-    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
-    if opened.family == socket.AF_INET6:
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-        if is_raw:
-            heard = (1, 2, 3, 4, 129)
-            blocked = [0xFFFFFFFF] * 8  # a bit for each type that is kept away (RFC 3542 §3.2)
-            for kind in heard:
-                blocked[kind >> 5] &= ~(1 << (kind & 31))
-            opened.setsockopt(socket.IPPROTO_ICMPV6, 1, struct.pack("=8I", *blocked))
-        else:
-            opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-    else:
-        opened.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
-        if is_raw:
-            heard = (0, 3, 11, 12)
-            opened.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~sum(1 << kind for kind in heard) & 0xFFFFFFFF))
-        else:
-            opened.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-
-
-def _version(family: int) -> str:
-    return "IPv6" if family == socket.AF_INET6 else "IPv4"
-
-
-def _allowed() -> str:
+def _prepare(line: socket.socket, version: int, *, raw: bool, dont_fragment: bool) -> None:
+    line.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     with suppress(OSError):
-        return " to ".join(Path("/proc/sys/net/ipv4/ping_group_range").read_text(encoding="ascii").split())
-    return "unknown"
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    if version == 4:
+        line.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        if raw:  # a bit for each type that we do not want: all but replies, unreachable, exceeded, bad header
+            wanted = sum(1 << kind for kind in (0, 3, 11, 12))
+            line.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~wanted & 0xFFFFFFFF))
+        else:
+            line.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        line.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO if dont_fragment else 0)
+    else:
+        line.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        if not raw:
+            line.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        if dont_fragment:
+            line.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
 
 
-def _place(address: str) -> tuple[Any, ...]:
-    if ":" not in address:
-        return (address, 0)
-    host, _, zone = address.partition("%")
-    return (host, 0, 0, (int(zone) if zone.isdigit() else socket.if_nametoindex(zone)) if zone else 0)
+def _ancillary(version: int, ttl: int, source: str) -> list[tuple[int, int, bytes]]:
+    """What goes with each packet: flows share a socket, so its options cannot say it."""
+    told = (
+        [(socket.IPPROTO_IP, _IP_TTL, struct.pack("=i", ttl))]
+        if version == 4
+        else [(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("=i", ttl))]
+    )
+    if source:
+        address = ip_address(source).packed
+        if version == 4:
+            told.append((socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, address, bytes(4))))
+        else:
+            told.append((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address + struct.pack("=I", 0)))
+    return told
 
 
-def _is_from(origin: str, address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_pton(family, origin.partition("%")[0]) == socket.inet_pton(family, address.partition("%")[0])
+def _told(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+    """Hop limit and the kernel's time stamp in nanoseconds; 0 for what was not told."""
+    hop_limit = stamped = 0
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            stamped = seconds * 1_000_000_000 + nanoseconds
+        elif (level, kind) in _HOP_LIMITS and len(data) >= 4:
+            hop_limit = int.from_bytes(data[:4], "little" if _LITTLE else "big")
+    return hop_limit, stamped
 
 
-def _stamp(control: list[tuple[int, int, bytes]]) -> int:
-    """When the system had the message, in nanoseconds of Unix time; 0 when it does not say."""
-    for level, kind, value in control:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= 16:
-            seconds, nanoseconds = struct.unpack("@ll", value[:16])
-            return seconds * 10**9 + nanoseconds
-    return 0
+_LITTLE: Final = struct.pack("=H", 1) == b"\x01\x00"
+_HOP_LIMITS: Final = frozenset({(socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)})
 
 
-def _hop_limit(control: list[tuple[int, int, bytes]]) -> int:
-    for level, kind, value in control:
-        if (level, kind) in ((socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)):
-            return struct.unpack("i", value[:4])[0]
-    return 0
+def _trouble(version: int, ancillary: list[tuple[int, int, bytes]]) -> Trouble | None:
+    """From `struct sock_extended_err` and the address behind it: ip(7), "IP_RECVERR"."""
+    for level, kind, data in ancillary:
+        known = (level, kind) in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
+        if not known or len(data) < _EXTENDED_ERROR.size:
+            continue
+        number, origin, icmp_kind, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+        if origin == _FROM_LOCAL:
+            limit = f", the path's MTU is {info}" if number == errno.EMSGSIZE else ""
+            return Trouble(f"{os.strerror(number)}{limit}", ours=number != errno.EMSGSIZE)
+        said = describe(version, icmp_kind, code, info) or os.strerror(number)
+        return Trouble(said, who=_offender(version, data[_EXTENDED_ERROR.size :]))
+    return None
+
+
+def _offender(version: int, address: bytes) -> str:
+    """Of `struct sockaddr_in` or `sockaddr_in6`."""
+    if version == 4 and len(address) >= 8:
+        return socket.inet_ntop(socket.AF_INET, address[4:8])
+    if version == 6 and len(address) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, address[8:24])
+    return ""

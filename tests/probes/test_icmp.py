@@ -1,378 +1,318 @@
-"""The kind `icmp`: loopback, and a network behind a tunnel that loses, delays, repeats, damages and reports packets."""
+"""The kind `icmp`: answers, loss and errors on loopback and on a network that does as it is told."""
 
 import asyncio
-import ctypes
-import os
-import re
-import struct
-import subprocess
-from collections.abc import Iterable
+import math
+import socket
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
-import uvloop
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.probes import icmp_message
-from stormwatch.probes.echo import Echoes, Packet
-from stormwatch.probes.failure import ProbeFailed
-from stormwatch.probes.icmp import KIND, Seen
-from stormwatch.probes.icmp_message import Reply, Trouble
+from stormwatch.probes import echo
+from stormwatch.probes.icmp import KIND, spread
+from stormwatch.probes.icmp_packet import Refusal, Reply, echo_request, internet_checksum, read_packet
 from stormwatch.probes.reach import OWN_HOST, Reach
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
-from tests.program import program
-from tests.servers.island import HOST, on_an_island
-from tests.servers.nameserver import naming, zone
-from tests.servers.probing import check_of, measures, open_files, phase_names, run
-from tests.servers.tunnel import HOST4, HOST6, OURS4, ROUTER4, ROUTER6, Answer, Ping, tunnel, whole
+from tests.servers import network
+from tests.servers.network import Network, address, on_a_network
+from tests.servers.probing import check_of, measures, open_files, phase_names, run, settle
 
-QUICK = {"interval": "5ms", "wait": "300ms"}
+BOTH = pytest.mark.parametrize("version", [4, 6])
+EITHER = pytest.mark.parametrize("unprivileged", [False, True], ids=["raw", "datagram"])
 
 
 def ping(
-    answer: Answer, options: dict[str, Any] | None = None, *, target: str = HOST4, unprivileged: bool = False
-) -> tuple[Result, list[Ping]]:
-    """One run against a host behind a tunnel, and what came out of the tunnel."""
+    host: int, options: Mapping[str, Any] | None = None, *, version: int = 4, unprivileged: bool = False
+) -> tuple[Result, Network]:
+    """One run against a host of the network."""
 
-    async def work() -> tuple[Result, list[Ping]]:
-        async with tunnel(answer, unprivileged=unprivileged) as seen:
-            return await run(KIND, target, {**QUICK, **(options or {})}), seen
+    async def look(there: Network) -> tuple[Result, Network]:
+        short = {"wait": "150ms", "interval": "10ms", **(options or {})}
+        return await run(KIND, address(version, host), short, timeout=2.0), there
 
-    return on_an_island(work)
-
-
-def round_trips(result: Result) -> dict[str, float]:
-    """By the name of the statistic."""
-    return {
-        each.labels["statistic"]: each.value for each in result.measures if each.name == "stormwatch_icmp_rtt_seconds"
-    }
+    return on_a_network(look, unprivileged=unprivileged)
 
 
 @pytest.mark.shows("icmp", "up")
-@pytest.mark.parametrize("unprivileged", [False, True])
-@pytest.mark.parametrize("target", [HOST4, HOST6])
-def test_packets_are_counted_and_timed(target: str, unprivileged: bool) -> None:
-    """By a raw socket and by one for everybody, over both versions of IP."""
-    result, seen = ping(
-        lambda ping: [(0.05 * ping.number, ping.reply(ttl=57))],
-        {"count": 3, "ttl": 9, "size": "100B", "payload": "storm"},
-        target=target,
-        unprivileged=unprivileged,
-    )
-    assert (result.outcome, result.message) == (Outcome.UP, "")
+@pytest.mark.parametrize("target", ["127.0.0.1", "::1", "localhost"])
+async def test_loopback_answers(target: str) -> None:
+    """Every packet, with its hop limit, in less time than the run took."""
+    result = await run(KIND, target, {"count": 5, "interval": "10ms"})
+
+    seen = measures(result)
+    assert result.outcome is Outcome.UP, result.message
+    assert (seen["stormwatch_icmp_packets_sent"], seen["stormwatch_icmp_packets_received"]) == (5, 5)
+    assert seen["stormwatch_icmp_loss_ratio"] == 0
+    assert seen["probe_icmp_reply_hop_limit"] == 64
+    assert seen["probe_ip_protocol"] in (4, 6)
     assert phase_names(result) == ["resolve", "setup", "rtt"]
-    assert {each.ttl for each in seen} == {9}
-    assert {len(each.message) for each in seen} == {108}
-    assert seen[0].message[16:].startswith(b"stormstorm")
-    told = measures(result)
-    assert told["probe_icmp_reply_hop_limit"] == 57
-    assert told["probe_ip_protocol"] == (6 if ":" in target else 4)
-    assert (told["stormwatch_icmp_packets_sent"], told["stormwatch_icmp_packets_received"]) == (3, 3)
-    trips = round_trips(result)
-    assert 0 < trips["min"] < 0.045
-    assert 0.1 <= trips["max"] < 0.29
-    assert trips["min"] < trips["mean"] < trips["max"]
-    assert trips["jitter"] == pytest.approx((trips["max"] - trips["min"]) / 2)
+    stats = {m.labels["stat"]: m.value for m in result.measures if m.name == "stormwatch_icmp_rtt_seconds"}
+    assert 0 < stats["min"] <= stats["mean"] <= stats["max"] < 1
+    assert result.phases[2].seconds == pytest.approx(stats["mean"])
+    assert len(result.evidence["round_trips_ms"]) == 5
 
 
-@pytest.mark.shows("icmp", "assertion", "too-slow")
-def test_loss_and_slowness_are_judged() -> None:
-    """Each packet that is lost is none of 0 seconds."""
+@BOTH
+@EITHER
+def test_both_sorts_of_socket_measure_the_same(version: int, unprivileged: bool) -> None:
+    """Raw sockets and those that need no privilege, in both families, with the options that go with each packet."""
+    result, there = ping(network.ANSWERS, {"ttl": 9, "size": 400}, version=version, unprivileged=unprivileged)
 
-    def half(ping: Ping) -> Iterable[bytes]:
-        return [ping.reply()] if ping.number % 2 else []
+    assert result.outcome is Outcome.UP, result.message
+    assert measures(result)["probe_icmp_reply_hop_limit"] == 61
+    assert measures(result)["stormwatch_icmp_packets_received"] == 3
+    assert {packet[8 if version == 4 else 7] for packet in there.seen} == {9}
+    assert {len(packet) for packet in there.seen} == {400 + 8 + (20 if version == 4 else 40)}
 
-    lossy, _ = ping(half, {"count": 10, "expect": {"loss_at_most": "40%"}})
-    assert (lossy.outcome, lossy.reason) == (Outcome.DOWN, Reason.ASSERTION)
-    assert lossy.message == f"5 of 10 packets to {HOST4} were lost, wanted at most 40%"
-    assert measures(lossy)["stormwatch_icmp_loss_ratio"] == 0.5
-    assert round_trips(lossy)["min"] > 0
-    assert Outcome.UP is ping(half, {"count": 10, "expect": {"loss_at_most": "50%"}})[0].outcome
-    late: Answer = lambda ping: [(0.06 if ping.number == 1 else 0, ping.reply())]  # noqa: E731 - three words
-    mean, _ = ping(late, {"expect": {"slower_than": "15ms"}})
-    assert mean.reason is Reason.TOO_SLOW
-    assert mean.message.startswith(f"the mean round trip to {HOST4} is ")
-    worst, _ = ping(late, {"expect": {"slower_than": "1s", "worst_slower_than": "50ms"}})
-    assert (worst.reason, worst.failed_phase) == (Reason.TOO_SLOW, "rtt")
-    assert worst.message.startswith(f"the slowest round trip to {HOST4} is ")
-    jitter, _ = ping(late, {"expect": {"jitter_at_most": "10ms"}})
-    assert jitter.reason is Reason.ASSERTION
-    assert jitter.message.startswith(f"the jitter of round trips to {HOST4} is ")
+
+def test_a_slow_host_takes_its_time() -> None:
+    """The round trip is what the network took, and the packets after it do not wait for it."""
+    result, _ = ping(network.SLOW)
+
+    stats = {m.labels["stat"]: m.value for m in result.measures if m.name == "stormwatch_icmp_rtt_seconds"}
+    assert network.DELAY <= stats["min"] <= stats["max"] < network.DELAY + 0.05
+    assert stats["stddev"] < 0.03
+
+
+@BOTH
+@EITHER
+@pytest.mark.shows("icmp", "assertion")
+def test_loss_is_counted_and_judged(version: int, unprivileged: bool) -> None:
+    """Every second packet is lost: a share that may be allowed."""
+    options = {"count": 4}
+    result, _ = ping(network.LOSSY, options, version=version, unprivileged=unprivileged)
+    assert result.outcome is Outcome.UP, result.message
+    assert measures(result)["stormwatch_icmp_loss_ratio"] == 0.5
+
+    result, _ = ping(
+        network.LOSSY, {**options, "expect": {"loss_at_most": "25%"}}, version=version, unprivileged=unprivileged
+    )
+    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.ASSERTION, "rtt")
+    assert result.message == f"2 of 4 packets to {address(version, network.LOSSY)} were lost, wanted at most 25%"
 
 
 @pytest.mark.shows("icmp", "timeout")
-def test_silence_is_a_timeout_without_a_round_trip() -> None:
-    """blackbox_exporter tells of one of 0 seconds there."""
-    result, _ = ping(lambda _: [])
-    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.TIMEOUT, "rtt")
-    assert result.message == f"no answer of {HOST4} to any of 3 packets, 300ms after the last"
-    assert phase_names(result) == ["resolve", "setup"]
-    assert round_trips(result) == {}
+def test_a_host_that_does_not_answer_is_told_before_the_deadline() -> None:
+    """Lost packets have no round trip: not 0, none."""
+    result, _ = ping(network.SILENT)
+
+    assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT)
+    assert result.message == "none of 3 packets to 10.77.0.8 was answered within 150ms"
+    assert result.seconds < 1.0
+    names = {measure.name for measure in result.measures}
+    assert "stormwatch_icmp_rtt_seconds" not in names
+    assert "probe_icmp_reply_hop_limit" not in names
     assert measures(result)["stormwatch_icmp_loss_ratio"] == 1
+    result, _ = ping(network.SILENT, {"count": 1})
+    assert result.message == "the packet to 10.77.0.8 was not answered within 150ms"
 
 
-ERRORS = [
-    (HOST4, (3, 1, ROUTER4, 0), f"{ROUTER4} says: host unreachable"),
-    (HOST4, (3, 13, ROUTER4, 0), f"{ROUTER4} says: prohibited by a filter"),
-    (HOST4, (11, 0, ROUTER4, 0), f"{ROUTER4} says: time to live exceeded (of 64 hops)"),
-    (HOST4, (3, 4, ROUTER4, 1400), f"{ROUTER4} says: fragmentation needed, the next hop takes 1400 bytes"),
-    (HOST6, (1, 0, ROUTER6, 0), f"{ROUTER6} says: no route"),
-    (HOST6, (3, 0, ROUTER6, 0), f"{ROUTER6} says: hop limit exceeded (of 64 hops)"),
-    (HOST6, (2, 0, ROUTER6, 1300), f"{ROUTER6} says: packet too big, the next hop takes 1300 bytes"),
-]
-
-
+@BOTH
+@EITHER
 @pytest.mark.shows("icmp", "unreachable")
-@pytest.mark.parametrize("unprivileged", [False, True])
-@pytest.mark.parametrize(("target", "error", "told"), ERRORS, ids=[told for _, _, told in ERRORS])
-def test_what_a_router_says_is_told(
-    target: str, error: tuple[int, int, str, int], told: str, unprivileged: bool
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (network.EXCEEDED, {4: "time exceeded in transit", 6: "time exceeded in transit"}),
+        (network.UNREACHABLE, {4: "host unreachable", 6: "address unreachable"}),
+        (
+            network.FORBIDDEN,
+            {4: "communication administratively prohibited", 6: "communication administratively prohibited"},
+        ),
+    ],
+)
+def test_a_router_s_word_is_told_with_its_address(
+    version: int, unprivileged: bool, host: int, said: dict[int, str]
 ) -> None:
-    """At once: nobody waits for an answer that will not come."""
-    kind, code, router, rest = error
-    result, seen = ping(
-        lambda ping: [ping.error(kind, code, router=router, rest=rest)],
-        {"count": 2, "dont_fragment": True, "size": "1000B", "wait": "3s"},
-        target=target,
-        unprivileged=unprivileged,
-    )
+    """At once, and not after the time to wait."""
+    result, _ = ping(host, {"count": 2, "wait": "2s"}, version=version, unprivileged=unprivileged)
+
     assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.UNREACHABLE)
-    assert result.message == f"no answer of {target} to any of 2 packets: {told}"
-    assert result.seconds < 2
-    assert not any(each.may_be_divided for each in seen)
+    where = address(version, host)
+    assert result.message == f"no answer from {where}: {said[version]}, says {network.ROUTER[version]}"
+    assert result.seconds < 1.0
 
 
-def test_answers_come_twice_and_out_of_order() -> None:
-    """Counted, and no reason to be down."""
-    result, _ = ping(lambda ping: [(0.1 - 0.04 * ping.number, ping.reply())] * 2, {"count": 3})
-    assert (result.outcome, result.message) == (Outcome.UP, "")
+@EITHER
+def test_a_packet_that_does_not_fit_names_the_mtu(unprivileged: bool) -> None:
+    """When fragments are forbidden: by a router on the way, and by our own interface."""
+    result, _ = ping(network.TOO_BIG, {"count": 1, "size": 1000, "dont_fragment": True}, unprivileged=unprivileged)
+    assert result.reason is Reason.UNREACHABLE
+    assert "576" in result.message or "Message too long" in result.message
+    result, there = ping(network.ANSWERS, {"count": 1, "size": 3000, "dont_fragment": True}, unprivileged=unprivileged)
+    assert result.reason is Reason.UNREACHABLE
+    assert "Message too long" in result.message
+    assert there.seen == []
+
+
+def test_answers_that_come_twice_or_in_another_order_are_counted() -> None:
+    """They are answers all the same."""
+    result, _ = ping(network.DOUBLE, {"interval": "30ms"})
+    assert result.outcome is Outcome.UP
+    assert measures(result)["stormwatch_icmp_packets_duplicate"] >= 2
+    assert measures(result)["stormwatch_icmp_packets_received"] == 3
+    result, _ = ping(network.SWAPPED, {"count": 4})
+    assert result.outcome is Outcome.UP
     assert measures(result)["stormwatch_icmp_packets_reordered"] == 2
-    assert 1 <= measures(result)["stormwatch_icmp_packets_duplicate"] <= 3
-    first, _ = ping(lambda ping: [ping.reply()] * 3, {"count": 2})
-    assert measures(first)["stormwatch_icmp_packets_received"] == 2
 
 
-@pytest.mark.shows("icmp", "protocol")
-def test_other_bytes_than_were_sent_are_damage() -> None:
-    """Somebody on the way changes them."""
-    result, _ = ping(lambda ping: [ping.reply(data=ping.message[8:-1] + b"\0")])
-    assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.PROTOCOL)
-    assert result.message == f"an answer of {HOST4} carries other bytes than were sent to it"
-
-
-@pytest.mark.parametrize("unprivileged", [False, True])
-def test_answers_to_somebody_else_are_none(unprivileged: bool) -> None:
-    """From another address, of another run, about another packet, cut off, or not ICMP at all."""
-
-    def strange(ping: Ping) -> Iterable[bytes]:
-        sound = ping.reply()
-        yield ping.reply(origin=ROUTER4)
-        yield ping.reply(data=bytes(8) + ping.message[16:])
-        yield ping.reply(data=b"")
-        yield ping.error(3, 1, router=ROUTER4)[:40]
-        yield sound[:20]
-        yield b"\x45" + bytes(19)
-
-    result, _ = ping(strange, unprivileged=unprivileged)
+@pytest.mark.parametrize("host", [network.FOREIGN, network.GARBAGE])
+def test_what_is_no_answer_to_our_packet_is_none(host: int) -> None:
+    """The right number with other bytes, and noise."""
+    result, _ = ping(host)
     assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT)
 
 
-def test_a_source_is_used() -> None:
-    """One of two addresses of ours."""
-
-    async def work() -> tuple[Result, list[Ping]]:
-        async with tunnel(whole) as seen:
-            subprocess.run([program("ip"), "addr", "add", "10.77.0.9/24", "dev", "storm"], check=True)
-            return await run(KIND, HOST4, {**QUICK, "source": "10.77.0.9"}), seen
-
-    result, seen = on_an_island(work)
-    assert (result.outcome, result.message) == (Outcome.UP, "")
-    assert {each.source for each in seen} == {bytes([10, 77, 0, 9])}
-    assert OURS4 != "10.77.0.9"
+@pytest.mark.shows("icmp", "too-slow")
+def test_slow_round_trips_are_down() -> None:
+    """By their mean, and by their deviation."""
+    result, _ = ping(network.SLOW, {"expect": {"slower_than": "20ms"}})
+    assert (result.reason, result.failed_phase) == (Reason.TOO_SLOW, "rtt")
+    assert "the mean round trip took 5" in result.message
+    assert result.message.endswith("wanted at most 20ms")
 
 
-def test_a_packet_that_we_cannot_send_is_broken() -> None:
-    """No route of ours, or more than fits into our own network; a route that says unreachable is the target's."""
-
-    async def work() -> list[Result]:
-        async with tunnel(whole):
-            subprocess.run([program("ip"), "route", "add", "prohibit", "198.51.100.9"], check=True)
-            subprocess.run([program("ip"), "route", "add", "blackhole", "198.51.100.8"], check=True)
-            big = {"size": "5000B", "dont_fragment": True}
-            return [
-                await run(KIND, "203.0.113.1"),
-                await run(KIND, HOST4, big),
-                await run(KIND, "198.51.100.9"),
-                await run(KIND, "198.51.100.8"),
-                await run(KIND, HOST),
-            ]
-
-    results = on_an_island(work)
-    assert [(each.outcome, each.reason) for each in results] == [
-        *[(Outcome.BROKEN, Reason.NETWORK)] * 4,
-        (Outcome.DOWN, Reason.UNREACHABLE),
-    ]
-    assert results[1].message == (
-        f"no packet to {HOST4} was sent: 5008 bytes are more than our own network takes in one piece"
-    )
-    assert results[2].message.endswith("our own routes or filters prohibit it, or it is a broadcast address")
-    assert results[3].message.endswith("our own routes drop it")
-    assert results[4].message == f"no packet to {HOST} was sent: No route to host"
+async def test_jitter_is_judged() -> None:
+    """Any deviation is more than a nanosecond."""
+    result = await run(KIND, "127.0.0.1", {"count": 5, "interval": "10ms", "expect": {"jitter_at_most": "0ms"}})
+    assert result.reason is Reason.TOO_SLOW
+    assert result.message.startswith("round trips deviate by ")
 
 
-def test_many_probes_share_one_socket() -> None:
-    """And each hears what is its own."""
+@pytest.mark.shows("icmp", "dns")
+async def test_a_name_that_is_not_there_is_down() -> None:
+    """By the resolver that was given; nothing is sent."""
+    result = await run(KIND, "127.0.0.1", {"ip": "6"})
+    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.DNS, "resolve")
 
-    async def work() -> tuple[list[Result], int]:
-        async with tunnel(lambda ping: [ping.reply(ttl=ping.destination[3])]), Resources() as resources:
-            await run(KIND, HOST4, QUICK, resources=resources)
+
+@pytest.mark.shows("icmp", "broken")
+async def test_an_address_that_is_not_ours_is_broken() -> None:
+    """Nothing was learnt about the target."""
+    result = await run(KIND, "127.0.0.1", {"count": 1, "source": "198.51.100.7"})
+    assert result.outcome is Outcome.BROKEN
+    assert result.reason is Reason.NETWORK
+    assert result.message.startswith("no packet could be sent to 127.0.0.1: ")
+    result = await run(KIND, "127.0.0.1", {"source": "::1"})
+    assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.NETWORK)
+    assert result.message == "source ::1 cannot send to 127.0.0.1: another family of addresses"
+
+
+async def test_without_the_right_it_says_which_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system refuses both sorts of socket to a plain user."""
+
+    def refuse(*_arguments: object) -> socket.socket:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(echo.socket, "socket", refuse)
+    result = await run(KIND, "127.0.0.1")
+    assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.RESOURCES)
+    assert "net.ipv4.ping_group_range" in result.message
+    assert "CAP_NET_RAW" in result.message
+
+
+async def test_the_policy_is_asked() -> None:
+    """Before a socket is opened."""
+    result = await run(KIND, "127.0.0.1", reach=Reach(refuse=OWN_HOST))
+    assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.POLICY)
+
+
+def test_many_flows_share_a_socket_and_do_not_mix() -> None:
+    """A hundred runs at once, half of them against a host that is silent."""
+
+    async def look(_there: Network) -> list[Result]:
+        options = {"count": 3, "interval": "10ms", "wait": "200ms"}
+        async with Resources() as shared:
             before = open_files()
-            targets = [f"10.77.0.{number}" for number in range(10, 210)]
-            results = await asyncio.gather(
-                *(run(KIND, target, {"interval": "20ms"}, resources=resources) for target in targets)
-            )
-            return results, open_files() - before
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(
+                        run(
+                            KIND,
+                            address(4, network.ANSWERS if number % 2 else network.SILENT),
+                            options,
+                            resources=shared,
+                        )
+                    )
+                    for number in range(100)
+                ]
+            assert open_files() <= before + 2
+        return [task.result() for task in tasks]
 
-    results, more = on_an_island(work)
-    assert more == 0
-    assert {each.outcome for each in results} == {Outcome.UP}
-    assert [measures(each)["probe_icmp_reply_hop_limit"] for each in results] == list(range(10, 210))
-
-
-async def _loopback() -> None:
-    async with Resources() as resources:
-        first = await run(KIND, "127.0.0.1", {**QUICK, "size": "0B"}, resources=resources)
-        second = await run(KIND, "[::1]", {**QUICK, "size": "60000B"}, resources=resources)
-        before = open_files()
-        cut_off = asyncio.ensure_future(run(KIND, "127.0.0.1", {"interval": "1s"}, resources=resources))
-        await asyncio.sleep(0.05)
-        cut_off.cancel()
-        await asyncio.wait([cut_off])
-        assert open_files() == before
-        assert resources.get(Echoes).of(2)._packets == {}
-    for result in (first, second):
-        if result.reason is Reason.RESOURCES and not os.environ.get("CI"):
-            pytest.skip(result.message)
-        assert (result.outcome, result.message) == (Outcome.UP, "")
+    found = on_a_network(look)
+    assert [result.outcome for result in found[:4]] == [Outcome.DOWN, Outcome.UP, Outcome.DOWN, Outcome.UP]
+    assert sum(result.outcome is Outcome.UP for result in found) == 50
 
 
-async def test_loopback_answers() -> None:
-    """Packets of every size; a run that is cut off forgets its packets."""
-    await _loopback()
+async def test_a_cancelled_run_leaves_nothing() -> None:
+    """No descriptor, and no number that is waited for."""
+    before = open_files()
+    async with Resources() as shared:
+        work: Coroutine[Any, Any, Result] = run(
+            KIND, "127.0.0.1", {"count": 1000, "interval": "50ms"}, timeout=60.0, resources=shared
+        )
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(0.12)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        lines = shared.get(echo.Echoes)._lines.values()
+        assert [line._flows for line in lines] == [{}]
+    assert await settle(before) <= before
 
 
-def test_loopback_answers_on_uvloop() -> None:
-    """The service's loop."""
-    uvloop.run(_loopback())
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        ("not a host", {}, "target: 'not a host' is not a host name"),
+        ("127.0.0.1", {"source": "localhost"}, "source: 'localhost' is not an IP address"),
+        (
+            "127.0.0.1",
+            {"interval": "1ms"},
+            "interval: packets less than 10ms apart are a flood, not a measurement; give 10ms or more",
+        ),
+        (
+            "127.0.0.1",
+            {"count": 1, "expect": {"jitter_at_most": "1ms"}},
+            "expect.jitter_at_most: one packet has no deviation; give a count of 2 or more",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_when_it_is_read(target: str, options: dict[str, Any], said: str) -> None:
+    """One sentence."""
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        check_of(KIND, target, options)
+    assert str(caught.value) == said
 
 
-@pytest.mark.shows("icmp", "broken", "dns")
-async def test_what_is_not_the_target_s_fault_and_a_name_that_is() -> None:
-    """The policy, a source that is not ours, more packets than there is time."""
-    near = await run(KIND, "127.0.0.1", reach=Reach(refuse=OWN_HOST))
-    assert (near.outcome, near.reason) == (Outcome.BROKEN, Reason.POLICY)
-    other = await run(KIND, "127.0.0.1", {"source": "192.0.2.7"})
-    assert (other.reason, other.message) == (Reason.NETWORK, "source 192.0.2.7 is not an address of this machine")
-    many = await run(KIND, "127.0.0.1", {"count": 10, "interval": "1s"})
-    assert many.message == (
-        "10 packets, one every 1s, take 9s, and the run may take 5s: give fewer of them, a shorter interval, "
-        "or a longer timeout"
-    )
-    async with naming(zone({})) as names:
-        unknown = await run(KIND, "shop.test", {"resolver": names.address})
-    assert (unknown.outcome, unknown.reason) == (Outcome.DOWN, Reason.DNS)
+@given(version=st.sampled_from([4, 6]), packet=st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_none(version: int, packet: bytes) -> None:
+    """Never an exception."""
+    assert isinstance(read_packet(version, packet), Reply | Refusal | None)
 
 
-def test_without_the_right_to_send_it_is_broken_and_says_what_helps() -> None:
-    """In a thread that has given up the capability."""
-
-    async def work() -> Result:
-        async with tunnel(whole):
-            _drop_raw_sockets()
-            return await run(KIND, HOST4)
-
-    result = on_an_island(work)
-    assert (result.outcome, result.reason, result.failed_phase) == (Outcome.BROKEN, Reason.RESOURCES, "setup")
-    assert result.message == (
-        "the prober may not send ICMP: let its group in sysctl net.ipv4.ping_group_range (now 1 to 0), "
-        "or give it the capability CAP_NET_RAW"
-    )
-
-
-def _drop_raw_sockets() -> None:
-    """Take CAP_NET_RAW (13) from this thread: capset(2), version 3."""
-    head = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
-    sets = ctypes.create_string_buffer(24)
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.capget(head, sets) == 0
-    effective, *rest = struct.unpack("=6I", sets.raw)
-    assert libc.capset(head, ctypes.create_string_buffer(struct.pack("=6I", effective & ~(1 << 13), *rest))) == 0
-
-
-def test_the_order_of_answers_is_counted() -> None:
-    """One that comes after an answer to a later request is out of order."""
-    packets = [
-        Packet(number, "", b"", 64, lambda: None, seconds=0.1, place=place) for number, place in enumerate([0, 3, 1, 2])
-    ]
-    assert Seen.of(packets).reordered == 2
-
-
-@settings(max_examples=500, deadline=None)
-@given(data=st.binary(max_size=120), family=st.sampled_from([2, 10]))
-def test_any_bytes_are_a_message_or_none(data: bytes, family: int) -> None:
-    """Or ProbeFailed, and never another exception."""
-    try:
-        message, _ = icmp_message.without_ip_header(data)
-    except ProbeFailed:
-        message = data
-    try:
-        read = icmp_message.read(family, message)
-    except ProbeFailed:
-        return
-    assert read is None or isinstance(read, Reply | Trouble)
-
-
-@settings(max_examples=200, deadline=None)
 @given(
+    version=st.sampled_from([4, 6]),
     identifier=st.integers(0, 65535),
     sequence=st.integers(0, 65535),
-    data=st.binary(max_size=100),
-    kind=st.sampled_from([(2, 3, 11), (10, 1, 3)]),
+    payload=st.binary(min_size=16, max_size=100),
 )
-def test_what_is_asked_is_read_back(identifier: int, sequence: int, data: bytes, kind: tuple[int, int, int]) -> None:
-    """An answer to it, and an error about it."""
-    family, unreachable, _ = kind
-    request = icmp_message.request(family, identifier, sequence, data)
-    assert icmp_message.asked(family, request) == (identifier, sequence)
-    if family == 2:
-        assert icmp_message.checksum(request) == 0
-        about = bytes([0x45]) + bytes(8) + b"\x01" + bytes(10) + request[:8]
-    else:
-        about = bytes(6) + b"\x3a" + bytes(33) + request
-    error = icmp_message.read(family, bytes([unreachable, 1]) + bytes(6) + about)
-    assert isinstance(error, Trouble)
-    assert (error.identifier, error.sequence) == (identifier, sequence)
-    answer = icmp_message.read(family, bytes([0 if family == 2 else 129]) + request[1:])
-    assert answer == Reply(identifier, sequence, data)
+def test_what_a_host_sends_back_is_read(version: int, identifier: int, sequence: int, payload: bytes) -> None:
+    """The number and the payload; our own request is no answer."""
+    request = echo_request(version, identifier, sequence, payload)
+    assert read_packet(version, request) is None
+    reply = bytes([0 if version == 4 else 129]) + request[1:]
+    assert read_packet(version, reply) == Reply(sequence, payload)
+    if version == 4:
+        assert internet_checksum(request) == 0
 
 
-MISTAKES: list[tuple[str, dict[str, Any], str]] = [
-    ("shop test", {}, "target 'shop test': 'shop test' is not a host name"),
-    ("::1]:80", {}, "target '::1]:80': an IPv6 address with a port is written in brackets, like [2001:db8::1]:443"),
-    ("shop.test", {"size": "64KiB"}, "size: 65536 bytes do not fit into a packet, 65507 do"),
-    ("shop.test", {"source": "eth0"}, "source: 'eth0' is not an address"),
-    (
-        "shop.test",
-        {"count": 1, "expect": {"jitter_at_most": "1ms"}},
-        "expect.jitter_at_most: it takes two packets at least, give `count`",
-    ),
-]
-
-
-@pytest.mark.parametrize(("target", "options", "message"), MISTAKES, ids=[row[2][:50] for row in MISTAKES])
-def test_a_mistake_is_one_clear_sentence(target: str, options: dict[str, Any], message: str) -> None:
-    """`build` raises it."""
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_of(KIND, target, options)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=20))
+def test_the_deviation_is_that_of_the_whole(values: list[float]) -> None:
+    """Between nothing and half the range."""
+    mean, deviation = spread(values)
+    assert min(values) - 1e-9 <= mean <= max(values) + 1e-9
+    assert 0 <= deviation <= (max(values) - min(values)) / 2 + 1e-9
+    assert not math.isnan(deviation)
