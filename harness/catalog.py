@@ -25,6 +25,7 @@ from stormwatch.probes.rabbitmq import KIND as RABBITMQ
 from stormwatch.probes.redis import KIND as REDIS
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
+from stormwatch.probes.udp import KIND as UDP
 from stormwatch.probes.unix import KIND as UNIX
 from stormwatch.probes.websocket import KIND as WEBSOCKET
 
@@ -36,6 +37,7 @@ _OWN = (
     TCP,
     ICMP,
     UNIX,
+    UDP,
     API,
     GRPC,
     WEBSOCKET,
