@@ -105,13 +105,17 @@ class Counts:
     """Notifications that a receiver refused for good (a status 4xx), or that were given up because too many waited."""
     waiting: int = 0
     """Notifications that no receiver has yet."""
+    oldest: float = 0.0
+    """Seconds that the oldest of them waits."""
+    fallback_active: bool = False
+    """Whether another channel tells what this one does not deliver."""
 
 
 def families(counts: Iterable[Counts]) -> list[Family]:
     """The metrics of all notifiers."""
     every = list(counts)
 
-    def samples(values: Callable[[Counts], int]) -> list[Sample]:
+    def samples(values: Callable[[Counts], float]) -> list[Sample]:
         return [Sample(values(each), {"notifier": each.notifier}) for each in every]
 
     return [
@@ -138,6 +142,18 @@ def families(counts: Iterable[Counts]) -> list[Family]:
             "Notifications that no receiver has yet.",
             "gauge",
             samples(lambda each: each.waiting),
+        ),
+        Family(
+            "stormwatch_notifications_oldest_seconds",
+            "How long the oldest notification waits that no receiver has yet.",
+            "gauge",
+            samples(lambda each: each.oldest),
+        ),
+        Family(
+            "stormwatch_notifications_fallback_active",
+            "Whether another channel tells what this one does not deliver.",
+            "gauge",
+            samples(lambda each: int(each.fallback_active)),
         ),
     ]
 

@@ -45,6 +45,7 @@ CREATE TABLE deliveries (
   document TEXT NOT NULL
 );
 CREATE INDEX waiting_deliveries ON deliveries (id) WHERE state = 'waiting';
+CREATE INDEX deliveries_in_time ON deliveries (created);
 CREATE INDEX settled_deliveries ON deliveries (settled);
 """
 
@@ -162,9 +163,7 @@ class Outbox:
             try:
                 await self._run(_commit, self._connection, self._unwritten, now - KEEP)
             except sqlite3.Error as error:
-                if str(error) != self.error:
-                    log.error("the outbox %s cannot be written, so a crash would lose alerts: %s", self._path, error)
-                self.error = str(error)
+                self._failed(str(error))
                 return False
             self._unwritten = Changes()
             if self.error:
@@ -208,6 +207,11 @@ class Outbox:
         with contextlib.suppress(sqlite3.Error):
             await self._run(self._connection.close)
         self._thread.shutdown(wait=True)
+
+    def _failed(self, said: str) -> None:
+        if said != self.error:  # once for each new trouble, not once for each try
+            log.error("the outbox %s cannot be written, so a crash would lose alerts: %s", self._path, said)
+        self.error = said
 
     async def _run(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.drill import Drill
+from stormwatch.harness.alerts_section import Alerts, read_alerts
 from stormwatch.harness.catalog import FAULTS, KINDS
 from stormwatch.harness.document import read_document
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.drill_section import Faults, Known, Proxies, check_expected_alerts, read_drills, read_proxies
-from stormwatch.harness.entry import AlertsEntry, DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
+from stormwatch.harness.entry import DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
 from stormwatch.harness.form import show, unknown_key
 from stormwatch.harness.mistake import ConfigError
 from stormwatch.harness.objective_section import ObjectiveSection, read_maintenance, read_objectives
@@ -37,16 +38,6 @@ __all__ = ["Alerts", "Config", "ConfigError", "Proxies", "effective", "load", "s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alerts:
-    """Who is told about alerts."""
-
-    alertmanager: str | None = field(default=None, repr=False)
-    """Address of an Alertmanager. Not shown: it may hold a secret."""
-    webhook: str | None = field(default=None, repr=False)
-    """Address that gets Alertmanager's webhook payload. Not shown: it may hold a secret."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that one stormwatch.yaml says, checked."""
 
@@ -62,7 +53,7 @@ class Config:
     """How many runs of a kind may be under way at once, where it is not the default."""
     rules: tuple[Rule, ...] = ()
     """What makes alerts of results: the rules of all objectives and probes."""
-    alerts: Alerts = Alerts()
+    alerts: Alerts = field(default_factory=Alerts)
     maintenance: tuple[Maintenance, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
     drills: tuple[Drill, ...] = ()
@@ -109,7 +100,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     for kind in capped if isinstance(capped, dict) else ():
         draft.refer(kind, {SHARED, *kinds}, ("concurrency", kind), "kind")
     defaults = draft.read(DefaultsEntry, data.get("defaults", {}), ("defaults",))
-    told = draft.read(AlertsEntry, data.get("alerts", {}), ("alerts",), secret=True) or AlertsEntry()
+    alerts = read_alerts(draft, data.get("alerts", {}))
     if not data.get("probes", True):
         draft.complain(("probes",), "there are no probes, so nothing is watched; add one")
     elif "probes" not in data:
@@ -133,7 +124,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         policies=objectives.policies,
         concurrency=head.concurrency if head else {},
         rules=rules,
-        alerts=Alerts(alertmanager=told.alertmanager, webhook=told.webhook),
+        alerts=alerts,
         maintenance=maintenance,
         proxies=proxies,
         drills=tuple(drill for _, drill in drills),
@@ -197,7 +188,7 @@ def effective(config: Config) -> dict[str, Any]:
                 }
                 for objective in config.objectives
             ],
-            "alerts": {"alertmanager": config.alerts.alertmanager, "webhook": config.alerts.webhook},
+            "alerts": config.alerts.effective(),
             "maintenance": [
                 {"match": dict(each.match), "rrule": each.rrule, "duration": show_duration(each.duration)}
                 for each in config.maintenance

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
 from stormwatch.harness.remedy import did_you_mean
+from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
 from stormwatch.probes.units import Ratio, Seconds
 from stormwatch.slo.alert import Severity
@@ -210,6 +211,101 @@ class ObjectiveEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyEntry:
+    """A channel: what every one of them has."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """What it is called. Unique among the channels."""
+    severities: Annotated[tuple[SeverityName, ...], Field(min_length=1)] = ("page", "high", "ticket", "info")
+    """Which alerts it is told of."""
+    match: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Labels that an alert must have for this channel; `{}` for every alert."""
+    only_fallback: bool = False
+    """Whether it is told nothing but what other channels could not deliver."""
+    fallback: Name | None = None
+    """The channel that is told as well when this one refuses a message, or does not take it in time."""
+    fallback_after: Positive = 60.0
+    """Time that a message may wait before the fallback is told."""
+    group_by: tuple[str, ...] = ("alertname", "objective", "probe")
+    """Labels by which alerts are told together. PagerDuty has an incident for each alert instead."""
+    group_wait: Seconds = 2.0
+    """Time that the first message of a group waits for further alerts."""
+    group_interval: Seconds = 30.0
+    """Time between two messages about one group at the least."""
+    repeat_interval: Seconds = 4 * 3600.0
+    """Time after which a group that still fires, and that nobody took, is told again; `0s` for never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagerDutyEntry(NotifyEntry):
+    """PagerDuty, Events API v2."""
+
+    to: Literal["pagerduty"]
+    """The kind of channel."""
+    routing_key: Secret = field(repr=False)
+    """Integration key of the service."""
+    url: Url = "https://events.pagerduty.com/v2/enqueue"
+    """Where events go; `https://events.eu.pagerduty.com/v2/enqueue` for accounts in the EU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlackEntry(NotifyEntry):
+    """Slack: a bot's token and a channel (one message for each incident, kept up to date), or an incoming webhook."""
+
+    to: Literal["slack"]
+    """The kind of channel."""
+    token: Secret = field(default="", repr=False)
+    """Token of a bot with the scopes `chat:write` and `channels:history`."""
+    channel: str = ""
+    """Where the bot posts: the id of a channel, like C0123456789."""
+    webhook: Secret = field(default="", repr=False)
+    """Address of an incoming webhook, instead of token and channel."""
+    url: Url = "https://slack.com/api"
+    """Where Slack's methods are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailEntry(NotifyEntry):
+    """E-mail by SMTP."""
+
+    to: Literal["email"]
+    """The kind of channel."""
+    server: Annotated[str, Field(min_length=1), Field(examples=["mail.example.com"])]
+    """Host that mail is handed over to."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    """How the way there is encrypted; a server that cannot is refused mail, never sent it in plain text."""
+    ca_file: File | None = None
+    """Authorities that sign the server's certificate, as PEM; those of the system by default."""
+    username: str = ""
+    """Who logs in; empty: nobody."""
+    password: Secret = field(default="", repr=False)
+    """The password to it."""
+    sender: Annotated[str, Field(pattern=r"^[^@\r\n]+@[^@\r\n]+$")]
+    """Address that the mail is from."""
+    recipients: Annotated[tuple[Annotated[str, Field(pattern=r"^[^@\r\n]+@[^@\r\n]+$")], ...], Field(min_length=1)]
+    """Addresses that it is sent to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEntry(NotifyEntry):
+    """Alertmanager's webhook payload, version 4, posted to an address."""
+
+    to: Literal["webhook"]
+    """The kind of channel."""
+    url: Url = field(repr=False)
+    """Where it is posted to. May hold secrets."""
+    secret: Secret = field(default="", repr=False)
+    """Key that signs each request; empty: it is not signed."""
+
+
+AnyNotifyEntry = PagerDutyEntry | SlackEntry | EmailEntry | WebhookEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertsEntry:
     """Who is told about alerts."""
 
@@ -219,6 +315,8 @@ class AlertsEntry:
     """Prometheus' Alertmanager: its address without a path. May hold secrets."""
     webhook: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9000/hook"]})] = None
     """Receives Alertmanager's webhook payload, version 4. May hold secrets."""
+    notify: tuple[Annotated[AnyNotifyEntry, Field(discriminator="to")], ...] = ()
+    """Channels that tell people, with what each is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,27 +1,154 @@
 """From an alert's transition to the people who are told: one notification, every configured channel."""
 
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 from stormwatch.chaos.feed import Feed
 from stormwatch.exporters.alertmanager import AlertmanagerNotifier
-from stormwatch.exporters.notification import Notification, Notifier
-from stormwatch.exporters.webhook import WebhookNotifier
+from stormwatch.exporters.channel import Channel
+from stormwatch.exporters.dispatcher import Dispatcher, Line
+from stormwatch.exporters.grouping import Route
+from stormwatch.exporters.mail import MailChannel, MailServer
+from stormwatch.exporters.notification import Counts, Delivered, Notification
+from stormwatch.exporters.outbox import Outbox, OutboxUnavailable
+from stormwatch.exporters.pagerduty import PagerDutyChannel
+from stormwatch.exporters.slack import SlackChannel, SlackWebhookChannel
+from stormwatch.exporters.webhook import WebhookChannel
 from stormwatch.harness.config import Config
+from stormwatch.harness.entry import AnyNotifyEntry, EmailEntry, PagerDutyEntry, SlackEntry
+from stormwatch.harness.problem import Problem
+from stormwatch.harness.secret import mask_of
 from stormwatch.probes.clock import Clock
 from stormwatch.slo.alert import AlertState, Transition
 
+FILE = "outbox.sqlite"
+"""Where the outbox is in the data directory."""
 
-def notifiers_of(config: Config, feed: Feed, *, page: str, clock: Clock) -> list[Notifier]:
-    """The channels of a configuration. A delivery is told to the feed, so that drills know when a person had heard."""
 
-    def delivered(notification: Notification, at: float) -> None:
-        if not notification.is_resolved:
-            feed.notified(notification.labels, at)
+class Notifying:
+    """Everybody who is told of alerts: an Alertmanager, which is told again and again, and the channels on the outbox."""
 
-    notifiers: list[Notifier] = []
-    if config.alerts.alertmanager:
-        notifiers.append(AlertmanagerNotifier(config.alerts.alertmanager, clock=clock, on_delivered=delivered))
+    def __init__(self, alertmanager: AlertmanagerNotifier | None, dispatcher: Dispatcher, outbox: Outbox) -> None:
+        self.dispatcher = dispatcher
+        self.outbox = outbox
+        self._alertmanager = alertmanager
+
+    @classmethod
+    async def open(cls, config: Config, feed: Feed, *, data: Path, page: str, clock: Clock) -> "Notifying":
+        """The channels of a configuration. A delivery is told to the feed, so that drills know when a person had heard.
+
+        Raises Problem when the outbox cannot be opened.
+        """
+
+        def delivered(notification: Notification, at: float) -> None:
+            if not notification.is_resolved:
+                feed.notified(notification.labels, at)
+
+        alertmanager = (
+            AlertmanagerNotifier(config.alerts.alertmanager, clock=clock, on_delivered=delivered)
+            if config.alerts.alertmanager
+            else None
+        )
+        dispatcher, outbox = await open_dispatcher(
+            config, lines_of(config), data=data, page=page, clock=clock, on_delivered=delivered
+        )
+        return cls(alertmanager, dispatcher, outbox)
+
+    @property
+    def counts(self) -> Sequence[Counts]:
+        """What each channel did so far."""
+        return [*([self._alertmanager.counts] if self._alertmanager else []), *self.dispatcher.counts]
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What has to run, by name."""
+        alertmanager = {"notifier alertmanager": self._alertmanager.run()} if self._alertmanager else {}
+        return {"notifications": self.dispatcher.run(), **alertmanager}
+
+    def notify(self, notification: Notification) -> None:
+        """Tell everybody. Never waits and never fails."""
+        if self._alertmanager:
+            self._alertmanager.notify(notification)
+        self.dispatcher.notify(notification)
+
+    async def aclose(self) -> None:
+        """Try for a moment to deliver what waits; the rest is on disk."""
+        if self._alertmanager:
+            await self._alertmanager.aclose()
+        await self.dispatcher.aclose()
+        await self.outbox.aclose()
+
+
+async def open_dispatcher(
+    config: Config, lines: Sequence[Line], *, data: Path, page: str, clock: Clock, on_delivered: Delivered
+) -> tuple[Dispatcher, Outbox]:
+    """Channels on an outbox, where an earlier life left them. Raises Problem when the outbox cannot be opened."""
+    try:
+        outbox = await Outbox.open(data / FILE)
+    except OutboxUnavailable as error:
+        raise Problem(f"{error}; choose another directory with --data") from error
+    dispatcher = Dispatcher(
+        lines, outbox, page=page, clock=clock, on_delivered=on_delivered, mask=mask_of(config.secrets)
+    )
+    await dispatcher.begin()
+    return dispatcher, outbox
+
+
+def lines_of(config: Config) -> list[Line]:
+    """The channels of a configuration with what each is told."""
+    lines = [_line(entry) for entry in config.alerts.notify]
     if config.alerts.webhook:
-        notifiers.append(WebhookNotifier(config.alerts.webhook, external_url=page, clock=clock, on_delivered=delivered))
-    return notifiers
+        route = Route(channel="webhook")
+        lines.append(Line(channel=WebhookChannel("webhook", config.alerts.webhook), route=route))
+    return lines
+
+
+def _line(entry: AnyNotifyEntry) -> Line:
+    channel = _channel(entry)
+    return Line(
+        channel=channel,
+        route=Route(
+            channel=entry.name,
+            severities=frozenset(entry.severities),
+            match=entry.match,
+            group_by=None if channel.each_alert else entry.group_by,
+            group_wait=0.0 if channel.each_alert else entry.group_wait,
+            group_interval=0.0 if channel.each_alert else entry.group_interval,
+            repeat_interval=entry.repeat_interval,
+            acknowledgements=channel.acknowledgements,
+        ),
+        is_told=not entry.only_fallback,
+        fallback=entry.fallback or "",
+        fallback_after=entry.fallback_after,
+    )
+
+
+def _channel(entry: AnyNotifyEntry) -> Channel:
+    if isinstance(entry, PagerDutyEntry):
+        return PagerDutyChannel(entry.name, routing_key=entry.routing_key, url=entry.url)
+    if isinstance(entry, SlackEntry):
+        if entry.webhook:
+            return SlackWebhookChannel(entry.name, url=entry.webhook)
+        return SlackChannel(entry.name, token=entry.token, channel=entry.channel, api=entry.url)
+    if isinstance(entry, EmailEntry):
+        server = MailServer(
+            host=entry.server, port=entry.port, tls=entry.tls, username=entry.username, password=entry.password
+        )
+        return MailChannel(
+            entry.name, server, sender=entry.sender, to=entry.recipients, trust=_trust(entry.ca_file, entry.name)
+        )
+    return WebhookChannel(entry.name, entry.url, secret=entry.secret, receiver=entry.name)
+
+
+def _trust(path: str | None, name: str) -> ssl.SSLContext | None:
+    if path is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise Problem(f"the channel {name}: {path} holds no certificates in PEM: {error}; correct ca_file") from error
 
 
 def notification_of(transition: Transition, *, page: str) -> Notification | None:

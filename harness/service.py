@@ -33,7 +33,7 @@ from stormwatch.harness.config import Config, effective
 from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking, schedules_of
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
-from stormwatch.harness.notifying import notification_of, notifiers_of
+from stormwatch.harness.notifying import Notifying, notification_of
 from stormwatch.harness.pages import Moment, Pages
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.runner import Runner
@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 EVALUATION = 1.0
 """Seconds between two evaluations of the rules. A result that is not up, or the first up after one, is evaluated at once."""
+COMES_BACK = 120.0
+"""Seconds after the start in which an alert of the last run may fire again without having been resolved between."""
 TIDYING = 600.0
 """Seconds between two rounds of removing old artifacts."""
 JOURNEYS_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
@@ -123,10 +125,10 @@ class Service:
             lines = sinks["jsonl"] = JsonLines(self._jsonl)
             self._stack.push_async_callback(lines.aclose)
         await self._remember()
-        self._notifiers = notifiers_of(self.config, self.feed, page=self.page, clock=self.clock)
-        for notifier in self._notifiers:
-            self._stack.push_async_callback(notifier.aclose)
-            self._background(notifier.run(), f"notifier {notifier.counts.notifier}")
+        self.notifying = await Notifying.open(self.config, self.feed, data=self._data, page=self.page, clock=self.clock)
+        self._stack.push_async_callback(self.notifying.aclose)
+        for name, work in self.notifying.work.items():
+            self._background(work, name)
         for transition in self.evaluator.active():
             self._notify(transition)
             self.feed.transition(transition)
@@ -152,6 +154,7 @@ class Service:
         self._sources(runner, lag, fan_out)
         self._background(lag.watch(), "loop lag")
         self._background(self._evaluate(), "evaluation")
+        self._background(self._tell_what_ended_meanwhile(), "alerts that ended meanwhile")
         self._background(self._tidy(), "retention of artifacts")
         self._background(runner.run(), "runner")
 
@@ -190,7 +193,7 @@ class Service:
             lambda: telemetry.alerts(self.evaluator.active()),
             lambda: telemetry.faults(undo.pending()),
             self.history.families,
-            lambda: notification.families(notifier.counts for notifier in self._notifiers),
+            lambda: notification.families(self.notifying.counts),
         ]
 
     def _background(self, work: Any, name: str) -> None:
@@ -203,6 +206,14 @@ class Service:
 
         task.add_done_callback(_tell_of_death)
         self._stack.push_async_callback(end)
+
+    async def _tell_what_ended_meanwhile(self) -> None:
+        """An alert that people were told of and that does not come back has ended while we were away."""
+        await asyncio.sleep(COMES_BACK)
+        active = [
+            told.fingerprint for each in self.evaluator.active() if (told := notification_of(each, page=self.page))
+        ]
+        await self.notifying.dispatcher.resolve_all_but(active, at=self.started)
 
     async def _remember(self) -> None:
         """Take up what an earlier life saw: alerts go on where they were, windows are full."""
@@ -272,8 +283,7 @@ class Service:
     def _notify(self, transition: Transition) -> None:
         told = notification_of(transition, page=self.page)
         if told:
-            for notifier in self._notifiers:
-                notifier.notify(told)
+            self.notifying.notify(told)
 
     def _save(self, document: str) -> None:
         try:

@@ -1,67 +1,62 @@
-"""A webhook hears of every alert at least once, in order, in the payload that Alertmanager sends."""
+"""A webhook hears of every alert at least once, in order, in the payload that Alertmanager sends; signed if it is asked for."""
 
-import asyncio
-import contextlib
+import hashlib
+import hmac
 import json
 import re
 import time
-from collections.abc import AsyncGenerator
-from typing import Any
+from pathlib import Path
 
+from stormwatch.exporters.dispatcher import Line
+from stormwatch.exporters.grouping import Route, key_of
+from stormwatch.exporters.message import Message, Why
 from stormwatch.exporters.notification import Notification
-from stormwatch.exporters.webhook import WebhookNotifier, first_group, payload
+from stormwatch.exporters.webhook import SIGNATURE, WebhookChannel, payload
+from tests.exporters.dispatching import START, alert, started
 from tests.exporters.test_alertmanager import until
 from tests.servers.receiver import Receiver
-
-START = 1_795_229_110.5
-
-
-def alert(severity: str = "page", objective: str = "checkout-availability", **values: Any) -> Notification:
-    """An alert of an objective."""
-    labels = {"alertname": "ErrorBudgetBurn", "objective": objective, "severity": severity}
-    return Notification(
-        **{"labels": labels, "annotations": {"summary": "burns", "pair": severity}, "starts_at": START, **values}
-    )
+from tests.servers.service import Answer, AnyService
 
 
-@contextlib.asynccontextmanager
-async def started(notifier: WebhookNotifier) -> AsyncGenerator[WebhookNotifier]:
-    """A notifier whose task runs."""
-    task = asyncio.create_task(notifier.run())
-    try:
-        yield notifier
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await notifier.aclose()
+def webhook(url: str) -> Line:
+    """As `alerts: {webhook: …}` makes it."""
+    return Line(channel=WebhookChannel("webhook", url), route=Route(channel="webhook"))
 
 
-async def test_what_is_refused_at_first_is_tried_again_until_it_is_taken() -> None:
+async def test_what_is_refused_at_first_is_tried_again_until_it_is_taken(tmp_path: Path) -> None:
     """A drill learns when a person would have heard: when the receiver took it, not when it was sent first."""
     heard: list[tuple[Notification, float]] = []
     with Receiver() as receiver:
         receiver.refuse_next = 2
-        notifier = WebhookNotifier(receiver.url, on_delivered=lambda *args: heard.append(args), jitter=lambda: 0.0)
-        async with started(notifier):
+        async with started(
+            webhook(receiver.url), data=tmp_path, on_delivered=lambda *args: heard.append(args), jitter=lambda: 0.0
+        ) as dispatcher:
             began = time.time()
-            notifier.notify(alert())
+            dispatcher.notify(alert())
             await until(lambda: bool(heard), "the delivery")
-            notifier.notify(alert(ends_at=START + 60))
+            dispatcher.notify(alert(ends_at=START + 60))
             await until(lambda: len(heard) == 2, "the resolve")
+            (counts,) = dispatcher.counts
 
         assert [alert(), alert(ends_at=START + 60)] == [notification for notification, _ in heard]
         (arrived, first), (_, second) = receiver.received
         assert abs(heard[0][1] - arrived) < 0.5
         assert heard[0][1] - began > 0.5
-        assert (notifier.counts.failed, notifier.counts.sent, notifier.counts.waiting) == (2, 2, 0)
+        assert (counts.failed, counts.sent, counts.waiting) == (2, 2, 0)
         assert [first["status"], second["status"]] == ["firing", "resolved"]
 
 
 async def test_the_payload_is_that_of_alertmanager() -> None:
     """Version 4, every field of it."""
     page, ticket = alert("page"), alert("ticket")
+    group = {"alertname": "ErrorBudgetBurn", "objective": "checkout-availability"}
 
-    document = payload([page, ticket], [], receiver="stormwatch", external_url="http://127.0.0.1:9797")
+    document = payload(
+        Message(
+            incident="1", sequence=0, why=Why.FIRST, group=group, alerts=(page, ticket), page="http://127.0.0.1:9797"
+        ),
+        receiver="stormwatch",
+    )
 
     assert {key: value for key, value in document.items() if key != "alerts"} == {
         "version": "4",
@@ -69,8 +64,8 @@ async def test_the_payload_is_that_of_alertmanager() -> None:
         "truncatedAlerts": 0,
         "status": "firing",
         "receiver": "stormwatch",
-        "groupLabels": {"alertname": "ErrorBudgetBurn", "objective": "checkout-availability"},
-        "commonLabels": {"alertname": "ErrorBudgetBurn", "objective": "checkout-availability"},
+        "groupLabels": group,
+        "commonLabels": group,
         "commonAnnotations": {"summary": "burns"},
         "externalURL": "http://127.0.0.1:9797",
     }
@@ -83,20 +78,18 @@ async def test_the_payload_is_that_of_alertmanager() -> None:
         "generatorURL": "",
         "fingerprint": page.fingerprint,
     } == document["alerts"][0]
+    assert key_of(group) == document["groupKey"]
 
 
-async def test_a_group_fires_as_long_as_one_of_its_alerts_does() -> None:
-    """The resolve of a ticket must not look like the end of the page beside it."""
+async def test_a_group_fires_as_long_as_one_of_its_alerts_does(tmp_path: Path) -> None:
+    """The resolve of one must not look like the end of the page beside it."""
     with Receiver() as receiver:
-        async with started(WebhookNotifier(receiver.url)) as notifier:
-            for each in (
-                alert("page"),
-                alert("ticket"),
-                alert("ticket", ends_at=START + 5),
-                alert("page", ends_at=START + 9),
+        async with started(webhook(receiver.url), data=tmp_path) as dispatcher:
+            for number, each in enumerate(
+                (alert("page"), alert("high"), alert("high", ends_at=START + 5), alert("page", ends_at=START + 9)), 1
             ):
-                notifier.notify(each)
-                await until(lambda: notifier.counts.waiting == 0, "the delivery")
+                dispatcher.notify(each)
+                await until(lambda number=number: len(receiver.received) == number, "the delivery")
 
         told = [(body["status"], [a["status"] for a in body["alerts"]]) for _, body in receiver.received]
     assert told == [
@@ -107,44 +100,57 @@ async def test_a_group_fires_as_long_as_one_of_its_alerts_does() -> None:
     ]
 
 
-def test_what_fired_and_was_resolved_meanwhile_is_told_in_two_payloads() -> None:
+async def test_what_fired_and_was_resolved_while_nobody_listened_is_told_in_two_payloads(tmp_path: Path) -> None:
     """In order, and without mixing groups."""
-    waiting = [alert("page"), alert(objective="other"), alert("ticket"), alert("page", ends_at=START + 1)]
-
-    assert [waiting[0], waiting[2]] == first_group(waiting)
-    assert [waiting[3]] == first_group(waiting[3:])
-
-
-async def test_closing_tries_once_more() -> None:
-    """What came in the last moment is not lost because the task ended first."""
     with Receiver() as receiver:
-        notifier = WebhookNotifier(receiver.url)
-        notifier.notify(alert())
-        await notifier.aclose()
+        async with started(webhook(receiver.url), data=tmp_path) as dispatcher:
+            for each in (alert(), alert(objective="other"), alert(ends_at=START + 1)):
+                dispatcher.notify(each)
+            await until(lambda: len(receiver.received) == 3, "all of it")
+
+        told = [(body["groupLabels"]["objective"], body["status"]) for _, body in receiver.received]
+    assert [status for objective, status in told if objective != "other"] == ["firing", "resolved"]
+    assert ("other", "firing") in told
+
+
+async def test_closing_tries_once_more(tmp_path: Path) -> None:
+    """What came in the last moment is not left to the next life when the receiver is there."""
+    with Receiver() as receiver:
+        async with started(webhook(receiver.url), data=tmp_path, run=False) as dispatcher:
+            dispatcher.notify(alert())
 
         assert len(receiver.received) == 1
 
 
-async def test_a_request_that_is_wrong_for_good_is_not_repeated() -> None:
-    """A status 4xx says so; it is counted, and the next one is tried."""
-    answers = iter(["404 Not Found", "200 OK"])
-    requests: list[bytes] = []
+async def test_a_request_that_is_wrong_for_good_is_not_repeated(tmp_path: Path) -> None:
+    """A status 4xx says so; it is a receipt, and the next one is tried."""
+    with AnyService(Answer(404, "no such hook"), Answer(200, "")) as service:
+        async with started(webhook(service.url), data=tmp_path) as dispatcher:
+            dispatcher.notify(alert())
+            dispatcher.notify(alert(objective="other"))
+            await until(lambda: dispatcher.counts[0].sent == 1, "the second one")
+            (counts,) = dispatcher.counts
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            head = await reader.readuntil(b"\r\n\r\n")
-            requests.append(await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", head)[0])))
-            writer.write(f"HTTP/1.1 {next(answers)}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
-            await writer.drain()
+            assert (counts.refused, counts.failed) == (1, 0)
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-        async with started(WebhookNotifier(url)) as notifier:
-            notifier.notify(alert())
-            notifier.notify(alert(objective="other"))
-            await until(lambda: notifier.counts.sent == 1, "the second one")
+    told = [each.json["groupLabels"]["objective"] for each in service.requests]
+    assert told == ["checkout-availability", "other"]
 
-            assert notifier.counts.refused == 1
-            assert notifier.counts.failed == 0
 
-    assert [json.loads(body)["groupLabels"]["objective"] for body in requests] == ["checkout-availability", "other"]
+async def test_a_signature_holds_for_this_body_at_this_time_only(tmp_path: Path) -> None:
+    """Verified as docs/reference/notifications.md tells receivers to."""
+    with AnyService(Answer(200, "")) as service:
+        channel = WebhookChannel("signed", service.url, secret="canary-77aa")
+        async with started(Line(channel=channel, route=Route(channel="signed")), data=tmp_path) as dispatcher:
+            dispatcher.notify(alert())
+            await until(lambda: bool(dispatcher.counts[0].sent), "the delivery")
+
+    (request,) = service.requests
+    header = request.headers[SIGNATURE.lower()]
+    found = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", header)
+    assert found
+    assert abs(int(found[1]) - time.time()) < 60
+    expected = hmac.new(b"canary-77aa", found[1].encode() + b"." + request.body, hashlib.sha256).hexdigest()
+    assert expected == found[2]
+    assert json.loads(request.body)["version"] == "4"
+    assert "canary-77aa" not in header
