@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from stormwatch.harness.notify_web import notify_routes
 from stormwatch.probes.units import parse_duration
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def web_app(service: "Service", *, routes: Sequence[BaseRoute] = ()) -> Starlett
         routes=[
             *routes,
             *service.routes,
+            *notify_routes(service),
             Route("/", web.overview),
             Route("/probes/{name}", web.probe),
             Route("/metrics", web.metrics),
