@@ -16,13 +16,16 @@ from stormwatch.probes.grpc import KIND as GRPC
 from stormwatch.probes.heartbeat import KIND as HEARTBEAT
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.icmp import KIND as ICMP
+from stormwatch.probes.imap import KIND as IMAP
 from stormwatch.probes.kafka import KIND as KAFKA
 from stormwatch.probes.mysql import KIND as MYSQL
 from stormwatch.probes.nats import KIND as NATS
+from stormwatch.probes.ntp import KIND as NTP
 from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.rabbitmq import KIND as RABBITMQ
 from stormwatch.probes.redis import KIND as REDIS
+from stormwatch.probes.smtp import KIND as SMTP
 from stormwatch.probes.tcp import KIND as TCP
 from stormwatch.probes.tls import KIND as TLS
 from stormwatch.probes.udp import KIND as UDP
@@ -38,6 +41,7 @@ _OWN = (
     ICMP,
     UNIX,
     UDP,
+    NTP,
     API,
     GRPC,
     WEBSOCKET,
@@ -50,6 +54,8 @@ _OWN = (
     EXEC,
     HEARTBEAT,
     KAFKA,
+    SMTP,
+    IMAP,
     JOURNEY,
 )
 _INSTALLED = installed_kinds({kind.name: kind for kind in _OWN})
