@@ -19,6 +19,7 @@ from rich.console import Console
 
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
+from stormwatch.harness.notify_command import notify, silence
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
@@ -37,6 +38,8 @@ app = typer.Typer(
 
 importing = typer.Typer(help="Other tools' configuration as one of ours.", no_args_is_help=True)
 app.add_typer(slo, name="slo")
+app.add_typer(notify, name="notify")
+app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")
 
 BlackboxFile = Annotated[
@@ -250,11 +253,19 @@ def rules(
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
     ] = None,
+    tests: Annotated[
+        bool, typer.Option("--tests", help="Write the rules and unit tests of every alert into the directory of -o.")
+    ] = False,
 ) -> None:
     """Write the objectives and alerts as Prometheus recording and alerting rules, and what goes around them."""
-    from stormwatch.harness import meaning
+    from stormwatch.harness import meaning, rules_command
 
     loaded = load_config(config)
+    if tests:
+        if out is None or reader is not Reader.PROMETHEUS:
+            raise Problem("--tests writes Prometheus' rules and their tests into a directory: give one with -o DIR")
+        rules_command.write_tests(loaded, out, say=_say)
+        return
     text = {
         Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
         Reader.SCRAPE: lambda: meaning.scrape_config(listen),

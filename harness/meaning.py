@@ -11,6 +11,7 @@ from stormwatch.slo.alert import Severity
 from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.feasibility import Finding, Weight, findings, findings_of_probe
 from stormwatch.slo.prometheus import render_rules, render_scrape
+from stormwatch.slo.promtool import TestFile, render_tests
 
 _SIGN = {Weight.ERROR: "✗", Weight.WARNING: "!", Weight.INFO: " "}
 
@@ -61,6 +62,11 @@ def meaning(config: Config) -> Meaning:
 def prometheus_rules(config: Config) -> str:
     """The objectives and alerts as a Prometheus rule file."""
     return render_rules(config.objectives, config.rules, config.probes, version=version("stormwatch"))
+
+
+def unit_tests(config: Config, *, rule_file: str) -> tuple[TestFile, ...]:
+    """Tests of all alerts in `prometheus_rules`, for promtool. `rule_file` is its name beside them."""
+    return render_tests(config.objectives, config.rules, config.probes, rule_file=rule_file)
 
 
 def scrape_config(listen: str) -> str:
