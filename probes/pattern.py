@@ -33,10 +33,10 @@ class Pattern(Protocol):
 
 
 def compile_pattern(text: str, where: str, *, binary: bool = False) -> Pattern:
-    """Compile for searching in UTF-8 bytes. Raises ValueError naming `where` it stands, the pattern and its mistake.
+    r"""Compile for searching in UTF-8 bytes. Raises ValueError naming `where` it stands, the pattern and its mistake.
 
     Syntax: https://github.com/google/re2/wiki/Syntax. There are no look-arounds and no back-references. With `binary`
-    every byte is a character of its own, `\\xff` is the byte 0xFF, and `.` matches any byte but a line feed.
+    every byte is a character of its own, `\xff` is the byte 0xFF, and `.` matches any byte but a line feed.
     """
     options = re2.Options()
     options.log_errors = False
