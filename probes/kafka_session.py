@@ -6,6 +6,7 @@ Protocol: https://kafka.apache.org/protocol.
 """
 
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -42,6 +43,10 @@ _UNREADABLE: Final = (
     OverflowError,
     RecursionError,
     NotImplementedError,
+    SystemError,  # the driver's C code asks for a negative number of bytes
+    EOFError,
+    OSError,  # gzip.BadGzipFile
+    zlib.error,
     errors.KafkaError,
 )
 

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -404,3 +405,23 @@ def test_any_bytes_are_messages_or_garbled(rest: bytes, claimed: int) -> None:
         code, records = read_fetched(answer)
         assert code == 0
         assert isinstance(records, list)
+
+
+PACKED = bytes(11) + b"\x57" + bytes(4) + b"\x02" + bytes(5) + b"\x01" + bytes(38)
+"""The head of a batch of 87 bytes, format 2, packed with gzip."""
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        PACKED + bytes(38),
+        PACKED + b"\x1f\x8b\x08" + bytes(35),
+        PACKED[:11] + b"\x47" + PACKED[12:] + b"\x1f\x8b\x08\xc6" + bytes(6) + b"\x37" + bytes(11),
+        bytes(11) + b"\x0e" + bytes(9) + b"\x95" + bytes(4),
+    ],
+    ids=["no gzip", "nothing that gzip packed", "packed and cut off", "a size below zero"],
+)
+def test_messages_that_the_driver_stumbles_over_are_garbled(batch: bytes) -> None:
+    """It raises gzip.BadGzipFile, zlib.error, EOFError, and SystemError in its C code. Found by fuzzing."""
+    with pytest.raises(Garbled):
+        read_fetched(SimpleNamespace(topics=[("t", [(0, 0, 0, batch)])]))
