@@ -71,11 +71,8 @@ def build(module: Module, target: str, hostname: str, materials: Materials) -> B
         translation = translate(module, target, hostname, Draft(materials))
     except (ValueError, OSError) as error:
         reason = Reason.CREDENTIALS if isinstance(error, OSError) else Reason.INTERNAL
-        return Built(KINDS.get(module.prober, KINDS["tcp"]), target, Impossible(reason, _said(error)), frozenset(), ())
-    kind = KINDS.get(translation.kind)
-    if kind is None:
-        said = f"there is no kind {translation.kind} in this version"
-        return Built(KINDS["tcp"], target, Impossible(Reason.INTERNAL, said), frozenset(), ())
+        return Built(KINDS[module.prober], target, Impossible(reason, _said(error)), frozenset(), ())
+    kind = KINDS[translation.kind]
     stamps = tuple(_stamp(path) for path in translation.files)
     return Built(kind, translation.target, _check(kind, translation), translation.secrets, stamps)
 

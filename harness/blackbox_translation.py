@@ -24,10 +24,8 @@ from stormwatch.harness.blackbox_module import (
     UnixModule,
 )
 from stormwatch.harness.draft import CREDENTIAL
-from stormwatch.harness.form import form_of
 from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.pattern import compile_pattern
-from stormwatch.probes.tcp import TcpOptions
 from stormwatch.probes.units import show_size
 
 
@@ -366,8 +364,6 @@ def _references(text: str, expression: str) -> str:
         parts.append(_literally(text[end : match.start()]))
         end = match.end()
         name = match[2] or match[3]
-        if name in known and "starttls" not in form_of(TcpOptions).shape.at(("dialogue", 0)).keys:
-            raise ValueError("query_response: what was heard cannot be sent back by the kind tcp yet")
         parts.append("$" if match[1] else f"{{{{ {name} }}}}" if name in known else "")
     return "".join([*parts, _literally(text[end:])])
 

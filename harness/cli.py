@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from difflib import get_close_matches
@@ -382,6 +383,8 @@ def demo(
 def main() -> None:
     """Entry point. Ends with an exit code of `Exit`; never with a traceback for what a user did."""
     allow_many()
+    # Some authorities of the system's store are older than the rules: a person who runs a command cannot mend them.
+    warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive")
     logging.basicConfig(
         level=os.environ.get("STORMWATCH_LOG", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
     )

@@ -15,8 +15,6 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from stormwatch.harness.catalog import KINDS
-from stormwatch.harness.form import form_of
 from tests.end_to_end.blackbox_cases import CASES, DIFFERENCES, Case
 from tests.program import program
 from tests.servers.blackbox_targets import Targets
@@ -88,8 +86,6 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Answers]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_both_say_the_same(case: Case, answers: Answers) -> None:
     """Success, and every series that does not measure time: its name, its labels, its value."""
-    if lacking := _lacking(case):
-        pytest.xfail(lacking)
     ours = answers.ours[case.name]
     if case.since > answers.version:  # the exporter that is installed does not know what this asks
         assert ours[SUCCESS] == case.success, _shown(ours)
@@ -105,19 +101,6 @@ def test_both_say_the_same(case: Case, answers: Answers) -> None:
         left = {one: value for one, value in left.items() if one not in series}
         right = {one: value for one, value in right.items() if one not in series}
     assert right == left, told
-
-
-def _lacking(case: Case) -> str:
-    """What has to be there first, by the kinds that there are."""
-    if case.prober not in KINDS:
-        return f"there is no kind {case.prober} yet"
-    rich = "starttls" in form_of(KINDS["tcp"].options).shape.at(("dialogue", 0)).keys
-    if case.prober == "tcp" and not rich and any(word in str(case.block) for word in _RICH):
-        return "the kind tcp cannot say this yet"
-    return ""
-
-
-_RICH = ("starttls", "labels", "expect_bytes", "source_ip_address", "${")
 
 
 def _comparable(series: Series, version: tuple[int, int]) -> Series:
