@@ -29,6 +29,8 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 """Also between two looks while idling: not every server tells of every message."""
 
+_IDLE: Final = "IDLE"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivesOptions(MailOptions):
@@ -142,7 +144,7 @@ class Mailbox:
                     f"{show_duration(watch.clock.monotonic() - began)} after the server took it with {accepted!r}",
                     phase="delivery",
                 )
-            if "IDLE" in self._session.capabilities:
+            if _IDLE in self._session.capabilities:
                 await self._session.idle(min(left, LONGEST_PAUSE))
             else:
                 await asyncio.sleep(min(left, pause))

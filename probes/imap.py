@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
+from stormwatch.probes.answer import show_rough
 from stormwatch.probes.backend import judge_speed, show_words
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.imap_response import Value, mailbox_name, pairs
@@ -182,7 +183,7 @@ class ImapCheck:
                 raise failure
         within = self.options.expect.newest_within
         if within is not None and (age is None or age > within):
-            was = "there is none" if age is None else f"the newest message is {show_duration(round(age))} old"
+            was = "there is none" if age is None else f"the newest message is {show_rough(max(0.0, age))} old"
             raise ProbeFailed(Reason.ASSERTION, f"{was}, wanted a message of the last {show_duration(within)}")
 
     async def _unseen(self, session: ImapSession) -> int:

@@ -213,16 +213,14 @@ class SmtpCheck:
                 f"{self.server.backend} takes a message for {mail.to} that it must refuse, and answered {reply}: "
                 "is it an open relay?",
             )
-        reply = await session.ask("DATA")
+        reply, taken, what = await session.ask("DATA"), False, "DATA"
         if reply.code == 354:
-            reply = await session.body(message)
-            command = "the message"
-        else:
-            command = "DATA"
-        if not reply.good:
-            if expect.rejected:
-                return self._judge_rejection(watch, command, reply)
-            return self._refused(watch, session, command, reply, greylists=True)
+            reply, what = await session.body(message), "the message"
+            taken = reply.good
+        if not taken:
+            if expect.rejected and not reply.good:
+                return self._judge_rejection(watch, what, reply)
+            return self._refused(watch, session, what, reply, greylists=True)
         if expect.rejected:
             raise ProbeFailed(
                 Reason.ASSERTION, f"{self.server.backend} took a message that it must refuse, and answered {reply}"
