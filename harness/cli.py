@@ -238,6 +238,7 @@ class Reader(StrEnum):
     """Whose configuration `rules` writes."""
 
     PROMETHEUS = "prometheus"
+    PROBER = "prober"
     SCRAPE = "scrape"
     ALERTMANAGER = "alertmanager"
 
@@ -246,7 +247,8 @@ class Reader(StrEnum):
 def rules(
     config: ConfigFile = DEFAULT_CONFIG,
     reader: Annotated[
-        Reader, typer.Option("--for", help="Prometheus' rules, its scrape configuration, or Alertmanager's.")
+        Reader,
+        typer.Option("--for", help="Prometheus' rules, those about us, its scrape configuration, Alertmanager's."),
     ] = Reader.PROMETHEUS,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where `stormwatch run` listens, for --for scrape.")
@@ -269,6 +271,7 @@ def rules(
         return
     text = {
         Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
+        Reader.PROBER: meaning.prober_rules,
         Reader.SCRAPE: lambda: meaning.scrape_config(listen),
         Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded),
     }[reader]()

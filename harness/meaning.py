@@ -10,6 +10,7 @@ from stormwatch.harness.service import EVALUATION
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.feasibility import Finding, Weight, findings, findings_of_probe
+from stormwatch.slo.prober import render_prober_rules, render_prober_tests
 from stormwatch.slo.prometheus import render_rules, render_scrape
 from stormwatch.slo.promtool import TestFile, render_tests
 
@@ -67,6 +68,16 @@ def prometheus_rules(config: Config) -> str:
 def unit_tests(config: Config, *, rule_file: str) -> tuple[TestFile, ...]:
     """Tests of all alerts in `prometheus_rules`, for promtool. `rule_file` is its name beside them."""
     return render_tests(config.objectives, config.rules, config.probes, rule_file=rule_file)
+
+
+def prober_rules() -> str:
+    """The alerts about stormwatch itself as a Prometheus rule file."""
+    return render_prober_rules()
+
+
+def prober_tests(*, rule_file: str) -> str:
+    """Tests of `prober_rules`, for promtool."""
+    return render_prober_tests(rule_file=rule_file)
 
 
 def scrape_config(listen: str) -> str:

@@ -11,7 +11,11 @@ from stormwatch.slo.promtool import untested
 
 RULES = "rules.yml"
 """The rule file, which the tests name."""
+PROBER = "prober.yml"
+"""The rules about stormwatch itself."""
 SUFFIX = ".test.yml"
+MADE = "# Made by `stormwatch rules --tests`, which overwrites it, and removes it when its alert is gone.\n"
+"""The first line of every file of tests, by which those are known that may be removed."""
 
 
 def write_tests(config: Config, directory: Path, *, say: Callable[[str], None]) -> None:
@@ -23,12 +27,17 @@ def write_tests(config: Config, directory: Path, *, say: Callable[[str], None]) 
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.glob(f"*{SUFFIX}"):
-            old.unlink()
+            if old.read_text(errors="replace").startswith(MADE):
+                old.unlink()
     except OSError as error:
         raise Problem(f"cannot write into {directory}: {error.strerror}") from error
     write(meaning.prometheus_rules(config), directory / RULES)
+    write(meaning.prober_rules(), directory / PROBER)
+    write(MADE + meaning.prober_tests(rule_file=PROBER), directory / f"prober{SUFFIX}")
     for file in files:
-        write(file.text, directory / file.name)
+        write(MADE + file.text, directory / file.name)
     for alert in untested(config.rules):
         say(f"no unit test is made for {alert}")
-    say(f"wrote {directory / RULES} and {len(files)} files of tests; run them there: promtool test rules *{SUFFIX}")
+    say(
+        f"wrote {RULES}, {PROBER} and {len(files) + 1} files of tests into {directory}; run them there: promtool test rules *{SUFFIX}"
+    )

@@ -49,6 +49,8 @@ RARELY = 20
 """Steps between two scrapes of a time in which nothing happens."""
 BEFORE = 10**13
 """What counters have counted when a scenario begins: `increase` guesses at what was before when they begin at zero."""
+LOOKS = 12
+"""How often a scenario is looked at in which nothing changes."""
 TESTED = (BurnRate, BudgetLeft, Down, NoEvidence, Expiring)
 """The rules that there are scenarios for."""
 
@@ -156,13 +158,16 @@ def _burn_scenarios(rule: BurnRate, judge: Judge) -> Iterator[Scenario]:
             [(Fraction(0), healthy), (below * long / burst, burst), (Fraction(0), short + 3)],
         )
         yield _events(
-            f"{named}: the alert is over when the short window is",
+            f"{named}: over with the short window, and again when that is above the threshold, not before",
             rule,
             step,
             [
                 (Fraction(0), healthy),
                 (level, math.ceil(burst * Fraction(5, 4)) + lasting),
-                (Fraction(0), 2 * short + lasting),
+                (Fraction(0), 3 * short),
+                (below, short + 2),
+                (above, short + 2 + lasting),
+                (Fraction(0), short),
             ],
         )
         yield _events(
@@ -270,20 +275,21 @@ def _evidence_scenarios(rule: NoEvidence) -> Iterator[Scenario]:
     lasting = math.ceil(rule.lasting * 1000 / step)
     silent = 9 + lasting
 
-    def evidence(at_step: int, signs: str) -> Series:
+    def evidence(at_step: int, signs: str, probe: str = rule.probe) -> Series:
         """`+` a result at this moment, `-` none, `.` the series is gone."""
         values: list[Number | None] = []
         last: Number = 0
         for at, sign in enumerate(signs):
             last = Fraction(at * at_step, 1000) if sign == "+" else last
             values.append(None if sign == "." else last)
-        return Series(metric=EVIDENCE, labels={"probe": rule.probe}, values=values)
+        return Series(metric=EVIDENCE, labels={"probe": probe}, values=values)
 
     def seen(name: str, *series: Series, at_step: int = step) -> Scenario:
         return Scenario(name=name, step=at_step, series=series)
 
     yield seen("evidence stops, and comes again", evidence(step, "+++" + "-" * silent + "+++"))
     yield seen("the prober is gone, and comes again", evidence(step, "+++" + "." * silent + "+++"))
+    yield seen("another probe gives no evidence", evidence(step, "+++" + "-" * silent, f"{rule.probe}-another"))
     coarse = math.ceil(max(LOOK_BACK, 2 * rule.after) * 1000 / 100)
     yield seen("the prober is gone for good: `up` must have told", evidence(coarse, "+++" + "." * 110), at_step=coarse)
     yield seen("no data, no alert")
@@ -299,7 +305,7 @@ def _expiry_scenarios(rule: Expiring) -> Iterator[Scenario]:
     renewed = expiry + 90 * 86400
 
     def dated(dates: Sequence[Number], **labels: str) -> Series:
-        return Series(metric=EXPIRY, labels={"probe": rule.probe, **labels}, values=dates)
+        return Series(metric=EXPIRY, labels={"probe": rule.probe} | labels, values=dates)
 
     def seen(name: str, *series: Series) -> Scenario:
         return Scenario(name=name, step=step, series=series)
@@ -311,6 +317,7 @@ def _expiry_scenarios(rule: Expiring) -> Iterator[Scenario]:
         dated([expiry] * length, instance="first"),
         dated([renewed] * length, instance="second"),
     )
+    yield seen("another probe sees an old certificate", dated([0] * length, probe=f"{rule.probe}-another"))
     yield seen("a certificate that has long to go", dated([renewed] * length))
     yield seen("no data, no alert")
     for mute, series in _mutes(rule, after + 3, after + 3):
@@ -368,7 +375,7 @@ def _test(rule: Rule, scenario: Scenario, rules: Sequence[Rule], judge: Judge) -
 
 
 def _telling(lives: Sequence[Sequence[Known]], named: Sequence[Rule], scenario: Scenario, judge: Judge) -> list[int]:
-    """The steps to look at: the first, the last, and both sides of every change."""
+    """The steps to look at: some all along, and both sides of every change."""
     clear = [
         at
         for at in range(scenario.steps)
@@ -378,7 +385,7 @@ def _telling(lives: Sequence[Sequence[Known]], named: Sequence[Rule], scenario: 
             for life, each in zip(lives, named, strict=True)
         )
     ]
-    telling: set[int] = {*clear[:1], *clear[-1:]}
+    telling: set[int] = {*clear[:: max(1, len(clear) // LOOKS)], *clear[-1:]}
     for before, after in itertools.pairwise(clear):
         if any(life[before] != life[after] for life in lives):
             telling |= {before, after}
