@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Literal
 
 from stormwatch.exporters.channel import TIMEOUT, Failed, Receipt, Refused, Sending, moment
@@ -43,14 +44,14 @@ class MailChannel:
         *,
         sender: str,
         to: Sequence[str],
-        trust: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        """`trust` are the authorities that sign the server's certificate; the system's by default."""
+        """`ca_file` holds the authorities that sign the server's certificate, as PEM; the system's by default."""
         self.name = name
         self._server = server
         self._sender = sender
         self._to = tuple(to)
-        self._trust = trust
+        self._ca_file = ca_file
 
     async def send(self, sending: Sending) -> Receipt:
         """Hand the message over. The library blocks, so it has a thread for as long as its time-outs allow."""
@@ -65,7 +66,7 @@ class MailChannel:
         try:
             with self._connect() as smtp:
                 if server.tls == "starttls":
-                    smtp.starttls(context=self._trust or ssl.create_default_context())
+                    smtp.starttls(context=self._trust())
                 if server.username:
                     smtp.login(server.username, server.password)
                 refused = smtp.send_message(mail)
@@ -88,11 +89,13 @@ class MailChannel:
             return f"taken, Message-ID {mail['Message-ID']}; but not for {some}"
         return f"taken, Message-ID {mail['Message-ID']}"
 
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self._ca_file)
+
     def _connect(self) -> smtplib.SMTP:
         server = self._server
         if server.tls == "tls":
-            context = self._trust or ssl.create_default_context()
-            return smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT, context=context)
+            return smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT, context=self._trust())
         return smtplib.SMTP(server.host, server.port, timeout=TIMEOUT)
 
 

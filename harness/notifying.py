@@ -1,6 +1,5 @@
 """From an alert's transition to the people who are told: one notification, every configured channel."""
 
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,18 +136,13 @@ def _channel(entry: AnyNotifyEntry) -> Channel:
             host=entry.server, port=entry.port, tls=entry.tls, username=entry.username, password=entry.password
         )
         return MailChannel(
-            entry.name, server, sender=entry.sender, to=entry.recipients, trust=_trust(entry.ca_file, entry.name)
+            entry.name,
+            server,
+            sender=entry.sender,
+            to=entry.recipients,
+            ca_file=Path(entry.ca_file) if entry.ca_file else None,
         )
     return WebhookChannel(entry.name, entry.url, secret=entry.secret, receiver=entry.name)
-
-
-def _trust(path: str | None, name: str) -> ssl.SSLContext | None:
-    if path is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as error:
-        raise Problem(f"the channel {name}: {path} holds no certificates in PEM: {error}; correct ca_file") from error
 
 
 def notification_of(transition: Transition, *, page: str) -> Notification | None:

@@ -1,6 +1,7 @@
 """An SMTP server (RFC 5321) that keeps mail; it can offer STARTTLS and AUTH PLAIN, and refuse recipients."""
 
 import base64
+import contextlib
 import email
 import email.policy
 import socketserver
@@ -23,7 +24,8 @@ class Mailbox:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                outer.talk(self)
+                with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # the client may go at any time
+                    outer.talk(self, stack)
 
         self._context = context
         self._login = login
@@ -31,7 +33,7 @@ class Mailbox:
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
 
-    def talk(self, handler: socketserver.StreamRequestHandler) -> None:
+    def talk(self, handler: socketserver.StreamRequestHandler, stack: contextlib.ExitStack) -> None:
         """One connection."""
         stream, wire, is_safe, is_known = handler.rfile, handler.request, False, not self._login
 
@@ -50,8 +52,8 @@ class Mailbox:
                 say(f"250 {lines[-1]}")
             elif verb == "STARTTLS" and self._context:
                 say("220 go ahead")
-                wire = self._context.wrap_socket(wire, server_side=True)
-                stream, is_safe = wire.makefile("rb"), True
+                wire = stack.enter_context(self._context.wrap_socket(wire, server_side=True))
+                stream, is_safe = stack.enter_context(wire.makefile("rb")), True
             elif verb == "AUTH":
                 _, name, password = base64.b64decode(line.split()[2]).decode().split("\0")
                 is_known = f"{name}:{password}" == self._login

@@ -1,0 +1,144 @@
+"""`stormwatch notify` and `stormwatch silence` against a `stormwatch` that runs, and the mistakes that `alerts.notify` may have."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from stormwatch.harness.config import ConfigError, load
+from tests.harness.test_service import served
+from tests.servers.pagerduty import KEY, PagerDuty
+from tests.servers.process import free_port
+from tests.servers.receiver import Receiver
+from tests.servers.service import Answer, AnyService
+
+STORMWATCH = Path(sys.executable).with_name("stormwatch")
+CONFIG = """\
+defaults: {{every: 200ms, timeout: 80ms, confirm: {{attempts: 2, after: 10ms}}}}
+probes:
+  - {{name: bad, kind: tcp, target: "127.0.0.1:{bad}", labels: {{team: web}}}}
+alerts:
+  notify:
+{notify}
+"""
+PAGER = '    - {{name: pager, to: pagerduty, routing_key: "${{env:KEY}}", url: "{url}", fallback: desk}}\n'
+DESK = '    - {{name: desk, to: webhook, url: "{url}", only_fallback: true}}\n'
+
+
+def written(directory: Path, notify: str) -> Path:
+    """A configuration with these channels."""
+    path = directory / "stormwatch.yaml"
+    path.write_text(CONFIG.format(bad=free_port(), notify=notify))
+    return path
+
+
+def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """The command, with the key in its environment."""
+    command = [str(each) for each in (STORMWATCH, *arguments)]
+    return subprocess.run(command, env={"KEY": KEY}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_test_alert_goes_the_real_way_and_the_answers_are_shown(tmp_path: Path) -> None:
+    """Firing and resolved; nobody can take it for a real one; the key is not shown."""
+    with PagerDuty() as service, Receiver() as receiver:
+        path = written(tmp_path, PAGER.format(url=service.url) + DESK.format(url=receiver.url))
+        done = run("notify", "test", "-c", path, "--severity", "high")
+
+    assert done.returncode == 0, done.stderr
+    assert "pager: firing: delivered: success: Event processed" in done.stdout
+    assert "desk: resolved: delivered: status 200" in done.stdout
+    assert [states for _, states in service.incidents] == [["trigger", "resolve"]]
+    assert service.events[0]["payload"]["summary"].startswith("[TEST] ")
+    assert service.events[0]["payload"]["severity"] == "error"
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_a_receiver_that_refuses_is_exit_code_1(tmp_path: Path) -> None:
+    """And its words are shown, without the secret that it repeats."""
+    with AnyService(Answer(400, f"unknown key {KEY}")) as service:
+        path = written(tmp_path, PAGER.format(url=service.url).replace(", fallback: desk", ""))
+        done = run("notify", "test", "pager", "-c", path, "--format", "json")
+        unknown = run("notify", "test", "pagre", "-c", path)
+
+    assert done.returncode == 1
+    assert {each["said"] for each in json.loads(done.stdout)["notifications"]} == {"status 400: unknown key ***"}
+    assert KEY not in done.stdout + done.stderr
+    assert (unknown.returncode, unknown.stderr) == (2, "no channel is called pagre; did you mean pager?\n")
+
+
+async def test_people_take_alerts_and_silence_them_while_it_runs(tmp_path: Path) -> None:
+    """The API, the same through the command line, and the metrics."""
+    with PagerDuty() as service, Receiver() as receiver:
+        path = written(tmp_path, PAGER.format(url=service.url) + DESK.format(url=receiver.url))
+        async with served(load(path, environ={"KEY": KEY}), tmp_path / "data") as (_, client):
+
+            async def asked(*arguments: str) -> str:
+                done = await asyncio.to_thread(run, *arguments, "--from", str(client.base_url))
+                assert done.returncode == 0, done.stderr
+                return done.stdout
+
+            async with asyncio.timeout(10):
+                while not service.incidents:
+                    await asyncio.sleep(0.02)
+            (shown,) = json.loads(await asked("notify", "firing", "--format", "json"))["alerts"]
+            await asked("notify", "ack", shown["fingerprint"], "--by", "ada")
+            async with asyncio.timeout(10):
+                while service.incidents[0][1][-1] != "acknowledge":
+                    await asyncio.sleep(0.02)
+            await asked(
+                "silence", "add", "--match", "alertname=ProbeDown,probe=bad", "--for", "2h", "--comment", "known"
+            )
+            listed = await asked("silence", "list")
+            assert "alertname=ProbeDown,probe=bad until" in listed
+            assert "muted by silence" in await asked("notify", "firing")
+            await asked("silence", "expire", listed.split()[0])
+            assert await asked("silence", "list") == ""
+            log = await asked("notify", "log")
+            assert "pager: delivered: [ACKNOWLEDGED] page: ProbeDown: bad: success" in log
+            metrics = (await client.get("/metrics")).text
+            assert 'stormwatch_notifications_fallback_active{notifier="pager"} 0' in metrics
+            assert 'stormwatch_notifications_sent_total{notifier="pager"} 2' in metrics
+            plain = await client.post("/api/v1/silences", content="{}")
+            assert plain.status_code == 415
+            empty = await client.post("/api/v1/silences", json={"match": {}, "for": "1h"})
+            assert (empty.status_code, "at least one" in empty.text) == (400, True)
+            endless = await client.post("/api/v1/silences", json={"match": {"a": "b"}, "for": "500d"})
+            assert endless.status_code == 400
+            nobody = await client.post("/api/v1/alerts/0/acknowledgement", json={"by": "ada"})
+            assert nobody.status_code == 404
+            for page in ("/config", "/metrics", "/api/v1/notifications", "/api/v1/notifications/firing"):
+                assert KEY not in (await client.get(page)).text
+
+
+HOOK = '{{name: {name}, to: webhook, url: "http://127.0.0.1:1/"{more}}}'
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ([HOOK.format(name="a", more=", fallback: b")], "no channel is called b"),
+        (
+            [HOOK.format(name="a", more=", fallback: b"), HOOK.format(name="b", more=", fallback: a")],
+            "fallbacks go in a circle",
+        ),
+        ([HOOK.format(name="a", more=""), HOOK.format(name="a", more="")], "another channel"),
+        ([HOOK.format(name="webhook", more="")], "webhook is the name of the address in alerts.webhook"),
+        (["{name: a, to: pager}"], "no kind of channel is called"),
+        (["{name: a}"], "to is missing; write one of pagerduty, slack, email, webhook"),
+        (["{name: a, to: pagerduty, routing_key: R0}"], "a secret is never written inline"),
+        (["{name: a, to: slack}"], "token and channel, or by webhook"),
+        (['{name: a, to: slack, webhook: "${env:KEY}"}'], "a URL is written like"),
+        ([HOOK.format(name="a", more=", severities: []")], "severities"),
+        ([HOOK.format(name="a", more=", fallbck: b")], "fallbck"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(channels: Sequence[str], said: str, tmp_path: Path) -> None:
+    """When the file is read, not in the night."""
+    path = written(tmp_path, "".join(f"    - {each}\n" for each in channels))
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ={"KEY": KEY})
+    assert any("alerts.notify[" in line and said in line for line in caught.value.lines), caught.value.lines
