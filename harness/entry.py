@@ -7,7 +7,7 @@ values of the other packages instead.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -210,32 +210,47 @@ class ObjectiveEntry:
     """Where its alerts send people."""
 
 
+def _told(text: str) -> Any:
+    return Field(description=text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyEntry:
-    """A channel: what every one of them has."""
+    """A channel: what every one of them has.
+
+    The descriptions stand in the annotations, because pydantic reads those below a field in the class itself only.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ENTRY
 
-    name: Name
-    """What it is called. Unique among the channels."""
-    severities: Annotated[tuple[SeverityName, ...], Field(min_length=1)] = ("page", "high", "ticket", "info")
-    """Which alerts it is told of."""
-    match: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Labels that an alert must have for this channel; `{}` for every alert."""
-    only_fallback: bool = False
-    """Whether it is told nothing but what other channels could not deliver."""
-    fallback: Name | None = None
-    """The channel that is told as well when this one refuses a message, or does not take it in time."""
-    fallback_after: Positive = 60.0
-    """Time that a message may wait before the fallback is told."""
-    group_by: tuple[str, ...] = ("alertname", "objective", "probe")
-    """Labels by which alerts are told together. PagerDuty has an incident for each alert instead."""
-    group_wait: Seconds = 2.0
-    """Time that the first message of a group waits for further alerts."""
-    group_interval: Seconds = 30.0
-    """Time between two messages about one group at the least."""
-    repeat_interval: Seconds = 4 * 3600.0
-    """Time after which a group that still fires, and that nobody took, is told again; `0s` for never."""
+    name: Annotated[Name, _told("What it is called. Unique among the channels.")]
+    severities: Annotated[tuple[SeverityName, ...], Field(min_length=1, description="Which alerts it is told of.")] = (
+        "page",
+        "high",
+        "ticket",
+        "info",
+    )
+    match: Annotated[
+        Mapping[str, str], _told("Labels that an alert must have for this channel; `{}` for every alert.")
+    ] = field(default_factory=dict[str, str])
+    only_fallback: Annotated[bool, _told("Whether it is told nothing but what other channels could not deliver.")] = (
+        False
+    )
+    fallback: Annotated[
+        Name | None,
+        _told("The channel that is told as well when this one refuses a message, or does not take it in time."),
+    ] = None
+    fallback_after: Annotated[Positive, _told("Time that a message may wait before the fallback is told.")] = 60.0
+    group_by: Annotated[
+        tuple[str, ...],
+        _told("Labels by which alerts are told together. PagerDuty has an incident for each alert instead."),
+    ] = ("alertname", "objective", "probe")
+    group_wait: Annotated[Seconds, _told("Time that the first message of a group waits for further alerts.")] = 2.0
+    group_interval: Annotated[Seconds, _told("Time between two messages about one group at the least.")] = 30.0
+    repeat_interval: Annotated[
+        Seconds,
+        _told("Time after which a group that still fires, and that nobody took, is told again; `0s` for never."),
+    ] = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

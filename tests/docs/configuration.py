@@ -64,6 +64,8 @@ def kind(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return kind(found, definitions) if "enum" in found else "mapping"
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(kind(each, definitions) for each in value["anyOf"]))
+    if "oneOf" in value:
+        return "mapping"
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
