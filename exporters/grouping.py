@@ -45,6 +45,9 @@ class Route:
     acknowledgements: bool = False
     """Whether it is told who took an alert."""
 
+    inhibition: bool = True
+    """Whether a page mutes the tickets of its objective here."""
+
     def wants(self, notification: Notification) -> bool:
         """Whether this channel is told of an alert."""
         labels = notification.sent_labels
@@ -164,13 +167,13 @@ class Grouping:
                 self._due[place] = now
         return True
 
-    def muted_by(self, notification: Notification, now: float) -> str:
+    def muted_by(self, notification: Notification, now: float, *, inhibition: bool = True) -> str:
         """Why nobody is told of an alert: `silence ID`, `page of OBJECTIVE`; empty when people are told."""
         for silence in self.silences.values():
             if silence.mutes(notification, now):
                 return f"silence {silence.id}"
         objective = notification.labels.get("objective", "")
-        if notification.labels.get("severity") in INHIBITED and self._pages.get(objective):
+        if inhibition and notification.labels.get("severity") in INHIBITED and self._pages.get(objective):
             return f"page of {objective}"
         return ""
 
@@ -318,7 +321,7 @@ class Grouping:
                 if key in group.told:
                     states[key] = "resolved"
                 continue
-            if self.muted_by(each, now):
+            if self.muted_by(each, now, inhibition=route.inhibition):
                 held = True
                 if key in group.told:
                     states[key] = group.told[key]
@@ -340,7 +343,7 @@ class Grouping:
             if lapsed:
                 return Why.LAPSED
             waits = any(each and now < each.until for each in taken) or any(
-                self.muted_by(group.members[key], now) for key in states
+                self.muted_by(group.members[key], now, inhibition=route.inhibition) for key in states
             )
             if route.repeat_interval and not waits and now >= group.told_at + route.repeat_interval:
                 return Why.REPEAT

@@ -99,7 +99,7 @@ def lines_of(config: Config) -> list[Line]:
     """The channels of a configuration with what each is told."""
     lines = [_line(entry) for entry in config.alerts.notify]
     if config.alerts.webhook:
-        route = Route(channel="webhook")
+        route = Route(channel="webhook", inhibition=False)
         lines.append(Line(channel=WebhookChannel("webhook", config.alerts.webhook), route=route))
     return lines
 
