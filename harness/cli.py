@@ -256,6 +256,12 @@ def rules(
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
     ] = None,
+    watchdog: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="Where Alertmanager sends the alert that always fires, for --for alertmanager."
+        ),
+    ] = "",
     tests: Annotated[
         bool, typer.Option("--tests", help="Write the rules and unit tests of every alert into the directory of -o.")
     ] = False,
@@ -273,7 +279,7 @@ def rules(
         Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
         Reader.PROBER: meaning.prober_rules,
         Reader.SCRAPE: lambda: meaning.scrape_config(listen),
-        Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded),
+        Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded, watchdog=watchdog),
     }[reader]()
     write(text, out)
 

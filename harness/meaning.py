@@ -85,11 +85,14 @@ def scrape_config(listen: str) -> str:
     return render_scrape([listen])
 
 
-def alertmanager_config(config: Config) -> str:
-    """An Alertmanager configuration that sends to the webhook of `alerts`. Raises Problem when there is none."""
+def alertmanager_config(config: Config, *, watchdog: str = "") -> str:
+    """An Alertmanager configuration that sends to the webhook of `alerts`, and the alert that always fires to `watchdog`.
+
+    Raises Problem when there is no webhook.
+    """
     if not config.alerts.webhook:
         raise Problem(f"{config.path}: alerts.webhook is not set, and it is where Alertmanager is to send alerts")
-    return render_alertmanager(dict.fromkeys(Severity, config.alerts.webhook))
+    return render_alertmanager(dict.fromkeys(Severity, config.alerts.webhook), probes=config.probes, watchdog=watchdog)
 
 
 def _finite(seconds: float) -> float | None:

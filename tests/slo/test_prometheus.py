@@ -1,4 +1,4 @@
-"""What Prometheus and Alertmanager are given: they accept it, its numbers are exact, its text is not a program."""
+"""What Prometheus is given: it accepts it, its numbers are exact, its text is not a program."""
 
 import json
 import re
@@ -12,8 +12,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.slo.alert import Severity
-from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import POLICIES, rules_for_objective, rules_for_probe
 from stormwatch.slo.prometheus import exact, render_rules, render_scrape
@@ -292,45 +290,3 @@ def test_prometheus_accepts_the_scrape_configuration(tmp_path: Path) -> None:
     subprocess.run([program("promtool"), "check", "config", tmp_path / "prometheus.yml"], check=True, timeout=60)
 
     assert yaml.safe_load(text)["scrape_configs"][0]["honor_labels"] is True
-
-
-@pytest.mark.parametrize(
-    ("labels", "receiver"),
-    [
-        (["alertname=ProbeDown", "severity=page", "probe=front"], "page"),
-        (["alertname=ErrorBudgetBurn", "severity=ticket", "objective=x"], "ticket"),
-        (["alertname=ErrorBudgetLow", "severity=info", "objective=x"], "default"),
-    ],
-)
-def test_alertmanager_routes_by_severity(labels: list[str], receiver: str, tmp_path: Path) -> None:
-    """The real amtool accepts the configuration and says who hears of what."""
-    path = tmp_path / "alertmanager.yml"
-    path.write_text(
-        render_alertmanager(
-            {Severity.PAGE: "http://127.0.0.1:9000/page", Severity.TICKET: "http://127.0.0.1:9000/ticket"}
-        )
-    )
-    subprocess.run([program("amtool"), "check-config", path], check=True, timeout=60)
-    said = subprocess.run(
-        [program("amtool"), "config", "routes", "test", f"--config.file={path}", *labels],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-    assert said.stdout.split() == [receiver]
-
-
-def test_a_page_waits_for_nothing() -> None:
-    """Everything else is collected for half a minute."""
-    config = yaml.safe_load(render_alertmanager({Severity.PAGE: "http://127.0.0.1:9000/"}))
-
-    assert [route["group_wait"] for route in config["route"]["routes"]] == ["0s"]
-    assert config["route"]["group_wait"] == "30s"
-
-
-def test_alerts_that_nobody_would_hear_are_refused() -> None:
-    """A configuration without an address is a mistake."""
-    with pytest.raises(ValueError, match="nobody would hear"):
-        render_alertmanager({})

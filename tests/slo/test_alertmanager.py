@@ -1,0 +1,126 @@
+"""The real amtool accepts the configuration and says who hears of what; the real Alertmanager holds back what is explained."""
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.alertmanager import render_alertmanager
+from stormwatch.slo.identity import labels_of
+from stormwatch.slo.policy import rules_for_objective, rules_for_probe
+from stormwatch.slo.prober import ALERTS
+from tests.program import program
+from tests.servers.process import free_port, running, wait_for
+from tests.slo.story import DAY, objective, probe
+
+HOOK = "http://127.0.0.1:9"
+EACH = {severity: f"{HOOK}/{severity.value}" for severity in Severity}
+DEPENDANTS = [probe("dns"), probe("front.eu", depends_on=("dns",)), probe("frontxeu")]
+OURS = [
+    labels_of(rule)
+    for rule in (
+        *rules_for_objective(objective(), [probe()]),
+        *rules_for_probe(probe(), expiry={Severity.PAGE: 3.0 * DAY, Severity.TICKET: 21.0 * DAY}),
+    )
+] + [{"alertname": alert.name, "severity": alert.severity, **alert.labels} for alert in ALERTS]
+
+
+def amtool(*arguments: str | Path) -> str:
+    """What it prints; it has to accept what it is asked."""
+    done = subprocess.run([program("amtool"), *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("watchdog", ["", f"{HOOK}/dead-man"])
+def test_each_of_our_alerts_goes_where_its_severity_says(watchdog: str, tmp_path: Path) -> None:
+    """And the one that always fires to nobody but the dead man's switch."""
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(render_alertmanager(EACH, probes=DEPENDANTS, watchdog=watchdog))
+    amtool("check-config", path)
+
+    for labels in OURS:
+        said = amtool(
+            "config", "routes", "test", f"--config.file={path}", *(f"{name}={value}" for name, value in labels.items())
+        )
+        wanted = "watchdog" if labels["alertname"] == "Watchdog" else labels["severity"]
+        assert said.split() == [wanted], labels
+
+
+@pytest.mark.parametrize(("severity", "receiver"), [("page", "page"), ("ticket", "ticket"), ("info", "default")])
+def test_a_severity_without_a_webhook_goes_to_the_default(severity: str, receiver: str, tmp_path: Path) -> None:
+    """Which is that of tickets."""
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(render_alertmanager({Severity.PAGE: f"{HOOK}/page", Severity.TICKET: f"{HOOK}/ticket"}))
+
+    said = amtool("config", "routes", "test", f"--config.file={path}", "alertname=X", f"severity={severity}")
+    assert said.split() == [receiver]
+    config = yaml.safe_load(path.read_text())
+    addresses = {each["name"]: each.get("webhook_configs", [{}])[0].get("url") for each in config["receivers"]}
+    assert addresses["default"] == f"{HOOK}/ticket"
+
+
+def test_the_lesser_the_alert_the_longer_it_waits() -> None:
+    """A page waits for nothing."""
+    config = yaml.safe_load(render_alertmanager(EACH))
+
+    waits = {route["matchers"][0]: route["group_wait"] for route in config["route"]["routes"]}
+    assert waits == {
+        'alertname="Watchdog"': "0s",
+        'severity="page"': "0s",
+        'severity="high"': "30s",
+        'severity="ticket"': "2m",
+        'severity="info"': "5m",
+    }
+
+
+def test_alerts_that_nobody_would_hear_are_refused() -> None:
+    """A configuration without an address is a mistake."""
+    with pytest.raises(ValueError, match="nobody would hear"):
+        render_alertmanager({})
+
+
+def test_the_real_alertmanager_holds_back_what_another_alert_explains(tmp_path: Path) -> None:
+    """By dependency and by severity; what has nothing to do with it is told."""
+    port = free_port()
+    (tmp_path / "alertmanager.yml").write_text(render_alertmanager(EACH, probes=DEPENDANTS))
+    down = {"alertname": "ProbeDown", "severity": "page"}
+    burn = {"alertname": "ErrorBudgetBurn", "objective": "shop"}
+    alerts: list[tuple[dict[str, str], str]] = [
+        ({**down, "probe": "dns"}, "active"),
+        ({**down, "probe": "front.eu"}, "suppressed"),
+        ({"alertname": "ProbeNoEvidence", "severity": "ticket", "probe": "front.eu"}, "suppressed"),
+        ({"alertname": "CertificateExpiring", "severity": "ticket", "probe": "front.eu"}, "active"),
+        ({**down, "probe": "frontxeu"}, "active"),
+        ({**burn, "severity": "page"}, "active"),
+        ({**burn, "severity": "ticket"}, "suppressed"),
+        ({**burn, "severity": "ticket", "objective": "other"}, "active"),
+        ({"alertname": "ErrorBudgetLow", "severity": "info", "objective": "shop"}, "suppressed"),
+    ]
+    with running(
+        [
+            program("prometheus-alertmanager"),
+            f"--config.file={tmp_path / 'alertmanager.yml'}",
+            f"--storage.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ],
+        log=tmp_path / "alertmanager.log",
+        port=port,
+    ):
+        address = f"http://127.0.0.1:{port}/api/v2/alerts"
+        body = json.dumps([{"labels": labels} for labels, _ in alerts]).encode()
+        request = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=10).close()
+
+        def states() -> list[Any]:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                found = {frozenset(each["labels"].items()): each["status"]["state"] for each in json.load(answer)}
+            return [found.get(frozenset(labels.items())) for labels, _ in alerts]
+
+        wait_for(lambda: states() == [state for _, state in alerts], what="the right alerts to be held back")
