@@ -108,6 +108,13 @@ def mask_of(values: frozenset[str]) -> Callable[[Any], Any] | None:
 
 def forms(secret: str) -> set[str]:
     """How a secret may look in what comes back from a target that echoes it: as it is, and in the encodings of the web."""
+    found = _encoded(secret)
+    if (target := _request_target(secret)) is not None:
+        found |= _encoded(target)
+    return found - {""}
+
+
+def _encoded(secret: str) -> set[str]:
     return {
         secret,
         quote(secret, safe=""),
@@ -118,7 +125,16 @@ def forms(secret: str) -> set[str]:
         html.escape(secret),
         repr(secret)[1:-1],
         *_in_base64(secret.encode()),
-    } - {""}
+    }
+
+
+def _request_target(secret: str) -> str | None:
+    """What a request for a secret address asks for: the path and the query are the secret of it, and stand there alone."""
+    scheme, colon, rest = secret.partition("://")
+    if not colon or scheme.lower() not in ("http", "https"):
+        return None
+    _, slash, path = rest.partition("#")[0].partition("/")
+    return f"/{path}" if slash and len(path) >= _ENOUGH else None
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:

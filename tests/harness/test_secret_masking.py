@@ -47,6 +47,14 @@ def test_every_encoding_of_the_web_is_known(how: str) -> None:
     assert "canary" not in shown
 
 
+def test_a_secret_address_is_known_by_its_path() -> None:
+    """A server that quotes the request, and a log of it, have no scheme and no host."""
+    secrets = Secrets.of(["https://hooks.test/services/T0/B0/canary", "http://public.test/", "http://a.test/short"])
+    assert secrets.mask("404 for POST /services/T0/B0/canary HTTP/1.1") == "404 for POST *** HTTP/1.1"
+    assert secrets.mask("%2Fservices%2FT0%2FB0%2Fcanary") == "***"
+    assert secrets.mask("GET / HTTP/1.1, GET /short") == "GET / HTTP/1.1, GET /short"
+
+
 @given(before=st.binary(max_size=7), after=st.binary(max_size=7), secret=st.text(min_size=8, max_size=40))
 def test_base64_hides_a_secret_wherever_it_begins(before: bytes, after: bytes, secret: str) -> None:
     """Of the digits that only the secret decides none is left in a row."""
