@@ -128,7 +128,7 @@ def _burn_scenarios(rule: BurnRate, judge: Judge) -> Iterator[Scenario]:
         lasting = math.ceil(rule.lasting * 1000 / step)
         # What is just above for one Prometheus is so for the other, whose window is a step shorter.
         margin = max(Fraction(3, 100), Fraction(8, 5) / long)
-        above, below = min(Fraction(1), threshold * (1 + margin)), threshold * (1 - margin)
+        above, below = (min(Fraction(1), threshold * near) for near in (1 + margin, 1 - margin))
         level = _level(pair, rule, objective)
         burst = max(1, math.floor(threshold * long / level))
         named = f"{show_pair(pair)}"
@@ -155,7 +155,7 @@ def _burn_scenarios(rule: BurnRate, judge: Judge) -> Iterator[Scenario]:
             f"{named}: bad runs that leave the long window just below the threshold do not fire",
             rule,
             step,
-            [(Fraction(0), healthy), (below * long / burst, burst), (Fraction(0), short + 3)],
+            [(Fraction(0), healthy), (min(Fraction(1), below * long / burst), burst), (Fraction(0), short + 3)],
         )
         yield _events(
             f"{named}: over with the short window, and again when that is above the threshold, not before",
@@ -184,7 +184,7 @@ def _level(pair: Windows, rule: BurnRate, objective: Objective) -> Fraction:
     threshold = pair.factor * objective.budget
     others = [other.factor * objective.budget for other in rule.pairs if other.long < pair.long]
     highest = min([Fraction(1), *(other * Fraction(96, 100) for other in others)])
-    return max(min(2 * threshold, highest), threshold)
+    return min(Fraction(1), max(min(2 * threshold, highest), threshold))
 
 
 def _budget_scenarios(rule: BudgetLeft, judge: Judge) -> Iterator[Scenario]:

@@ -39,10 +39,15 @@ def write_all(directory: Path, rules_text: str, files: Sequence[TestFile]) -> li
 
 @pytest.mark.parametrize(
     ("policy", "target", "period"),
-    [("workbook", "0.999", 30 * DAY), ("workbook", "0.9", 6 * 3600), ("fast-slow", "0.95", 7 * DAY)],
+    [
+        ("workbook", "0.999", 30 * DAY),
+        ("workbook", "0.9", 6 * 3600),
+        ("fast-slow", "0.95", 7 * DAY),
+        ("workbook", "0.3", 600),
+    ],
 )
 def test_promtool_passes_the_tests_of_an_objective(policy: str, target: str, period: int, tmp_path: Path) -> None:
-    """Long windows and short ones, many decimals and none."""
+    """Long windows and short ones, many decimals and none, pairs that can never fire since that takes more than all runs."""
     judged = objective(target=Fraction(target), window=float(period), labels={"team": "web"})
     rules = rules_for_objective(judged, [probe()], policy=policy)
     files = render_tests([judged], rules, [probe()], rule_file="rules.yml")
