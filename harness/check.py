@@ -19,13 +19,13 @@ async def check(
     probes: Sequence[Probe],
     resources: Resources,
     *,
-    concurrency: Mapping[str, int],
+    concurrency: Mapping[str, int] | None = None,
     mask: Callable[[Any], Any] | None = None,
 ) -> list[Result]:
     """Run every probe once, as many at once as `concurrency` allows of their kind; results in the order of probes."""
     clock = SystemClock()
     lag = LoopLag(clock)
-    turns = Turns(sizes(KINDS, {"journey": 1, **concurrency}), clock=clock.monotonic)
+    turns = Turns(sizes(KINDS, {"journey": 1, **(concurrency or {})}), clock=clock.monotonic)
 
     async def one(probe: Probe) -> Result:
         async with turns.turn(probe.kind) as waited:
