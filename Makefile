@@ -19,13 +19,17 @@ TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:pr
 	nats-server:nats-server exim4-daemon-light:exim4 dovecot-imapd:dovecot iproute2:ip \
 	monitoring-plugins-basic:$(PLUGINS)/check_tcp
 
+# Tests of the whole program measure how long it takes to notice: each has the machine for itself.
+WHOLE := tests/demo tests/end_to_end tests/journeys
+
 demo: $(VENV)/installed-demo
 	@bash .ci/parts $(DEMO_PARTS)
 	$(BIN)/stormwatch demo
 
 test: check
 	@bash .ci/parts $(TEST_PARTS)
-	PATH="$$PATH:/usr/sbin" $(BIN)/pytest
+	PATH="$$PATH:/usr/sbin" $(BIN)/pytest --numprocesses 2 --dist loadfile $(foreach whole,$(WHOLE),--ignore $(whole))
+	PATH="$$PATH:/usr/sbin" $(BIN)/pytest $(WHOLE)
 
 check: $(VENV)/installed-dev types
 	$(BIN)/ruff check .
