@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -9,11 +10,15 @@ from typing import Any, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.transport import Transport
+from nats.errors import ProtocolError
 
 from stormwatch.probes.backend import Backend, Streams
 from stormwatch.probes.failure import ProbeFailed
 
 T = TypeVar("T")
+
+# What a server says that is wrong is the result of a run: it does not fill the log with tracebacks as well.
+logging.getLogger(Client.__module__).setLevel(logging.CRITICAL)
 
 
 class Session(Client):
@@ -43,6 +48,11 @@ class Session(Client):
     async def _select_next_server(self) -> None:
         self._current_server = self._server_pool[0]
         self._transport = self._opened
+
+    async def _read_loop(self) -> None:
+        """What the driver does not expect ends its reading, and it tells nobody but its log: without this we would wait on."""
+        await super()._read_loop()
+        await self._hear(ProtocolError("nats: something that is no message"))
 
     async def _hear(self, error: Exception) -> None:
         if not self._trouble.done():

@@ -262,8 +262,8 @@ def _loaded(result: pq.abc.PGresult) -> tuple[Any, ...]:
     try:
         loader.set_pgresult(result)
         row = loader.load_row(0, tuple)
-    except psycopg.Error:
-        row = None
+    except (psycopg.Error, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, struct.error):
+        row = None  # a value that is not of its type makes the loaders raise anything
     if row is not None:
         return row
     values = (result.get_value(0, column) for column in range(result.nfields))

@@ -50,7 +50,11 @@ class Mutator:
         """A seed that one to four things were done to; now and then bytes that are no seed's."""
         if self._random.random() < 0.02:
             return self._random.randbytes(self._random.randrange(300))
-        data = bytearray(self._random.choice(self._seeds))
+        return self.spoil(self._random.choice(self._seeds))
+
+    def spoil(self, good: bytes) -> bytes:
+        """Do one to four things to some bytes."""
+        data = bytearray(good)
         for _ in range(self._random.choice((1, 1, 1, 2, 2, 3, 4))):
             self._random.choice(self._ways)(data)
         return bytes(data[:LARGEST])
@@ -96,7 +100,7 @@ class Mutator:
         del data[self._span(data)]
 
     def _splice(self, data: bytearray) -> None:
-        """The beginning of one seed, and the end of another."""
+        """The beginning, and the end of a seed."""
         other = self._random.choice(self._seeds)
         data[self._at(data) :] = other[self._random.randrange(len(other) + 1) :]
 

@@ -1,16 +1,24 @@
 """No bytes from the network make a reader fail, and no reader is forgotten."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import stormwatch.probes
+from stormwatch.harness.catalog import KINDS
+from stormwatch.probes.probe import Check
+from stormwatch.probes.watch import Watch
 from tests.probes.fuzzing import fuzz, shares
 from tests.probes.mutation import LARGEST, Mutator
 from tests.probes.parsers import READS_NOTHING, Parser, parsers
+from tests.probes.soaking import Case, own_cases, soak
+from tests.servers.probing import open_files, settle
 
 INPUTS = 40_000
 """As many as a run of all tests has time for; `python -m bench fuzz` gives a million."""
+RUNS = 60
+"""Of each case with real sockets."""
 PATIENCE = 2.0
 """Seconds that one input of 16 KiB may take, on a machine that does something else too."""
 
@@ -76,3 +84,29 @@ def test_a_reader_that_fails_is_found_out() -> None:
         allowed=(),
     )
     assert any("IndexError" in place for place in fuzz(trusting, 1000, 1).findings)
+
+
+async def test_spoilt_answers_are_the_targets_fault(tmp_path: Path) -> None:
+    """Through real sockets: no run raises, is broken, outlives its deadline, or leaves a task or a descriptor behind."""
+    before = open_files()
+    async with own_cases(tmp_path, 1) as cases:
+        soaked = [await soak(case, RUNS) for case in cases]
+    assert [wrong for each in soaked for wrong in each.wrong] == []
+    assert {each.name: each.runs for each in soaked} == {case.name: RUNS for case in cases}
+    unhurt = [each.name for each in soaked if set(each.endings) <= {"up"}]
+    assert unhurt == [], "nothing was spoilt"
+    assert await settle(before) <= before
+
+
+async def test_a_check_that_fails_is_found_out() -> None:
+    """The soaking itself works: a check that trusts its target shows."""
+
+    async def trusting(_watch: Watch) -> None:
+        raise IndexError("list index out of range")
+
+    def build(_target: str, _options: object) -> Check:
+        return trusting
+
+    kind = replace(KINDS["tcp"], build=build)
+    came = await soak(Case("trusting", "tcp", "127.0.0.1:1"), 3, kinds={"tcp": kind})
+    assert came.wrong == ["broken, internal: IndexError: list index out of range"] * 3

@@ -304,3 +304,14 @@ def test_a_mistake_is_one_clear_sentence_before_anything_runs(options: dict[str,
 def test_any_line_is_a_greeting_or_none(line: bytes) -> None:
     """Never an exception."""
     assert isinstance(read_greeting(line), dict | None)
+
+
+@pytest.mark.shows("nats", "protocol")
+async def test_what_the_driver_cannot_read_ends_the_run_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It stops reading then, and says so in its log alone: the run would wait until its time is over. Found by fuzzing."""
+    behaviour = greeting_then(b"PONG\r\n", b"MSG \xff 1 2\r\nhi\r\n", end=False)
+    async with web.serving(behaviour, before_request=True) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}", {"round_trip": True}, timeout=5.0)
+    assert ending(result) == (Outcome.DOWN, Reason.PROTOCOL, "publish"), result.message
+    assert result.seconds < 3
+    assert caplog.records == []

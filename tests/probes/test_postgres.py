@@ -413,3 +413,27 @@ def test_an_offer_of_channel_binding_is_taken_out_of_what_a_server_offers() -> N
 def test_any_message_is_passed_on(message: bytes) -> None:
     """Never an exception."""
     assert without_channel_binding(message)[:1] == message[:1]
+
+
+@pytest.mark.shows("postgres", "up")
+async def test_a_value_that_is_not_of_its_type_is_text() -> None:
+    """The driver's loaders raise whatever Python raises for it. Found by fuzzing."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + (len(body) + 4).to_bytes(4) + body
+
+    column = b"number\0" + bytes(4) + bytes(2) + (23).to_bytes(4) + b"\0\4" + b"\xff" * 4 + b"\0\0"
+    row = message(b"T", b"\0\1" + column) + message(b"D", b"\0\1" + (1).to_bytes(4) + b"\x04")
+    ready = message(b"Z", b"I")
+
+    async def behave(exchange: web.Exchange) -> None:
+        size = int.from_bytes(await exchange.reader.readexactly(4))
+        await exchange.reader.readexactly(size - 4)
+        exchange.writer.write(message(b"R", bytes(4)) + ready)
+        while said := await exchange.reader.read(2**16):
+            if said[:1] != b"X":
+                exchange.writer.write(b"1\0\0\0\x042\0\0\0\x04" + row + message(b"C", b"SELECT 1\0") + ready)
+
+    async with web.serving(behave, before_request=True) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}", {"username": USER}, timeout=3.0)
+    assert result.outcome is Outcome.UP, result.message
