@@ -14,10 +14,11 @@ def main() -> int:
         if name not in known:
             print(f"no benchmark {name!r}; there are {', '.join(known)}", file=sys.stderr)
             return 2
+    failed = False
     for name in wanted:
         print(f"== bench/{name}.py", flush=True)
-        importlib.import_module(f"bench.{name}").main()
-    return 0
+        failed |= bool(importlib.import_module(f"bench.{name}").main())
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -127,7 +127,9 @@ def _read_known(der: bytes) -> Certificate:
 def facts_of(parsed: x509.Certificate) -> Certificate:
     """The facts of a certificate. Raises ValueError when a part of it cannot be read."""
     try:
-        return _facts_of(parsed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library warns of odd serial numbers when they are looked at, too
+            return _facts_of(parsed)
     except MALFORMED as error:
         raise ValueError(str(error)) from error
 

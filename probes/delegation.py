@@ -9,6 +9,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 
 from stormwatch.probes.dns_server import PLAIN, DnsServer, Line
@@ -223,7 +224,9 @@ def glue(answer: dns.message.Message, name: dns.name.Name) -> tuple[str, ...]:
     return tuple(
         str(record.address)
         for rrset in answer.additional
-        if rrset.name == name and rrset.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA)
+        if rrset.name == name
+        and rrset.rdclass == dns.rdataclass.IN
+        and rrset.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA)
         for record in list(rrset)
     )
 

@@ -211,7 +211,11 @@ def read_answer(request: Any, correlation: int, payload: bytes) -> Any:
 
 
 def read_cluster(answer: Any) -> Cluster:
-    """What a MetadataResponse says, of any version."""
+    """What a MetadataResponse says, of any version. Raises Garbled for one whose lists are none."""
+    return _read(lambda: _cluster(answer))
+
+
+def _cluster(answer: Any) -> Cluster:
     partitions = [
         Partition(number=each[1], leader=each[2], replicas=len(each[3]), in_sync=len(each[4]))
         for topic in answer.topics

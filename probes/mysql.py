@@ -57,6 +57,19 @@ def build(target: str, options: MysqlOptions) -> Check:
     return MysqlCheck(backend=place, judge=QueryJudge.of("mysql", options), options=options)
 
 
+_UNREADABLE: Final = (
+    struct.error,
+    LookupError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    AttributeError,
+    ArithmeticError,
+    NameError,
+)
+"""What the driver raises for packets that it does not expect; NameError, because it then reads what it has not set."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MysqlCheck:
     """Asks one server."""
@@ -134,7 +147,7 @@ class MysqlCheck:
                 yield
         except Error as error:
             raise self._explain(error) from error
-        except (struct.error, IndexError, ValueError, TypeError, AssertionError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise self.backend.garbled(f"{type(error).__name__}: {error}") from error
 
     def _explain(self, error: Exception) -> ProbeFailed | ProbeBroken:

@@ -180,5 +180,14 @@ def counts(data: bytes) -> tuple[int, int, int]:
 
 
 def rdata_of(message: dns.message.Message, kind: int) -> list[Any]:
-    """The records of one type in the answer section, whatever their owner: also those behind a CNAME."""
-    return [item for rrset in message.answer if rrset.rdtype == kind for item in list[Any](rrset)]
+    """The records of one type in the answer section, whatever their owner: also those behind a CNAME.
+
+    Those of another class than was asked for are left out: an address of Chaosnet is a number.
+    """
+    asked = message.question[0].rdclass if message.question else dns.rdataclass.IN
+    return [
+        item
+        for rrset in message.answer
+        if rrset.rdtype == kind and asked in (rrset.rdclass, dns.rdataclass.ANY)
+        for item in list[Any](rrset)
+    ]

@@ -425,3 +425,12 @@ def test_messages_that_the_driver_stumbles_over_are_garbled(batch: bytes) -> Non
     """It raises gzip.BadGzipFile, zlib.error, EOFError, and SystemError in its C code. Found by fuzzing."""
     with pytest.raises(Garbled):
         read_fetched(SimpleNamespace(topics=[("t", [(0, 0, 0, batch)])]))
+
+
+@pytest.mark.parametrize("partition", [(0, 0, 1, None, [1]), (0, 0, 1, [1], None)])
+def test_a_description_whose_lists_are_none_is_garbled(partition: tuple[Any, ...]) -> None:
+    """A length of -1 is how Kafka writes that there is no list. Found by fuzzing."""
+    with pytest.raises(Garbled):
+        read_cluster(SimpleNamespace(topics=[(0, "watched", False, [partition])], brokers=[]))
+    with pytest.raises(Garbled):
+        read_cluster(SimpleNamespace(topics=[], brokers=None))

@@ -325,3 +325,13 @@ def test_a_mistake_is_one_clear_sentence_before_anything_runs(options: dict[str,
     """`build` raises it."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_of(KIND, "db.test", {"username": USER, **options})
+
+
+@pytest.mark.shows("mysql", "protocol")
+async def test_a_greeting_that_is_cut_off_is_not_mysql() -> None:
+    """The driver reads a variable then that it has not set. Found by fuzzing."""
+    greeting = b"\x0a8.0.36\0" + bytes(4) + b"abcdefgh" + b"\0" + b"\xff\xf7"
+    packet = len(greeting).to_bytes(3, "little") + b"\0" + greeting
+    async with web.serving(web.raw(packet), before_request=True) as server:
+        result = await run(KIND, f"127.0.0.1:{server.port}", LOGIN)
+    assert ending(result) == (Outcome.DOWN, Reason.PROTOCOL, "greeting"), result.message

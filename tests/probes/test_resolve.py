@@ -4,6 +4,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import dns.message
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
 import pytest
 
 from stormwatch.probes.endpoint import Endpoint
@@ -95,3 +100,20 @@ async def test_a_closed_port_and_a_silent_server() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await look_up("a.test", "4", server)
+
+
+@pytest.mark.parametrize("rdclass", [dns.rdataclass.CH, dns.rdataclass.RdataClass(1024)])
+async def test_addresses_of_another_class_are_none(rdclass: dns.rdataclass.RdataClass) -> None:
+    """In Chaosnet they are numbers, and in unknown classes anything: a server that sends them has no address for us."""
+
+    def behave(query: dns.message.Message, _transport: str) -> bytes:
+        response = dns.message.make_response(query)
+        name = query.question[0].name
+        rdata = dns.rdata.from_wire(rdclass, dns.rdatatype.A, b"\0\x7f\x01", 0, 3)
+        response.answer.append(dns.rrset.from_rdata(name, 60, rdata))
+        return response.to_wire()
+
+    async with naming(behave) as server:
+        with pytest.raises(ProbeFailed) as caught:
+            await resolve("shop.test", ip="4", server=Endpoint("127.0.0.1", server.port), clock=time.monotonic)
+    assert caught.value.reason is Reason.DNS
