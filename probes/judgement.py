@@ -48,7 +48,11 @@ async def judge(watch: Watch, expectations: Expectations, visit: Visit) -> None:
         try:
             async with asyncio.timeout(left):
                 visit.complaints = await watch.resources.get(Judges).judge(expectations, answer, deadline)
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as ended:
+            # A judgement holds the interpreter: when the loop comes to itself again, the run's own deadline may be over
+            # as well, and would blame the target.
+            if isinstance(ended, asyncio.CancelledError) and watch.remaining() > 0:
+                raise
             raise ProbeBroken(
                 Reason.RESOURCES,
                 f"the answer came, and its {answer.size} bytes could not be judged in the {max(left, 0):.2g} s that were "

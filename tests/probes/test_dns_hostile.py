@@ -76,7 +76,7 @@ async def test_the_real_answer_is_taken_although_others_came_before_it() -> None
 async def test_a_forged_answer_alone_is_never_believed(stranger: Callable[[dns.message.Message], bytes]) -> None:
     """The reason is said just before the deadline, when the real one can no longer come."""
     async with naming(lambda query, _transport: stranger(query)) as server:
-        result = await run(KIND, "shop.test", {"server": server.address, "resend": "0s"}, timeout=0.2)
+        result = await run(KIND, "shop.test", {"server": server.address, "resend": "0s"}, timeout=1)
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.PROTOCOL, "request")
     assert result.message.startswith("nothing came back but a datagram, the first of ")
     assert 0.15 < result.seconds < 0.5
