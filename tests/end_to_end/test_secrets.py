@@ -64,7 +64,9 @@ class Canaries:
             for form in forms(secret):
                 found[form] = field
             if "PRIVATE KEY" in secret:
-                found |= dict.fromkeys(secret.splitlines()[1:-1], field)
+                # Of a P-256 key in PKCS #8, bytes 36 to 67 are secret. The third line of its PEM holds the public key alone,
+                # and a certificate whose fields happen to end on the same digit boundary shows that line in full.
+                found |= dict.fromkeys(secret.splitlines()[1:3], field)
                 continue
             middle = max(secret.replace("/", " ").replace('"', " ").split(), key=len).strip("+%")
             found[middle] = field
