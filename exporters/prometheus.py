@@ -24,6 +24,8 @@ Source = Callable[[], Iterable[Family]]
 
 SLICE = 2000
 """Probes whose lines of one family are joined at once: a few milliseconds at most."""
+RENDERED_COUNTS = 1000
+"""Lines of counts of one kind that are kept to be shared."""
 PIECE = 1 << 20
 """Bytes that are sent, or compressed in a thread, at once."""
 PREFIX = "label_"
@@ -105,10 +107,16 @@ class _Columns:
 
     kind: Kind[Any]
     phase_label: str
+    endings: tuple[str, ...]
+    """Each way in which runs of the kind can end, as rendered labels."""
     order: list[_Column]
     index: dict[str, int]
     blocks: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
     """By probe: its labels, then the lines of each column. Shorter where columns came later."""
+    runs: dict[tuple[Sequence[str], Sequence[int]], bytes] = field(
+        default_factory=dict[tuple[Sequence[str], Sequence[int]], bytes]
+    )
+    """The lines of counts that were rendered already: thousands of probes that are up have the same ones."""
 
     @classmethod
     def of(cls, kind: Kind[Any]) -> "_Columns":
@@ -116,7 +124,7 @@ class _Columns:
         if kind.phase_metric:
             order.append(_Column(kind.phase_metric.name, kind.phase_metric.help))
         order += [_Column(metric.name, metric.help) for metric in kind.metrics]
-        columns = cls(kind, "step" if _is_scripted(kind) else "phase", [], {})
+        columns = cls(kind, "step" if _is_scripted(kind) else "phase", _endings(kind), [], {})
         for column in order:
             columns.add(column)
         return columns
@@ -176,7 +184,7 @@ class PrometheusExporter:
         self._series: dict[str, _Series] = {}
         for probe in probes:
             columns = self._columns.setdefault(probe.kind, _Columns.of(kinds[probe.kind]))
-            series = self._series[probe.name] = _new_series(probe, kinds[probe.kind], started)
+            series = self._series[probe.name] = _new_series(probe, columns.endings, started)
             columns.blocks[probe.name] = _rendered(series, columns, None)
 
     def __call__(self, result: Result) -> None:
@@ -303,9 +311,8 @@ def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return result
 
 
-def _new_series(probe: Probe, kind: Kind[Any], started: float) -> _Series:
+def _new_series(probe: Probe, endings: tuple[str, ...], started: float) -> _Series:
     own = own_labels(probe.labels)
-    endings = _endings(kind)
     pairs = label_pairs({**_fixed_labels(probe), **own})
     return _Series(
         probe=probe,
@@ -351,17 +358,13 @@ def _count(series: _Series, result: Result) -> None:
 def _rendered(series: _Series, columns: _Columns, result: Result | None) -> tuple[bytes, ...]:
     """The lines of each column after `result`; before the first result, those that exist from the start."""
     pairs = series.pairs
-    runs = [
-        f"{_RUNS.name}{{{_HERE.decode()},{ending}}} {count}\n"
-        for ending, count in zip(series.endings, series.runs, strict=True)
-    ]
     seconds = _SECONDS_LINES.format(number(series.histogram.total), *series.histogram.cumulative())
     texts = {
         _TIMEOUT.name: f"{_TIMEOUT.name}{{{pairs}}} {number(series.probe.timeout)}\n".encode(errors="replace"),
         _BROKEN.name: _gauge(_BROKEN, pairs, result is not None and result.outcome is Outcome.BROKEN),
         _EVIDENCE.name: _gauge(_EVIDENCE, pairs, series.evidence),
         _LAGGED.name: _gauge(_LAGGED, pairs, series.lagged),
-        _RUNS.name: "".join(runs).encode(errors="replace"),
+        _RUNS.name: _runs(series, columns),
         _SECONDS.name: seconds.encode(errors="replace"),
     }
     measures = series.certificate
@@ -381,6 +384,20 @@ def _rendered(series: _Series, columns: _Columns, result: Result | None) -> tupl
         measures = result.measures if seen else (*result.measures, *series.certificate)
     _render_measures(texts, series, columns, measures)
     return (series.folded, *[texts.get(column.name, b"") for column in columns.order])
+
+
+def _runs(series: _Series, columns: _Columns) -> bytes:
+    counted = series.endings, tuple(series.runs)
+    text = columns.runs.get(counted)
+    if text is None:
+        lines = [
+            f"{_RUNS.name}{{{_HERE.decode()},{ending}}} {count}\n"
+            for ending, count in zip(series.endings, series.runs, strict=True)
+        ]
+        if len(columns.runs) >= RENDERED_COUNTS:
+            columns.runs.clear()
+        text = columns.runs[counted] = "".join(lines).encode(errors="replace")
+    return text
 
 
 def _gauge(column: _Column, pairs: str, value: float) -> bytes:
