@@ -285,6 +285,49 @@ def rules(
 
 
 @app.command()
+def drift(
+    config: ConfigFile = DEFAULT_CONFIG,
+    prometheus: Annotated[
+        str, typer.Option("--prometheus", metavar="URL", help="The Prometheus that should run our rules.")
+    ] = "",
+    alertmanager: Annotated[
+        str, typer.Option("--alertmanager", metavar="URL", help="The Alertmanager that should tell people.")
+    ] = "",
+    job: Annotated[str, typer.Option(metavar="NAME", help="The scrape job of `stormwatch run`.")] = "stormwatch",
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The target that must be in it; any when not given.")
+    ] = "",
+    interval: Annotated[
+        str, typer.Option(metavar="DURATION", help="Time between two scrapes, and two evaluations, at the most.")
+    ] = "15s",
+    ignore_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Rule files of another stormwatch, as Prometheus names them."),
+    ] = None,
+    form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
+) -> None:
+    """Compare what Prometheus and Alertmanager run with the configuration. Exit code 0: no drift, 1: drift, 3: no answer."""
+    from stormwatch.harness import drift_command
+    from stormwatch.probes.units import parse_duration
+
+    try:
+        most = parse_duration(interval)
+    except ValueError as error:
+        raise Problem(f"--interval: {error}") from error
+    asked = drift_command.Asked(
+        prometheus=prometheus,
+        alertmanager=alertmanager,
+        job=job,
+        listen=listen,
+        interval=most,
+        ignore_files=tuple(ignore_file or ()),
+    )
+    found = asyncio.run(drift_command.drift_of(load_config(config), asked))
+    print(json.dumps(found.as_json(), indent=2) if form is Shape.JSON else "\n".join(found.lines()))
+    raise typer.Exit(found.code)
+
+
+@app.command()
 def schema() -> None:
     """Write the JSON Schema of the configuration, for editors."""
     from stormwatch.harness.config import schema as config_schema

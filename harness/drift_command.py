@@ -1,0 +1,116 @@
+"""`stormwatch drift`: what Prometheus and Alertmanager run, compared with what the configuration says."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from stormwatch.harness import meaning
+from stormwatch.harness.config import Config
+from stormwatch.harness.drift_sources import PrometheusApi, expressions_of
+from stormwatch.harness.problem import Exit, Problem
+from stormwatch.slo.drift import Finding, Moment, RunningGroup, drift_of_rules, groups_of
+from stormwatch.slo.drift_scrape import drift_of_scraping
+
+_INDENT = "    "
+_LONGEST = 400
+"""Characters of an expression that are shown to a person; JSON has all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who is compared, and by what measure."""
+
+    prometheus: str = ""
+    """Address; empty: it is not asked."""
+    alertmanager: str = ""
+    """Address; empty: it is not asked."""
+    job: str = "stormwatch"
+    """That scrapes `stormwatch run`."""
+    listen: str = ""
+    """The target that must be there; empty: any."""
+    interval: float = 15.0
+    """Seconds that may pass between two scrapes, and between two evaluations."""
+    ignore_files: tuple[str, ...] = ()
+    """Patterns of rule files that belong to others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """What was compared, and every difference."""
+
+    compared: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def code(self) -> Exit:
+        """How the command ends."""
+        return Exit.NOT_GOOD if self.findings else Exit.GOOD
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "drift": bool(self.findings),
+            "compared": list(self.compared),
+            "findings": [each.as_json() for each in self.findings],
+        }
+
+    def lines(self) -> list[str]:
+        """For the terminal."""
+        if not self.findings:
+            return [f"no drift: {'; '.join(self.compared)}"]
+        lines: list[str] = []
+        for each in self.findings:
+            lines += [
+                f"✗ {each.what}: {each.subject}",
+                f"{_INDENT}expected  {_short(each.expected)}",
+                f"{_INDENT}seen      {_short(each.seen)}",
+                f"{_INDENT}remedy    {each.remedy}",
+            ]
+        count = len(self.findings)
+        return [*lines, f"{count} difference{'' if count == 1 else 's'}; compared: {'; '.join(self.compared)}"]
+
+
+async def drift_of(config: Config, asked: Asked) -> Drift:
+    """Every difference. Raises Problem (no verdict) when one of them does not answer."""
+    if not asked.prometheus and not asked.alertmanager:
+        raise Problem("nobody is named to compare with; give --prometheus URL, --alertmanager URL, or both")
+    compared: list[str] = []
+    found: list[Finding] = []
+    async with AsyncExitStack() as stack:
+        if asked.prometheus:
+            prometheus = await stack.enter_async_context(PrometheusApi(asked.prometheus))
+            more, running = await _of_prometheus(config, asked, prometheus)
+            found += more
+            compared.append(
+                f"{sum(len(group.rules) for group in running)} rules in {len(running)} groups at {prometheus.shown}"
+            )
+    return Drift(compared=tuple(compared), findings=tuple(found))
+
+
+async def _of_prometheus(
+    config: Config, asked: Asked, prometheus: PrometheusApi
+) -> tuple[list[Finding], Sequence[RunningGroup]]:
+    wanted = [*groups_of(meaning.prometheus_rules(config)), *groups_of(meaning.prober_rules())]
+    running = await prometheus.groups(ignore=asked.ignore_files)
+    scraping = await prometheus.scraping(asked.job)
+    compared = [group for group in running if group.name in {each.name for each in wanted}]
+    canonical = await prometheus.canonical(expressions_of(wanted, compared))
+    moment = Moment(now=scraping.now, loaded=scraping.loaded, interval=asked.interval)
+    found = [
+        *drift_of_scraping(
+            scraping,
+            job=asked.job,
+            probes=[probe.name for probe in config.probes],
+            interval=asked.interval,
+            listen=asked.listen,
+            alertmanager=asked.alertmanager,
+        ),
+        *drift_of_rules(wanted, running, lambda text: canonical.get(text, text), moment),
+    ]
+    return found, compared
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
