@@ -18,127 +18,97 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import re
-import resource
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+import urllib.request
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pycurl
 import uvloop
 
-ROOT = Path(__file__).resolve().parent.parent
-DELAY = 0.020
-"""Seconds that the slow server takes: what is measured above it is the prober's error."""
+from bench._beside import (
+    DELAY,
+    EXPORTER,
+    Figures,
+    Stage,
+    arguments_of,
+    children,
+    exporter_command,
+    free_port,
+    memory_of,
+    missing,
+    program,
+    serve_forever,
+    table,
+    work,
+)
 
 RATES = {"plain": 300, "tls": 120}
 ERROR_RATE = 500
+TARGETS = 1000
+"""What memory is measured with."""
 
 
-# The worker: one process, one kind of load, one JSON object on its standard output
+def main(given: Sequence[str] = ()) -> int:
+    """Start the servers, measure, print."""
+    arguments = arguments_of(given, about=__doc__, numbers=["slow"])
+    if arguments.slow:
+        return serve_forever(_serve_slowly(arguments.slow))
+    if arguments.worker:
+        uvloop.run(work(arguments, _check))
+        return 0
+    if absent := missing("nginx", EXPORTER):
+        print(absent, file=sys.stderr)
+        return 3
+    with tempfile.TemporaryDirectory() as directory, _stage(Path(directory)) as stage:
+        figures = _measure(stage, arguments.seconds)
+        figures["memory_mb"] = {f"{TARGETS} targets": _memory(stage, Path(directory))}
+    print(json.dumps(figures, indent=2) if arguments.json else table(figures, above="error of a measured 20 ms, in ms"))
+    return 0
 
 
-def worker(arguments: argparse.Namespace) -> None:
-    """Run probes of ours, or ask blackbox_exporter for its own."""
-    uvloop.run(_work(arguments))
-
-
-async def _work(arguments: argparse.Namespace) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        one = await (_ours if arguments.worker == "ours" else _theirs)(arguments, stack)
-        for _ in range(30):
-            await one()
-        used, began = _cpu(), time.perf_counter()
-        if arguments.rate:
-            seconds = await _open_loop(one, arguments.rate, arguments.seconds)
-        else:
-            seconds = await _closed_loop(one, arguments.parallel, arguments.seconds)
-        took = time.perf_counter() - began
-        print(json.dumps({"runs": len(seconds), "took": took, "cpu": _cpu() - used, "seconds": seconds}))
-
-
-async def _open_loop(one: Callable[[], Awaitable[float]], rate: float, seconds: float) -> list[float]:
-    """Start runs by the clock, whether earlier ones have ended or not."""
-    began, tasks = time.perf_counter(), []
-    for number in range(int(rate * seconds)):
-        wait = began + number / rate - time.perf_counter()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        tasks.append(asyncio.ensure_future(one()))
-    return list(await asyncio.gather(*tasks))
-
-
-async def _closed_loop(one: Callable[[], Awaitable[float]], parallel: int, seconds: float) -> list[float]:
-    """Keep so many runs going."""
-    end, found = time.perf_counter() + seconds, []
-
-    async def repeat() -> None:
-        while time.perf_counter() < end:
-            found.append(await one())
-
-    await asyncio.gather(*(repeat() for _ in range(parallel)))
-    return found
-
-
-async def _ours(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -> Callable[[], Awaitable[float]]:
-    from stormwatch.probes.clock import SystemClock
+def _check(arguments: argparse.Namespace) -> tuple[str, str, Any]:
     from stormwatch.probes.http import HttpOptions, build
-    from stormwatch.probes.probe import Probe
-    from stormwatch.probes.resources import Resources
-    from stormwatch.probes.result import Outcome, Reason
-    from stormwatch.probes.run import run_once
 
-    resources = await stack.enter_async_context(Resources())
-    clock = SystemClock()
-    check = build(arguments.target, HttpOptions(ca_file=arguments.ca))
-    probe = Probe(name="bench", kind="http", target=arguments.target, check=check)
-
-    async def one() -> float:
-        result = await run_once(probe, clock=clock, resources=resources)
-        if result.outcome is not Outcome.UP and result.reason is not Reason.TIMEOUT:
-            raise SystemExit(f"our probe of {arguments.target} is {result.outcome}: {result.message}")
-        return result.seconds
-
-    return one
+    return "http", arguments.target, build(arguments.target, HttpOptions(ca_file=arguments.ca))
 
 
-async def _theirs(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -> Callable[[], Awaitable[float]]:
-    from stormwatch.probes.curl import CurlEngine
-
-    engine = CurlEngine()
-    stack.push_async_callback(engine.aclose)
-    asked = f"{arguments.exporter}/probe?module={arguments.module}&target={quote(arguments.target, safe='')}"
-    duration = re.compile(rb"^probe_duration_seconds (\S+)$", re.MULTILINE)
-    idle: list[pycurl.Curl] = []
-
-    async def one() -> float:
-        handle = idle.pop() if idle else pycurl.Curl()
-        body: list[bytes] = []
-        handle.setopt(pycurl.URL, asked)
-        handle.setopt(pycurl.WRITEFUNCTION, body.append)
-        ended = await engine.perform(handle)
-        idle.append(handle)
-        page = b"".join(body)
-        found = duration.search(page)
-        # A probe that timed out under the load counts with the seconds it took: it is an error of measurement too.
-        if ended.code or found is None or (b"\nprobe_success 1" not in page and float(found[1]) < 4.9):
-            raise SystemExit(f"blackbox_exporter's probe of {arguments.target} failed: {ended} {page!r}")
-        return float(found[1])
-
-    return one
+def _measure(stage: Stage, seconds: float) -> Figures:
+    errors = {f"{ERROR_RATE}/s": stage.errors("slow", seconds=seconds * 1.4, rate=ERROR_RATE)}
+    for parallel in (1, 16, 64):
+        errors[f"{parallel} parallel"] = stage.errors("slow", seconds=seconds * 0.6, parallel=parallel)
+    return {
+        "delay_seconds": DELAY,
+        "cpu_ms": {target: stage.cpu(target, rate=rate, seconds=seconds) for target, rate in RATES.items()},
+        "probes_per_second": {target: stage.speed(target, seconds=seconds * 0.7) for target in RATES},
+        "error_ms": errors,
+    }
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def _memory(stage: Stage, directory: Path) -> Figures:
+    """MB of each whole process after it has probed a thousand plain targets: ours with history, alerts and pages on."""
+    targets = [f"{stage.targets['plain']}{number}" for number in range(TARGETS)]
+    for target in targets:
+        asked = f"{stage.exporter}/probe?module={stage.module}&target={quote(target, safe='')}"
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            answer.read()
+    lines = [f'  - {{name: p{number}, kind: http, target: "{target}"}}' for number, target in enumerate(targets)]
+    config = directory / "stormwatch.yaml"
+    config.write_text("\n".join(["defaults: {every: 5s, timeout: 2s}", "probes:", *lines]))
+    listen = free_port()
+    stormwatch = str(Path(sys.executable).with_name("stormwatch"))
+    command = [stormwatch, "run", "-c", str(config), "--listen", f"127.0.0.1:{listen}"]
+    with children([([*command, "--data", str(directory / "data")], listen)]) as (ours,):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"http://127.0.0.1:{listen}/metrics", timeout=10) as answer:
+                if answer.read().count(b"\nprobe_success{") == TARGETS:
+                    return {"ours": memory_of(ours.pid) / 1e6, "blackbox": memory_of(stage.exporter_pid) / 1e6}
+            time.sleep(1)
+    raise SystemExit(f"stormwatch run did not probe {TARGETS} targets within a minute")
 
 
 # The slow server
@@ -164,165 +134,57 @@ async def _serve_slowly(port: int) -> None:
     await server.serve_forever()
 
 
-# The bench
-
-
-def main(given: Sequence[str] = ()) -> int:
-    """Start the servers, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
-    for name in ("--worker", "--target", "--ca", "--exporter", "--module"):
-        parser.add_argument(name, default="", help=argparse.SUPPRESS)
-    for name in ("--rate", "--parallel", "--slow"):
-        parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args(given)
-    if arguments.slow:
-        uvloop.run(_serve_slowly(arguments.slow))
-        return 0
-    if arguments.worker:
-        worker(arguments)
-        return 0
-    missing = [name for name in ("nginx", "prometheus-blackbox-exporter") if not _program(name)]
-    if missing:
-        print(f"bench/http needs {' and '.join(missing)}: install them, on Debian with apt-get", file=sys.stderr)
-        return 3
-    with tempfile.TemporaryDirectory() as directory, _stage(Path(directory)) as stage:
-        figures = _measure(stage, arguments.seconds)
-    print(json.dumps(figures, indent=2) if arguments.json else _table(figures))
-    return 0
-
-
-class _Stage:
-    def __init__(self, targets: dict[str, str], ca: str, exporter: str, exporter_pid: int) -> None:
-        self.targets = targets
-        self.ca = ca
-        self.exporter = exporter
-        self.exporter_pid = exporter_pid
-
-    def run(self, who: str, target: str, *, seconds: float, rate: int = 0, parallel: int = 0) -> dict[str, Any]:
-        """One measurement in a process of its own; CPU is that of the prober."""
-        before = _cpu_of(self.exporter_pid)
-        command = [sys.executable, "-m", "bench.http", "--worker", who, "--target", self.targets[target]]
-        command += ["--seconds", str(seconds), "--rate", str(rate), "--parallel", str(parallel)]
-        command += ["--ca", self.ca] if who == "ours" else ["--exporter", self.exporter, "--module", "http"]
-        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise SystemExit(f"a measurement failed: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout)
-        if who == "blackbox":
-            # The thirty runs that warm up are in the exporter's time too.
-            found["cpu"] = (_cpu_of(self.exporter_pid) - before) * found["runs"] / (found["runs"] + 30)
-        return found
-
-
-def _measure(stage: _Stage, seconds: float) -> dict[str, Any]:
-    figures: dict[str, Any] = {"delay_seconds": DELAY, "cpu_ms": {}, "probes_per_second": {}, "error_ms": {}}
-    probers = ("ours", "blackbox")
-    for target, rate in RATES.items():
-        # Twice, in turns, and the lower of each: what else runs on the machine disturbs neither more than the other.
-        rounds = [
-            {who: stage.run(who, target, seconds=seconds, rate=rate) for who in order}
-            for order in (probers, probers[::-1])
-        ]
-        cpu = {who: min(each[who]["cpu"] / each[who]["runs"] * 1e3 for each in rounds) for who in probers}
-        figures["cpu_ms"][target] = {**cpu, "ratio": cpu["ours"] / cpu["blackbox"], "rate": rate}
-        speed = {who: stage.run(who, target, seconds=seconds * 0.7, parallel=16) for who in probers}
-        figures["probes_per_second"][target] = {who: each["runs"] / each["took"] for who, each in speed.items()}
-    figures["error_ms"][f"{ERROR_RATE}/s"] = {
-        who: _errors(stage.run(who, "slow", seconds=seconds * 1.4, rate=ERROR_RATE)) for who in probers
-    }
-    for parallel in (1, 16, 64):
-        figures["error_ms"][f"{parallel} parallel"] = {
-            who: _errors(stage.run(who, "slow", seconds=seconds * 0.6, parallel=parallel)) for who in probers
-        }
-    return figures
-
-
-def _errors(found: dict[str, Any]) -> dict[str, float]:
-    errors = sorted((seconds - DELAY) * 1e3 for seconds in found["seconds"])
-    return {"p50": errors[len(errors) // 2], "p99": errors[int(len(errors) * 0.99)], "runs": len(errors)}
-
-
-def _table(figures: dict[str, Any]) -> str:
-    lines = [f"{'':34}{'stormwatch':>20}{'blackbox':>20}{'ratio':>8}"]
-    for target, cpu in figures["cpu_ms"].items():
-        what = f"CPU ms a probe, {target}, {cpu['rate']}/s"
-        lines.append(f"{what:34}{cpu['ours']:20.3f}{cpu['blackbox']:20.3f}{cpu['ratio']:8.2f}")
-    for target, speed in figures["probes_per_second"].items():
-        ratio = speed["ours"] / speed["blackbox"]
-        lines.append(
-            f"{f'probes/s, {target}, 16 parallel':34}{speed['ours']:20.0f}{speed['blackbox']:20.0f}{ratio:8.2f}"
-        )
-    lines.append("")
-    lines.append(f"{'error of a measured 20 ms, in ms':34}{'p50 / p99':>20}{'p50 / p99':>20}")
-    for load, error in figures["error_ms"].items():
-        ours, theirs = (f"{error[who]['p50']:.2f} / {error[who]['p99']:.2f}" for who in ("ours", "blackbox"))
-        lines.append(f"{load:34}{ours:>20}{theirs:>20}")
-    return "\n".join(lines)
+# The stage
 
 
 @contextlib.contextmanager
-def _stage(directory: Path) -> Generator[_Stage]:
+def _stage(directory: Path) -> Generator[Stage]:
     """The three targets and the exporter."""
-    plain, tls, slow, exporter = (_free_port() for _ in range(4))
-    ca = _certificates(directory)
-    temporary = "".join(
-        f"{each}_temp_path {directory}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    plain, tls, slow, exporter = (free_port() for _ in range(4))
+    ca = certificates(directory)
     nginx = directory / "nginx.conf"
     nginx.write_text(
         f"daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/nginx.log;"
         "events { worker_connections 4096; } http { access_log off; "
-        + temporary
+        + temporary_paths(directory)
         + f"server {{ listen 127.0.0.1:{plain} backlog=4096; "
         'location / { return 200 "hello world\\n"; } }'
         f"server {{ listen 127.0.0.1:{tls} ssl http2 backlog=4096; ssl_certificate {directory}/server.pem;"
         f"ssl_certificate_key {directory}/server.key; ssl_session_cache off; ssl_session_tickets off;"
         'location / { return 200 "hello world\\n"; } } }'
     )
-    blackbox = directory / "blackbox.yml"
-    blackbox.write_text(
+    modules = directory / "blackbox.yml"
+    modules.write_text(
         "modules: {http: {prober: http, timeout: 5s, "
         f"http: {{preferred_ip_protocol: ip4, tls_config: {{ca_file: {ca}}}}}}}}}"
     )
     commands: list[tuple[Sequence[str], int]] = [
-        ([_program("nginx"), "-c", str(nginx), "-p", str(directory)], plain),
+        ([program("nginx"), "-c", str(nginx), "-p", str(directory)], plain),
         ([sys.executable, "-m", "bench.http", "--slow", str(slow)], slow),
-        (
-            [
-                _program("prometheus-blackbox-exporter"),
-                f"--config.file={blackbox}",
-                f"--web.listen-address=127.0.0.1:{exporter}",
-                "--log.level=error",
-            ],
-            exporter,
-        ),
+        (exporter_command(modules, exporter), exporter),
     ]
-    children: list[subprocess.Popen[bytes]] = []
-    try:
-        for command, port in commands:
-            child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            children.append(child)
-            _wait_for(port, child)
-        yield _Stage(
-            {
+    with children(commands) as started:
+        yield Stage(
+            bench="bench.http",
+            targets={
                 "plain": f"http://127.0.0.1:{plain}/",
                 "tls": f"https://127.0.0.1:{tls}/",
                 "slow": f"http://127.0.0.1:{slow}/",
             },
-            str(ca),
-            f"http://127.0.0.1:{exporter}",
-            children[-1].pid,
+            ca=str(ca),
+            module="http",
+            exporter=f"http://127.0.0.1:{exporter}",
+            exporter_pid=started[-1].pid,
         )
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait(10)
 
 
-def _certificates(directory: Path) -> Path:
+def temporary_paths(directory: Path) -> str:
+    """Where nginx may write."""
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{each}_temp_path {directory}/{each};" for each in names)
+
+
+def certificates(directory: Path) -> Path:
     """An authority and its certificate for 127.0.0.1, elliptic, as most servers have one today."""
     import ipaddress
 
@@ -356,31 +218,6 @@ def _certificates(directory: Path) -> Path:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return directory / "ca.pem"
-
-
-def _cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _program(name: str) -> str:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def _wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and child.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"{child.args} does not listen on port {port}")
 
 
 if __name__ == "__main__":

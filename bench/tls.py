@@ -15,72 +15,68 @@ import argparse
 import asyncio
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from bench.http import (
+from bench._beside import (
     DELAY,
-    _certificates,
-    _closed_loop,
-    _cpu,
-    _cpu_of,
-    _errors,
-    _free_port,
-    _open_loop,
-    _program,
-    _theirs,
-    _wait_for,
+    EXPORTER,
+    Figures,
+    Stage,
+    arguments_of,
+    children,
+    exporter_command,
+    free_port,
+    missing,
+    program,
+    serve_forever,
+    table,
+    work,
 )
+from bench.http import certificates, temporary_paths
 
-ROOT = Path(__file__).resolve().parent.parent
 RATE = 150
 PARALLEL = (1, 16, 64)
 
 
-# The worker: one process, one kind of load, one JSON object on its standard output
+def main(given: Sequence[str] = ()) -> int:
+    """Start the servers, measure, print."""
+    arguments = arguments_of(given, about=__doc__, numbers=["door", "behind"])
+    if arguments.door:
+        return serve_forever(_keep_the_door(arguments.door, arguments.behind))
+    if arguments.worker:
+        uvloop.run(work(arguments, _check))
+        return 0
+    if absent := missing("nginx", EXPORTER):
+        print(absent, file=sys.stderr)
+        return 3
+    with tempfile.TemporaryDirectory() as directory, _stage(Path(directory)) as stage:
+        figures = _measure(stage, arguments.seconds)
+    print(json.dumps(figures, indent=2) if arguments.json else table(figures, above="above a delay of 20 ms, in ms"))
+    return 0
 
 
-async def _work(arguments: argparse.Namespace) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        one = await (_ours if arguments.worker == "ours" else _theirs)(arguments, stack)
-        for _ in range(30):
-            await one()
-        used, began = _cpu(), time.perf_counter()
-        if arguments.rate:
-            seconds = await _open_loop(one, arguments.rate, arguments.seconds)
-        else:
-            seconds = await _closed_loop(one, arguments.parallel, arguments.seconds)
-        took = time.perf_counter() - began
-        print(json.dumps({"runs": len(seconds), "took": took, "cpu": _cpu() - used, "seconds": seconds}))
-
-
-async def _ours(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -> Callable[[], Awaitable[float]]:
-    from stormwatch.probes.clock import SystemClock
-    from stormwatch.probes.probe import Probe
-    from stormwatch.probes.resources import Resources
-    from stormwatch.probes.result import Outcome, Reason
-    from stormwatch.probes.run import run_once
+def _check(arguments: argparse.Namespace) -> tuple[str, str, Any]:
     from stormwatch.probes.tls import TlsOptions, build
 
-    resources = await stack.enter_async_context(Resources())
-    clock = SystemClock()
-    check = build(arguments.target, TlsOptions(ca_file=arguments.ca))
-    probe = Probe(name="bench", kind="tls", target=arguments.target, check=check)
+    return "tls", arguments.target, build(arguments.target, TlsOptions(ca_file=arguments.ca))
 
-    async def one() -> float:
-        result = await run_once(probe, clock=clock, resources=resources)
-        if result.outcome is not Outcome.UP and result.reason is not Reason.TIMEOUT:
-            raise SystemExit(f"our probe of {arguments.target} is {result.outcome}: {result.message}")
-        return result.seconds
 
-    return one
+def _measure(stage: Stage, seconds: float) -> Figures:
+    return {
+        "delay_seconds": DELAY,
+        "cpu_ms": {"tls": stage.cpu("tls", rate=RATE, seconds=seconds)},
+        "probes_per_second": {"tls": stage.speed("tls", seconds=seconds * 0.7)},
+        "error_ms": {
+            f"{parallel} parallel": stage.errors("late", seconds=seconds * 0.6, parallel=parallel)
+            for parallel in PARALLEL
+        },
+    }
 
 
 # The door
@@ -137,147 +133,42 @@ async def _keep_the_door(port: int, behind: int) -> None:
     await server.serve_forever()
 
 
-# The bench
-
-
-def main(given: Sequence[str] = ()) -> int:
-    """Start the servers, measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
-    for name in ("--worker", "--target", "--ca", "--exporter", "--module"):
-        parser.add_argument(name, default="", help=argparse.SUPPRESS)
-    for name in ("--rate", "--parallel", "--door", "--behind"):
-        parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args(given)
-    if arguments.door:
-        uvloop.run(_keep_the_door(arguments.door, arguments.behind))
-        return 0
-    if arguments.worker:
-        uvloop.run(_work(arguments))
-        return 0
-    missing = [name for name in ("nginx", "prometheus-blackbox-exporter") if not _program(name)]
-    if missing:
-        print(f"bench/tls needs {' and '.join(missing)}: install them, on Debian with apt-get", file=sys.stderr)
-        return 3
-    with tempfile.TemporaryDirectory() as directory, _stage(Path(directory)) as stage:
-        figures = _measure(stage, arguments.seconds)
-    print(json.dumps(figures, indent=2) if arguments.json else _table(figures))
-    return 0
-
-
-class _Stage:
-    def __init__(self, targets: dict[str, str], ca: str, exporter: str, exporter_pid: int) -> None:
-        self.targets = targets
-        self.ca = ca
-        self.exporter = exporter
-        self.exporter_pid = exporter_pid
-
-    def run(self, who: str, target: str, *, seconds: float, rate: int = 0, parallel: int = 0) -> dict[str, Any]:
-        """One measurement in a process of its own; CPU is that of the prober."""
-        before = _cpu_of(self.exporter_pid)
-        command = [sys.executable, "-m", "bench.tls", "--worker", who, "--target", self.targets[target]]
-        command += ["--seconds", str(seconds), "--rate", str(rate), "--parallel", str(parallel)]
-        command += ["--ca", self.ca] if who == "ours" else ["--exporter", self.exporter, "--module", "tls"]
-        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise SystemExit(f"a measurement failed: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout)
-        if who == "blackbox":
-            # The thirty runs that warm up are in the exporter's time too.
-            found["cpu"] = (_cpu_of(self.exporter_pid) - before) * found["runs"] / (found["runs"] + 30)
-        return found
-
-
-def _measure(stage: _Stage, seconds: float) -> dict[str, Any]:
-    probers = ("ours", "blackbox")
-    # Twice, in turns, and the lower of each: what else runs on the machine disturbs neither more than the other.
-    rounds = [
-        {who: stage.run(who, "tls", seconds=seconds, rate=RATE) for who in order} for order in (probers, probers[::-1])
-    ]
-    cpu = {who: min(each[who]["cpu"] / each[who]["runs"] * 1e3 for each in rounds) for who in probers}
-    speed = {who: stage.run(who, "tls", seconds=seconds * 0.7, parallel=16) for who in probers}
-    return {
-        "delay_seconds": DELAY,
-        "cpu_ms": {**cpu, "ratio": cpu["ours"] / cpu["blackbox"], "rate": RATE},
-        "probes_per_second": {who: each["runs"] / each["took"] for who, each in speed.items()},
-        "error_ms": {
-            f"{parallel} parallel": {
-                who: _errors(stage.run(who, "late", seconds=seconds * 0.6, parallel=parallel)) for who in probers
-            }
-            for parallel in PARALLEL
-        },
-    }
-
-
-def _table(figures: dict[str, Any]) -> str:
-    cpu, speed = figures["cpu_ms"], figures["probes_per_second"]
-    ratio = speed["ours"] / speed["blackbox"]
-    lines = [
-        f"{'':34}{'stormwatch':>20}{'blackbox':>20}{'ratio':>8}",
-        f"{f'CPU ms a probe, {RATE}/s':34}{cpu['ours']:20.3f}{cpu['blackbox']:20.3f}{cpu['ratio']:8.2f}",
-        f"{'probes/s, 16 parallel':34}{speed['ours']:20.0f}{speed['blackbox']:20.0f}{ratio:8.2f}",
-        "",
-        f"{'above a delay of 20 ms, in ms':34}{'p50 / p99':>20}{'p50 / p99':>20}",
-    ]
-    for load, error in figures["error_ms"].items():
-        ours, theirs = (f"{error[who]['p50']:.2f} / {error[who]['p99']:.2f}" for who in ("ours", "blackbox"))
-        lines.append(f"{load:34}{ours:>20}{theirs:>20}")
-    return "\n".join(lines)
+# The stage
 
 
 @contextlib.contextmanager
-def _stage(directory: Path) -> Generator[_Stage]:
+def _stage(directory: Path) -> Generator[Stage]:
     """Nginx, the door before it, and the exporter."""
-    tls, late, exporter = (_free_port() for _ in range(3))
-    ca = _certificates(directory)
-    temporary = "".join(
-        f"{each}_temp_path {directory}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    tls, late, exporter = (free_port() for _ in range(3))
+    ca = certificates(directory)
     nginx = directory / "nginx.conf"
     nginx.write_text(
         f"daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/nginx.log;"
         "events { worker_connections 4096; } http { access_log off; "
-        + temporary
+        + temporary_paths(directory)
         + f"server {{ listen 127.0.0.1:{tls} ssl backlog=4096; ssl_certificate {directory}/server.pem;"
         f"ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.2 TLSv1.3;"
         "ssl_session_cache off; ssl_session_tickets off; } }"
     )
-    blackbox = directory / "blackbox.yml"
-    blackbox.write_text(
+    modules = directory / "blackbox.yml"
+    modules.write_text(
         "modules: {tls: {prober: tcp, timeout: 5s, "
         f"tcp: {{preferred_ip_protocol: ip4, tls: true, tls_config: {{ca_file: {ca}}}}}}}}}"
     )
     commands: list[tuple[Sequence[str], int]] = [
-        ([_program("nginx"), "-c", str(nginx), "-p", str(directory)], tls),
+        ([program("nginx"), "-c", str(nginx), "-p", str(directory)], tls),
         ([sys.executable, "-m", "bench.tls", "--door", str(late), "--behind", str(tls)], late),
-        (
-            [
-                _program("prometheus-blackbox-exporter"),
-                f"--config.file={blackbox}",
-                f"--web.listen-address=127.0.0.1:{exporter}",
-                "--log.level=error",
-            ],
-            exporter,
-        ),
+        (exporter_command(modules, exporter), exporter),
     ]
-    children: list[subprocess.Popen[bytes]] = []
-    try:
-        for command, port in commands:
-            child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            children.append(child)
-            _wait_for(port, child)
-        yield _Stage(
-            {"tls": f"127.0.0.1:{tls}", "late": f"127.0.0.1:{late}"},
-            str(ca),
-            f"http://127.0.0.1:{exporter}",
-            children[-1].pid,
+    with children(commands) as started:
+        yield Stage(
+            bench="bench.tls",
+            targets={"tls": f"127.0.0.1:{tls}", "late": f"127.0.0.1:{late}"},
+            ca=str(ca),
+            module="tls",
+            exporter=f"http://127.0.0.1:{exporter}",
+            exporter_pid=started[-1].pid,
         )
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait(10)
 
 
 if __name__ == "__main__":
