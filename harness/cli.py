@@ -304,6 +304,12 @@ def drift(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Rule files of another stormwatch, as Prometheus names them."),
     ] = None,
+    watchdog: Annotated[
+        str, typer.Option(metavar="URL", help="As it was given to `stormwatch rules --for alertmanager`.")
+    ] = "",
+    shared: Annotated[
+        bool, typer.Option("--shared", help="The Alertmanager has others' alerts too: what is not ours is no drift.")
+    ] = False,
     form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
 ) -> None:
     """Compare what Prometheus and Alertmanager run with the configuration. Exit code 0: no drift, 1: drift, 3: no answer."""
@@ -321,6 +327,8 @@ def drift(
         listen=listen,
         interval=most,
         ignore_files=tuple(ignore_file or ()),
+        watchdog=watchdog,
+        shared=shared,
     )
     found = asyncio.run(drift_command.drift_of(load_config(config), asked))
     print(json.dumps(found.as_json(), indent=2) if form is Shape.JSON else "\n".join(found.lines()))

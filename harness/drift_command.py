@@ -5,13 +5,27 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from stormwatch.harness import meaning
 from stormwatch.harness.config import Config
-from stormwatch.harness.drift_sources import PrometheusApi, expressions_of
+from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api, expressions_of
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.probes.units import show_duration
 from stormwatch.slo.drift import Finding, Moment, RunningGroup, drift_of_rules, groups_of
+from stormwatch.slo.drift_alertmanager import drift_of_alertmanager
 from stormwatch.slo.drift_scrape import drift_of_scraping
+from stormwatch.slo.prober import WATCHDOG
 
+ARRIVES = 150.0
+"""Seconds after which a firing alert must have arrived: it is sent at once, and again every minute."""
+_SILENT = Finding(
+    what="watchdog-missing",
+    subject="Alertmanager",
+    expected=f"{WATCHDOG}, which fires always",
+    seen=f"it fires in Prometheus for more than {show_duration(ARRIVES)}, and did not arrive",
+    remedy="see what the log of Prometheus says of sending alerts, and whether it sends to this Alertmanager",
+)
 _INDENT = "    "
 _LONGEST = 400
 """Characters of an expression that are shown to a person; JSON has all of them."""
@@ -29,6 +43,10 @@ class Asked:
     """That scrapes `stormwatch run`."""
     listen: str = ""
     """The target that must be there; empty: any."""
+    watchdog: str = ""
+    """Where the alert that always fires goes from Alertmanager, as it was given to `stormwatch rules`."""
+    shared: bool = False
+    """Whether the Alertmanager has others' alerts too."""
     interval: float = 15.0
     """Seconds that may pass between two scrapes, and between two evaluations."""
     ignore_files: tuple[str, ...] = ()
@@ -77,14 +95,23 @@ async def drift_of(config: Config, asked: Asked) -> Drift:
         raise Problem("nobody is named to compare with; give --prometheus URL, --alertmanager URL, or both")
     compared: list[str] = []
     found: list[Finding] = []
+    watchdog_fires = False
     async with AsyncExitStack() as stack:
         if asked.prometheus:
             prometheus = await stack.enter_async_context(PrometheusApi(asked.prometheus))
             more, running = await _of_prometheus(config, asked, prometheus)
             found += more
+            watchdog_fires = _fires_for_long(running, prometheus.now)
             compared.append(
                 f"{sum(len(group.rules) for group in running)} rules in {len(running)} groups at {prometheus.shown}"
             )
+        if asked.alertmanager:
+            alertmanager = await stack.enter_async_context(alertmanager_api(asked.alertmanager))
+            wanted = yaml.safe_load(meaning.alertmanager_config(config, watchdog=asked.watchdog))
+            found += drift_of_alertmanager(wanted, await alertmanager.config(), shared=asked.shared)
+            if watchdog_fires and not await alertmanager.has(WATCHDOG):
+                found.append(_SILENT)
+            compared.append(f"the configuration of Alertmanager at {alertmanager.shown}")
     return Drift(compared=tuple(compared), findings=tuple(found))
 
 
@@ -109,6 +136,16 @@ async def _of_prometheus(
         *drift_of_rules(wanted, running, lambda text: canonical.get(text, text), moment),
     ]
     return found, compared
+
+
+def _fires_for_long(running: Sequence[RunningGroup], now: float) -> bool:
+    """Whether the alert that always fires does so for longer than an alert needs to be sent."""
+    return any(
+        rule.fires_since is not None and now - rule.fires_since > ARRIVES
+        for group in running
+        for rule in group.rules
+        if rule.text.name == WATCHDOG
+    )
 
 
 def _short(text: str) -> str:

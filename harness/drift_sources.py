@@ -132,11 +132,11 @@ class AlertmanagerApi:
 
     def __init__(self, client: httpx.AsyncClient, shown: str) -> None:
         self._client = client
-        self._shown = shown
+        self.shown = shown
 
     async def config(self) -> dict[str, Any]:
         """The configuration that it runs, with `<secret>` in the place of secrets."""
-        with _reading(f"--alertmanager {self._shown}"):
+        with _reading(f"--alertmanager {self.shown}"):
             config = yaml.safe_load((await self._get("status"))["config"]["original"])
             if not isinstance(config, dict):
                 raise TypeError("its configuration is no mapping")
@@ -144,7 +144,7 @@ class AlertmanagerApi:
 
     async def has(self, alertname: str) -> bool:
         """Whether it was told of an alert."""
-        with _reading(f"--alertmanager {self._shown}"):
+        with _reading(f"--alertmanager {self.shown}"):
             return bool(await self._get("alerts", filter=f'alertname="{alertname}"'))
 
     async def _get(self, what: str, **query: str) -> Any:
@@ -211,6 +211,14 @@ def _rule(document: Mapping[str, Any]) -> RunningRule:
         health=document["health"],
         error=document.get("lastError", ""),
         evaluated=_moment(document["lastEvaluation"]),
+        fires_since=min(
+            (
+                at
+                for alert in document.get("alerts") or ()
+                if alert["state"] == "firing" and (at := _moment(alert["activeAt"]))
+            ),
+            default=None,
+        ),
     )
 
 

@@ -91,6 +91,8 @@ class RunningRule:
     error: str = ""
     evaluated: float | None = None
     """Unix time of the last evaluation. None: never."""
+    fires_since: float | None = None
+    """Unix time since when the first of its alerts fires. None: none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
