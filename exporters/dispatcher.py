@@ -21,6 +21,7 @@ from stormwatch.exporters.grouping import Acknowledgement, Due, Grouping, Route
 from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Changes, Delivery, DeliveryState, Outbox
 from stormwatch.exporters.silence import Silence
+from stormwatch.exporters.step import Reached, Step, unheard
 from stormwatch.probes.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
@@ -79,11 +80,11 @@ class Dispatcher:
         on_delivered: Delivered = lambda _notification, _at: None,
         jitter: Callable[[], float] = random.random,
         mask: Callable[[Any], Any] | None = None,
-        step: Callable[[str], None] = lambda _step: None,
+        step: Reached = unheard,
     ) -> None:
         """`jitter` gives numbers from 0 to 1; `mask` takes secrets out of what receivers say.
 
-        `step` hears before every step after which the world is different, for tests that stop there for good.
+        `step` hears of every step, for tests that stop there for good.
         """
         self.workers = {line.channel.name: _Worker(line, Counts(line.channel.name)) for line in lines}
         self.grouping = Grouping((each.line.route for each in self.workers.values() if each.line.is_told), page=page)
@@ -138,6 +139,7 @@ class Dispatcher:
     def notify(self, notification: Notification) -> None:
         """Accept a notification. Never waits and never fails; it is on disk a moment later."""
         self._intake.append(notification)
+        self._step(Step.TAKEN)
         self._news.set()
 
     async def run(self) -> None:
@@ -222,9 +224,9 @@ class Dispatcher:
         for each in made:
             changes.put(each)
         if changes.records or changes.deliveries or self._outbox.error:
-            self._step("write")
+            self._step(Step.WRITE)
             await self._outbox.write(changes, now=now)
-            self._step("written")
+            self._step(Step.WRITTEN)
         for each in made:
             self._enqueue(each)
 
@@ -283,6 +285,7 @@ class Dispatcher:
     def _pass_on(self, worker: _Worker, delivery: Delivery, now: float, changes: Changes) -> Delivery:
         name, incident = delivery.channel, delivery.message.incident
         delivery.passed_on = True
+        self._step(Step.PASSED_ON)
         changes.put(delivery)
         if not delivery.message.is_resolved:
             self.fallback_active[name].add(incident)
@@ -330,7 +333,7 @@ class Dispatcher:
         await self._outbox.write(changes, now=self._clock.now())
         thread_key = f"{channel.name} {message.incident}"
         worker.not_before = self._clock.monotonic() + channel.pause
-        self._step("send")
+        self._step(Step.SEND)
         try:
             async with asyncio.timeout(SENDING):
                 receipt = await channel.send(
@@ -342,6 +345,7 @@ class Dispatcher:
                     )
                 )
         except Refused as refusal:
+            self._step(Step.REFUSED)
             await self._settle(worker, delivery, refusal=str(refusal))
         except Failed as failure:
             self._failed(worker, delivery, failure)
@@ -350,9 +354,8 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a channel's own mistake must not end the task that delivers pages
             self._failed(worker, delivery, Failed(f"{type(error).__name__}: {error}"))
         else:
-            self._step("sent")
+            self._step(Step.SENT)
             await self._settle(worker, delivery, receipt=receipt)
-            self._step("receipted")
 
     async def _settle(
         self, worker: _Worker, delivery: Delivery, *, receipt: Receipt | None = None, refusal: str = ""
@@ -378,6 +381,7 @@ class Dispatcher:
         for each in made:
             changes.put(each)
         await self._outbox.write(changes, now=now)
+        self._step(Step.RECEIPTED)
         for each in made:
             self._enqueue(each)
         waiting = worker.waiting[delivery.key]
@@ -399,6 +403,7 @@ class Dispatcher:
     def _failed(self, worker: _Worker, delivery: Delivery, failure: Failed) -> None:
         said = self._mask(str(failure))
         worker.counts.failed += 1
+        self._step(Step.FAILED)
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(delivery.attempts - 1, 10))
         pause *= (1 + self._jitter()) / 2
         delivery.said = said

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.exporters.message import Message
+from stormwatch.exporters.step import Reached, Step, unheard
 
 log = logging.getLogger(__name__)
 
@@ -136,32 +137,33 @@ class Changes:
 class Outbox:
     """The file. Its one connection lives in one thread; `write` returns when the disk has it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor, step: Reached) -> None:
         self.error = ""
         """Why the last commit failed; empty when the disk has everything."""
         self._path = path
         self._connection = connection
         self._thread = thread
+        self._step = step
         self._unwritten = Changes()
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> "Outbox":
-        """Open or make the file. Raises OutboxUnavailable."""
+    async def open(cls, path: Path, *, step: Reached = unheard) -> "Outbox":
+        """Open or make the file. `step` hears, in the file's own thread, of each commit. Raises OutboxUnavailable."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         try:
             connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
         except (sqlite3.Error, OSError) as error:
             thread.shutdown(wait=False)
             raise OutboxUnavailable(f"the outbox {path} cannot be opened: {error}") from error
-        return cls(path, connection, thread)
+        return cls(path, connection, thread, step)
 
     async def write(self, changes: Changes, *, now: float) -> bool:
         """Commit, synced. False when the disk refuses: then it is written together with what comes next."""
         async with self._lock:
             self._unwritten.merge(changes)
             try:
-                await self._run(_commit, self._connection, self._unwritten, now - KEEP)
+                await self._run(_commit, self._connection, self._unwritten, now - KEEP, self._step)
             except sqlite3.Error as error:
                 self._failed(str(error))
                 return False
@@ -230,7 +232,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _commit(connection: sqlite3.Connection, changes: Changes, before: float) -> None:
+def _commit(connection: sqlite3.Connection, changes: Changes, before: float, step: Reached) -> None:
     """One transaction: all of it, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -249,6 +251,7 @@ def _commit(connection: sqlite3.Connection, changes: Changes, before: float) -> 
         connection.execute(
             "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE settled < ? LIMIT ?)", (before, CHORE)
         )
+        step(Step.COMMIT)
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):

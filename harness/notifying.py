@@ -14,6 +14,7 @@ from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Outbox, OutboxUnavailable
 from stormwatch.exporters.pagerduty import PagerDutyChannel
 from stormwatch.exporters.slack import SlackChannel, SlackWebhookChannel
+from stormwatch.exporters.step import Reached, unheard
 from stormwatch.exporters.webhook import WebhookChannel
 from stormwatch.harness.config import Config
 from stormwatch.harness.entry import AnyNotifyEntry, EmailEntry, PagerDutyEntry, SlackEntry
@@ -35,7 +36,9 @@ class Notifying:
         self._alertmanager = alertmanager
 
     @classmethod
-    async def open(cls, config: Config, feed: Feed, *, data: Path, page: str, clock: Clock) -> "Notifying":
+    async def open(
+        cls, config: Config, feed: Feed, *, data: Path, page: str, clock: Clock, step: Reached = unheard
+    ) -> "Notifying":
         """The channels of a configuration. A delivery is told to the feed, so that drills know when a person had heard.
 
         Raises Problem when the outbox cannot be opened.
@@ -51,7 +54,7 @@ class Notifying:
             else None
         )
         dispatcher, outbox = await open_dispatcher(
-            config, lines_of(config), data=data, page=page, clock=clock, on_delivered=delivered
+            config, lines_of(config), data=data, page=page, clock=clock, on_delivered=delivered, step=step
         )
         return cls(alertmanager, dispatcher, outbox)
 
@@ -81,15 +84,22 @@ class Notifying:
 
 
 async def open_dispatcher(
-    config: Config, lines: Sequence[Line], *, data: Path, page: str, clock: Clock, on_delivered: Delivered
+    config: Config,
+    lines: Sequence[Line],
+    *,
+    data: Path,
+    page: str,
+    clock: Clock,
+    on_delivered: Delivered,
+    step: Reached = unheard,
 ) -> tuple[Dispatcher, Outbox]:
     """Channels on an outbox, where an earlier life left them. Raises Problem when the outbox cannot be opened."""
     try:
-        outbox = await Outbox.open(data / FILE)
+        outbox = await Outbox.open(data / FILE, step=step)
     except OutboxUnavailable as error:
         raise Problem(f"{error}; choose another directory with --data") from error
     dispatcher = Dispatcher(
-        lines, outbox, page=page, clock=clock, on_delivered=on_delivered, mask=mask_of(config.secrets)
+        lines, outbox, page=page, clock=clock, on_delivered=on_delivered, mask=mask_of(config.secrets), step=step
     )
     await dispatcher.begin()
     return dispatcher, outbox

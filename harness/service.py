@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from stormwatch.exporters.jsonl import JsonLines
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.exporters.sink import FanOut, Sink
 from stormwatch.exporters.status import render_overview, render_probe
+from stormwatch.exporters.step import Reached, Step, unheard
 from stormwatch.harness import telemetry
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
@@ -69,9 +69,20 @@ class Service:
     """`async with Service(config, data=…) as service:` watches from entering to leaving; leaving closes in reverse order."""
 
     def __init__(
-        self, config: Config, *, data: Path, page: str = "", jsonl: Path | None = None, clock: Clock | None = None
+        self,
+        config: Config,
+        *,
+        data: Path,
+        page: str = "",
+        jsonl: Path | None = None,
+        clock: Clock | None = None,
+        comes_back: float = COMES_BACK,
+        step: Reached = unheard,
     ) -> None:
-        """`page` is the address of the status page, for links in notifications; it ends with a slash."""
+        """`page` is the address of the status page, for links in notifications; it ends with a slash.
+
+        `comes_back` is in seconds; `step` hears of each step on the way from an alert to people, for tests.
+        """
         self.config = config
         self.page = page
         self.artifacts = data / "artifacts"
@@ -86,6 +97,8 @@ class Service:
         self._data = data
         self._snapshot = data / "alerts.json"
         self._jsonl = jsonl
+        self._comes_back = comes_back
+        self._step = step
         self._stack = AsyncExitStack()
         self._soon = asyncio.Event()
         self._outcomes: dict[str, Outcome] = {}
@@ -125,7 +138,9 @@ class Service:
             lines = sinks["jsonl"] = JsonLines(self._jsonl)
             self._stack.push_async_callback(lines.aclose)
         await self._remember()
-        self.notifying = await Notifying.open(self.config, self.feed, data=self._data, page=self.page, clock=self.clock)
+        self.notifying = await Notifying.open(
+            self.config, self.feed, data=self._data, page=self.page, clock=self.clock, step=self._step
+        )
         self._stack.push_async_callback(self.notifying.aclose)
         for name, work in self.notifying.work.items():
             self._background(work, name)
@@ -209,7 +224,7 @@ class Service:
 
     async def _tell_what_ended_meanwhile(self) -> None:
         """An alert that people were told of and that does not come back has ended while we were away."""
-        await asyncio.sleep(COMES_BACK)
+        await asyncio.sleep(self._comes_back)
         active = [
             told.fingerprint for each in self.evaluator.active() if (told := notification_of(each, page=self.page))
         ]
@@ -253,10 +268,21 @@ class Service:
             self._soon.clear()
             changed = self.evaluator.evaluate(self.clock.now())
             self._count()
+            if changed:
+                await self._keep_and_tell(changed)
+
+    async def _keep_and_tell(self, changed: Sequence[Transition]) -> None:
+        """First on disk, then told: what people know is never ahead of what the next life knows.
+
+        Told first, an alert whose end was told would fire once more after a crash, and wake somebody for nothing. This way
+        round, what was kept and not told is told by the next life: it fires still, or it does not fire any more.
+        """
+        self._step(Step.EVALUATED)
+        try:
+            await asyncio.to_thread(self._save, json.dumps(self.evaluator.snapshot()))
+        finally:
             for transition in changed:
                 self._tell(transition)
-            if changed:
-                await asyncio.to_thread(self._save, json.dumps(self.evaluator.snapshot()))
 
     def _count(self) -> None:
         """What objectives judged since the last time goes into the history, for reports over months."""
@@ -287,11 +313,14 @@ class Service:
 
     def _save(self, document: str) -> None:
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._data, delete=False) as file:
+            beside = self._snapshot.with_suffix(".new")
+            with beside.open("w") as file:
                 file.write(document)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(file.name).replace(self._snapshot)
+            self._step(Step.SNAPSHOT)
+            beside.replace(self._snapshot)
+            self._step(Step.KEPT)
         except OSError as error:
             log.warning("cannot keep the state of alerts in %s: %s", self._snapshot, error)
 

@@ -1,0 +1,57 @@
+"""A whole service in a process of its own that kills itself, like `kill -9`, at the n-th step on the way from an alert to people.
+
+Lives are forked from a server that has imported everything, so that hundreds of them take seconds.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from stormwatch.exporters.message import Message
+from stormwatch.exporters.step import Step
+from stormwatch.harness.config import load
+from stormwatch.harness.service import Service
+
+TOLD = ("pager", "hook", "desk")
+"""The channels that have to tell the end before a life is over."""
+
+
+def context() -> Any:
+    """Where lives come from."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
+
+
+def live(config: Path, data: Path, last: int, trace: Path, environ: dict[str, str]) -> None:
+    """Watch until everybody was told of the end; or only up to the `last` step, if that is not 0."""
+    os.environ["STORMWATCH_STATE"] = str(data / "state")
+    asyncio.run(_watch(config, data, last, trace, environ))
+
+
+async def _watch(config: Path, data: Path, last: int, trace: Path, environ: dict[str, str]) -> None:
+    with trace.open("a") as file:
+        left = last
+
+        def reached(step: Step) -> None:
+            nonlocal left
+            file.write(f"{step}\n")
+            file.flush()
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        async with Service(load(config, environ=environ), data=data, comes_back=1.0, step=reached) as service:
+            while not await _is_over(service):
+                await asyncio.sleep(0.02)
+
+
+async def _is_over(service: Service) -> bool:
+    found = await service.notifying.outbox.recent(0.0)
+    settled = {
+        each["channel"] for each in found if each["settled"] and Message.from_json(each["message"]).is_resolved
+    }
+    return settled >= set(TOLD) and all(each["settled"] for each in found)

@@ -1,0 +1,136 @@
+"""Nothing is lost and nothing is doubled: the whole service is killed at every step from a red probe to the last receipt."""
+
+import contextlib
+import itertools
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from stormwatch.exporters.step import Step
+from tests.end_to_end.mortal import context, live
+from tests.servers.pagerduty import KEY, PagerDuty
+from tests.servers.process import free_port
+from tests.servers.receiver import Receiver
+from tests.servers.service import Answer, AnyService
+
+CONFIG = """\
+defaults: {{every: 200ms, timeout: 80ms, confirm: {{attempts: 2, after: 10ms}}}}
+probes:
+  - {{name: shop, kind: tcp, target: "127.0.0.1:{shop}"}}
+alerts:
+  notify:
+    - {{name: pager, to: pagerduty, routing_key: "${{env:KEY}}", url: "{pager}"}}
+    - {{name: hook, to: webhook, url: "{hook}", group_wait: 0s, group_interval: 0s}}
+    - {{name: dead, to: webhook, url: "{dead}", group_wait: 0s, group_interval: 0s, fallback: desk}}
+    - {{name: desk, to: webhook, url: "{desk}", only_fallback: true}}
+"""
+AT_ONCE = 4
+"""Stories that are told beside each other: most of their time is waiting."""
+
+
+class Story:
+    """A shop that is down, and comes up when everybody was told of it; and what the receivers saw."""
+
+    def __init__(self, directory: Path, *, pager_fails_first: bool = True) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.port = free_port()
+        self.pager, self.hook, self.desk = PagerDuty(), Receiver(), Receiver()
+        self.pager.before = [Answer(503, "later")] if pager_fails_first else []
+
+    @contextlib.contextmanager
+    def begun(self) -> Generator[None]:
+        """The receivers listen; the shop opens when all three know that it is closed."""
+        with self.pager, self.hook, self.desk, AnyService(Answer(400, "gone")) as dead:
+            self.config = self.directory / "stormwatch.yaml"
+            self.config.write_text(
+                CONFIG.format(
+                    shop=self.port, pager=self.pager.url, hook=self.hook.url, dead=dead.url, desk=self.desk.url
+                )
+            )
+            ended = threading.Event()
+            opening = threading.Thread(target=self._open, args=(ended,), daemon=True)
+            opening.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                opening.join(10)
+
+    def _open(self, ended: threading.Event) -> None:
+        while not (self.pager.incidents and self.hook.alerts("firing") and self.desk.alerts("firing")):
+            if ended.wait(0.02):
+                return
+        with socket.create_server(("127.0.0.1", self.port), backlog=64):
+            ended.wait()
+
+    def life(self, last: int = 0) -> int:
+        """A life of the service, to its `last` step; the exit code of its process."""
+        process = context().Process(
+            target=live,
+            args=(self.config, self.directory / "data", last, self.directory / "steps.txt", {"KEY": KEY}),
+        )
+        process.start()
+        process.join(60)
+        if process.is_alive():
+            process.kill()
+            process.join(5)
+            raise AssertionError(f"not over within 60 s after the steps {self.steps}, the last life up to {last}")
+        return int(process.exitcode)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What all lives so far came to."""
+        return [Step(line) for line in (self.directory / "steps.txt").read_text().split()]
+
+    def check(self) -> None:
+        """What each receiver made of it: one incident, its beginning and its end, and no other."""
+        told = f"after {self.steps}"
+        assert [states for _, states in self.pager.incidents] == [["trigger", "resolve"]], told
+        for receiver in (self.hook, self.desk):
+            known = Counter(
+                (body["groupKey"], alert["fingerprint"], alert["status"], alert["startsAt"])
+                for _, body in receiver.received
+                for alert in body["alerts"]
+            )
+            assert sorted(status for _, _, status, _ in known) == ["firing", "resolved"], told
+            assert len({(fingerprint, start) for _, fingerprint, _, start in known}) == 1, told
+            assert max(known.values()) <= 2, told  # one more for the one crash between answer and receipt
+
+
+def killed_at(directory: Path, last: int) -> tuple[Step, set[Step]] | None:
+    """Tell the story with a crash at this step, and what was come to; None when the story has not so many steps."""
+    story = Story(directory)
+    with story.begun():
+        code = story.life(last)
+        if code == 0:
+            story.check()
+            return None
+        assert code == -signal.SIGKILL, code
+        assert len(story.steps) >= last
+        fatal = story.steps[last - 1]
+        assert story.life() == 0
+        story.check()
+    return fatal, set(story.steps)
+
+
+@pytest.mark.slow
+def test_one_incident_is_one_wherever_the_service_is_killed(tmp_path: Path) -> None:
+    """At the first step, the second, … until the story has no further step; and every step of the code's list was fatal once."""
+    fatal: Counter[Step] = Counter()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for first in itertools.count(1, AT_ONCE):
+            told = list(
+                threads.map(lambda last: killed_at(tmp_path / str(last), last), range(first, first + AT_ONCE))
+            )
+            fatal.update(each[0] for each in told if each)
+            if None in told:
+                break
+
+    assert set(fatal) == set(Step), f"never killed at {set(Step) - set(fatal)}"
