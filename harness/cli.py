@@ -21,6 +21,7 @@ from rich.console import Console
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
 from stormwatch.harness.notify_command import notify, silence
+from stormwatch.harness.openslo_command import exporting, import_openslo
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
@@ -42,6 +43,8 @@ app.add_typer(slo, name="slo")
 app.add_typer(notify, name="notify")
 app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")
+app.add_typer(exporting, name="export")
+importing.command("openslo")(import_openslo)
 
 BlackboxFile = Annotated[
     Path | None, typer.Option("--blackbox", metavar="FILE", help="Modules of blackbox_exporter to answer /probe with.")

@@ -81,23 +81,46 @@ def read_document(path: Path) -> tuple[Document, list[Mistake]]:
 
     Raises ConfigError when nothing can be read: no such file, not YAML, empty.
     """
+    hint = "; name another with -c, or write one with `stormwatch init`"
+    roots = _roots(path, _compose, hint)
+    if not roots:
+        raise ConfigError([Mistake(str(path), 1, "", "is empty; write one with `stormwatch init`")])
+    return _document(str(path), roots[0])
+
+
+def read_documents(path: Path) -> tuple[list[Document], list[Mistake]]:
+    """Read a file of documents with `---` between them, as other tools have it; empty ones are left out.
+
+    Raises ConfigError when nothing can be read: no such file, not YAML, nothing in it.
+    """
+    roots = _roots(path, _compose_all, "")
+    if not roots:
+        raise ConfigError([Mistake(str(path), 1, "", "is empty")])
+    read = [_document(str(path), root) for root in roots]
+    return [document for document, _ in read], [mistake for _, mistakes in read for mistake in mistakes]
+
+
+def _roots(path: Path, compose: Callable[[str], list[Node]], hint: str) -> list[Node]:
+    """What stands in the documents of a file that are not empty."""
     file = str(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        hint = "; name another with -c, or write one with `stormwatch init`" if not path.exists() else ""
-        raise ConfigError([Mistake(file, 0, "", f"cannot be read: {error.strerror}{hint}")]) from error
+        remedy = hint if not path.exists() else ""
+        raise ConfigError([Mistake(file, 0, "", f"cannot be read: {error.strerror}{remedy}")]) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError([Mistake(file, line, "", "is not text in UTF-8; save it as UTF-8")]) from error
     try:
         if _may_be_deep(text) and _depth(text) > DEEPEST:
             raise ConfigError([Mistake(file, 1, "", f"is nested more than {DEEPEST} deep")])
-        root = _compose(text)
+        roots = compose(text)
     except yaml.YAMLError as error:
         raise ConfigError([_syntax(file, text, error)]) from error
-    if root is None or (isinstance(root, ScalarNode) and root.tag == _NULL):
-        raise ConfigError([Mistake(file, 1, "", "is empty; write one with `stormwatch init`")])
+    return [root for root in roots if not (isinstance(root, ScalarNode) and root.tag == _NULL)]
+
+
+def _document(file: str, root: Node) -> tuple[Document, list[Mistake]]:
     reader = _Reader()
     try:
         data = reader.read(root, ())
@@ -182,12 +205,25 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _compose(text: str) -> Node | None:
+def _compose(text: str) -> list[Node]:
     loader = _Loader(text)
     try:
-        return loader.get_single_node()
+        root = loader.get_single_node()
     finally:
         loader.dispose()
+    return [root] if root else []
+
+
+def _compose_all(text: str) -> list[Node]:
+    loader = _Loader(text)
+    roots: list[Node] = []
+    try:
+        while loader.check_node():
+            if root := loader.get_node():
+                roots.append(root)
+    finally:
+        loader.dispose()
+    return roots
 
 
 class _TooLarge(Exception):
