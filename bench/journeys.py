@@ -95,9 +95,9 @@ async def measure(runs: int) -> dict[str, list[float]]:
         assert bare.stdout is not None
         bare.stdout.readline()
 
-        async def warm(artifacts: str, environment: dict[str, str]) -> None:
+        async def warm(artifacts: str, environment: dict[str, str], *, observe: bool = True) -> None:
             journey = Journey(file=file, test="test_two_pages", environment=environment)
-            report = await pool.run(journey, seconds=60, folder=artifacts)
+            report = await pool.run(journey, seconds=60, folder=artifacts, observe=observe)
             assert report.outcome is Outcome.UP, report
 
         async def script_once() -> None:
@@ -117,6 +117,7 @@ async def measure(runs: int) -> dict[str, list[float]]:
         ways: dict[str, Callable[[], Awaitable[None]]] = {
             "warm": lambda: warm("run", {}),
             "warm, no artifacts": lambda: warm("", {"PLAIN": "yes"}),
+            "warm, not observed": lambda: warm("", {"PLAIN": "yes"}, observe=False),
             "bare": script_once,
             "cold": cold,
         }

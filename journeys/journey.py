@@ -1,13 +1,15 @@
 """The kind `journey`: a pytest test, run by a warm worker; its phases are its steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from stormwatch.journeys.page_view import PageView
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
+from stormwatch.journeys.traffic import TYPES, Share, TrafficReport
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.probe import Kind, Metric
 from stormwatch.probes.result import Outcome, Reason
@@ -18,6 +20,35 @@ STEP_SECONDS = Metric(
 )
 STEPS_COMPLETED = Metric("stormwatch_journey_steps_completed", "How many steps of the last run came to their end.")
 CONSOLE_ERRORS = Metric("stormwatch_journey_console_errors", "Console errors and page exceptions during the last run.")
+
+REQUESTS = Metric("stormwatch_journey_requests", "Requests of the last run's pages, by type.")
+RECEIVED = Metric(
+    "stormwatch_journey_received_bytes", "Bytes of answers to them, of those answers that tell their length, by type."
+)
+FAILED_REQUESTS = Metric(
+    "stormwatch_journey_failed_requests", "Requests without an answer, or with a status of 400 or more, by type."
+)
+THIRD_PARTY_REQUESTS = Metric(
+    "stormwatch_journey_third_party_requests", "Requests to other domains than that of the first page."
+)
+THIRD_PARTY_BYTES = Metric("stormwatch_journey_third_party_bytes", "Bytes of the answers to those.")
+VITALS: Mapping[str, Metric] = {
+    "ttfb": Metric("stormwatch_journey_time_to_first_byte_seconds", "Time to first byte of the run's worst page."),
+    "fcp": Metric(
+        "stormwatch_journey_first_contentful_paint_seconds", "First contentful paint of the run's worst page."
+    ),
+    "lcp": Metric(
+        "stormwatch_journey_largest_contentful_paint_seconds", "Largest contentful paint of the run's worst page."
+    ),
+    "inp": Metric(
+        "stormwatch_journey_interaction_to_next_paint_seconds", "Interaction to next paint of the run's worst page."
+    ),
+    "cls": Metric("stormwatch_journey_cumulative_layout_shift", "Cumulative layout shift of the run's worst page."),
+    "loaded": Metric(
+        "stormwatch_journey_page_load_seconds", "From navigation to the end of the event load, of the run's worst page."
+    ),
+}
+"""Metrics by the field of `PageView` that they tell of."""
 
 TEXT = 4000
 """Characters of Playwright's full message that are kept as evidence."""
@@ -35,6 +66,8 @@ class JourneyOptions:
     """When screenshot and Playwright trace are kept."""
     base_url: str = ""
     """What relative addresses are relative to: pytest's `--base-url`."""
+    observe: bool = True
+    """Whether requests, Web Vitals and navigation timings are measured. It puts a small script into every page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +76,17 @@ class JourneyCheck:
 
     journey: Journey
     artifacts: Literal["on-failure", "always", "never"] = "on-failure"
+    observe: bool = True
 
     async def __call__(self, watch: Watch) -> None:
         """One run. Steps become phases; what is known of a failure becomes evidence."""
         folder = "" if self.artifacts == "never" else _folder(watch)
         report = await watch.resources.get(WorkerPool).run(
-            self.journey, seconds=_inside(watch.remaining()), folder=folder, always=self.artifacts == "always"
+            self.journey,
+            seconds=_inside(watch.remaining()),
+            folder=folder,
+            always=self.artifacts == "always",
+            observe=self.observe,
         )
         _write_down(report, watch, folder)
         if report.outcome is Outcome.DOWN:
@@ -81,6 +119,9 @@ def _write_down(report: Report, watch: Watch, folder: str) -> None:
         watch.took(report.seconds)
     watch.measure(STEPS_COMPLETED.name, sum(not step.failed for step in report.steps))
     watch.measure(CONSOLE_ERRORS.name, report.console_error_count)
+    if report.traffic.requests:
+        _measure_traffic(report.traffic, watch)
+    _measure_pages(report.pages, watch)
     evidence = {
         "step": report.step,
         "sentence": report.sentence,
@@ -88,11 +129,49 @@ def _write_down(report: Report, watch: Watch, folder: str) -> None:
         "url": report.url,
         "text": report.text[:TEXT],
         "console_errors": list(report.console_errors),
+        "failed_requests": [each.as_json() for each in report.traffic.failures],
+        "slowest_requests": [each.as_json() for each in report.traffic.slowest],
+        "third_parties": _told(report.traffic.third_parties),
+        "pages": [page.as_json() for page in report.pages],
         "artifacts": [f"{folder}/{name}" for name in report.artifacts],
     }
     for key, value in evidence.items():
         if value:
             watch.note(key, value)
+
+
+def _measure_traffic(traffic: TrafficReport, watch: Watch) -> None:
+    # All types, each time: a series that comes and goes cannot be alerted on.
+    for type_ in TYPES:
+        share = traffic.by_type.get(type_, Share())
+        labels = {"type": type_}
+        watch.measure(REQUESTS.name, share.requests, **labels)
+        watch.measure(RECEIVED.name, share.bytes, **labels)
+        watch.measure(FAILED_REQUESTS.name, share.failed, **labels)
+    watch.measure(THIRD_PARTY_REQUESTS.name, sum(share.requests for share in traffic.third_parties.values()))
+    watch.measure(THIRD_PARTY_BYTES.name, sum(share.bytes for share in traffic.third_parties.values()))
+
+
+def _measure_pages(pages: Sequence[PageView], watch: Watch) -> None:
+    for name, metric in VITALS.items():
+        seen = [value for page in pages if (value := getattr(page, name)) is not None]
+        if seen:
+            watch.measure(metric.name, max(seen))
+
+
+def _told(parties: Mapping[str, Share]) -> list[dict[str, object]]:
+    """Third parties, the one that took longest first."""
+    order = sorted(parties.items(), key=lambda item: -item[1].seconds)
+    return [
+        {
+            "domain": domain,
+            "requests": share.requests,
+            "bytes": share.bytes,
+            "failed": share.failed,
+            "seconds": round(share.seconds, 4),
+        }
+        for domain, share in order
+    ]
 
 
 def build(target: str, options: JourneyOptions) -> JourneyCheck:
@@ -112,6 +191,7 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
             environment=dict(options.environment),
         ),
         artifacts=options.artifacts,
+        observe=options.observe,
     )
 
 
@@ -120,7 +200,10 @@ KIND = Kind(
     options=JourneyOptions,
     build=build,
     phase_metric=STEP_SECONDS,
-    metrics=(STEPS_COMPLETED, CONSOLE_ERRORS),
+    metrics=(
+        *(STEPS_COMPLETED, CONSOLE_ERRORS, REQUESTS, RECEIVED, FAILED_REQUESTS),
+        *(THIRD_PARTY_REQUESTS, THIRD_PARTY_BYTES, *VITALS.values()),
+    ),
     reasons=frozenset({Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.BROWSER, Reason.COLLECTION}),
     target_is_file=True,
 )

@@ -93,15 +93,17 @@ class WorkerPool:
         """How many worker processes there are, busy and idle."""
         return len(self._idle) + len(self._busy)
 
-    async def run(self, journey: Journey, *, seconds: float, folder: str = "", always: bool = False) -> Report:
+    async def run(
+        self, journey: Journey, *, seconds: float, folder: str = "", always: bool = False, observe: bool = True
+    ) -> Report:
         """Run a journey once, within `seconds`, and say what came of it.
 
         `folder`, below the pool's artifacts, is where a failed run (`always`: every run) keeps picture and trace; empty:
-        nothing is kept. Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
+        nothing is kept. `observe`: whether requests and pages are listened to. Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        request = {"folder": str(self.artifacts / folder) if folder else "", "always": always}
+        request = {"folder": str(self.artifacts / folder) if folder else "", "always": always, "observe": observe}
         try:
             async with asyncio.timeout_at(until):
                 await self._places.acquire()

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from stormwatch.journeys.page_view import BINDING, SCRIPT, PageViews
 from stormwatch.journeys.plugin import LISTENERS
 from stormwatch.journeys.step import Step
+from stormwatch.journeys.traffic import Exchange, Traffic, shown
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, WebError
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
 CONSOLE_ERRORS = 20
 """How many console errors of one run are kept as evidence; all are counted."""
 CONSOLE_LENGTH = 300
 """How many characters of each."""
+_CANCELLED = frozenset({"net::ERR_ABORTED", "NS_BINDING_ABORTED", "Load request cancelled", "cancelled"})
+"""What Chromium, Firefox and WebKit call a request that the page itself gave up."""
 PICTURE_MS = 3000.0
 """How long a picture may take, in milliseconds: a page that hangs in a script gives none."""
 
@@ -46,8 +50,13 @@ class Recorder:
         """The contexts that are open."""
         self.console_errors: list[str] = []
         self.console_error_count = 0
+        self.observes = True
+        """Whether contexts that are made from now on are listened to: requests, and what pages say of themselves."""
+        self.traffic = Traffic()
+        self.views = PageViews()
         self.artifacts: list[Path] = []
         """What was kept of this run."""
+        self._answers: dict[Request, Response] = {}
         # Two recordings of one context are an error: the official option, where it is used, goes first.
         self._traces = config.getoption("--tracing", default="off") == "off"
         self._recording: list[BrowserContext] = []
@@ -60,6 +69,8 @@ class Recorder:
         """Begin a new run."""
         self.console_errors.clear()
         self.console_error_count = 0
+        self.traffic, self.views = Traffic(), PageViews()
+        self._answers.clear()
         self.artifacts.clear()
         self._recording.clear()
         for context in self.contexts:
@@ -151,6 +162,13 @@ class Recorder:
         context.on("close", self._closed)
         context.on("console", self._console)
         context.on("weberror", self._web_error)
+        if self.observes:
+            context.on("response", self._answered)
+            context.on("requestfinished", self._finished)
+            context.on("requestfailed", self._failed)
+            with _whatever_the_browser_says():
+                context.expose_binding(BINDING, self._told)
+                context.add_init_script(SCRIPT)
         self.on_context(context)
         self._record(context)
 
@@ -171,6 +189,44 @@ class Recorder:
 
     def _web_error(self, error: "WebError") -> None:
         self._note_console(str(error.error))
+
+    def _told(self, _source: object, said: object) -> None:
+        self.views.take(said)
+
+    def _answered(self, response: "Response") -> None:
+        self._answers[response.request] = response
+
+    def _finished(self, request: "Request") -> None:
+        self._take(request)
+
+    def _failed(self, request: "Request") -> None:
+        failure = request.failure or "no answer"
+        if failure not in _CANCELLED:
+            self._take(request, failure)
+            return
+        # A page that is left cancels what it was loading: nobody failed. But a script that is a page of error 404 is
+        # given up, too, and had its answer.
+        answer = self._answers.get(request)
+        if answer and answer.status >= 400:
+            self._take(request)
+        self._answers.pop(request, None)
+
+    def _take(self, request: "Request", failure: str = "") -> None:
+        # Only what the events brought along: asking the browser for more would hold up the journey.
+        answer = self._answers.pop(request, None)
+        length = answer.headers.get("content-length", "") if answer else ""
+        took = request.timing["responseEnd"]
+        self.traffic.take(
+            Exchange(
+                url=shown(request.url),
+                method=request.method,
+                type=request.resource_type,
+                seconds=took / 1000 if took >= 0 else None,
+                size=int(length) if length.isdecimal() else None,
+                status=answer.status if answer else 0,
+                failure=failure,
+            )
+        )
 
     def _note_console(self, text: str) -> None:
         self.console_error_count += 1

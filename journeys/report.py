@@ -1,9 +1,11 @@
 """What a worker says about one run: the values that cross from the worker to the pool as JSON."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stormwatch.journeys.page_view import PageView
+from stormwatch.journeys.traffic import TrafficReport
 from stormwatch.probes.result import Outcome, Reason
 
 
@@ -36,6 +38,9 @@ class Report:
     url: str = ""
     console_errors: tuple[str, ...] = ()
     console_error_count: int = 0
+    traffic: TrafficReport = field(default_factory=TrafficReport)
+    pages: tuple[PageView, ...] = ()
+    """The documents that were shown, and how fast."""
     artifacts: tuple[str, ...] = ()
     """File names inside the directory that the run was given."""
     retire: str = ""
@@ -53,5 +58,7 @@ class Report:
         values["reason"] = Reason(document["reason"])
         values["steps"] = tuple(StepTimes(**step) for step in document["steps"])
         values["console_errors"] = tuple(document["console_errors"])
+        values["traffic"] = TrafficReport.from_json(document["traffic"])
+        values["pages"] = tuple(PageView(**page) for page in document["pages"])
         values["artifacts"] = tuple(document["artifacts"])
         return cls(**values)

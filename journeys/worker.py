@@ -4,7 +4,7 @@
 
 It loads the file once and then reads requests, one JSON object a line, from stdin, and writes events to stdout:
 
-    in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false}
+    in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false, "observe": true}
     out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
     out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
           {"event": "step-began", "name": "…", "offset": 0.2} {"event": "step-ended", "step": {…}}
@@ -215,6 +215,7 @@ class WarmSession:
         self._run = run
         recorder.folder = Path(request["folder"]) if request["folder"] else None
         recorder.always = request["always"]
+        recorder.observes = request["observe"]
         # The other half is for the trace.
         recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
         if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
@@ -253,6 +254,8 @@ class WarmSession:
             url=recorder.url(),
             console_errors=tuple(recorder.console_errors),
             console_error_count=recorder.console_error_count,
+            traffic=recorder.traffic.report(),
+            pages=recorder.views.views(),
         )
         if report.passed:
             return decided

@@ -5,13 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 
 import stormwatch.journeys
-from stormwatch.journeys.journey import KIND, JourneyOptions, build
+from stormwatch.journeys.journey import KIND, VITALS, JourneyOptions, build
 from stormwatch.journeys.pool import WorkerPool
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Probe
@@ -19,6 +19,7 @@ from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.run import run_once
 from tests.program import program
+from tests.servers import web
 from tests.servers.shop import Shop
 
 SAMPLES = Path(stormwatch.journeys.__file__).parent
@@ -69,11 +70,15 @@ async def test_the_samples_pass_in_the_pool_and_their_steps_are_phases(resources
     assert (checkout.outcome, checkout.message) == (Outcome.UP, "")
     assert [phase.name for phase in checkout.phases] == ["register", "search", "add to cart", "pay"]
     assert sum(phase.seconds for phase in checkout.phases) <= checkout.seconds
-    assert {measure.name: measure.value for measure in checkout.measures} == {
+    steps_and_errors = {"stormwatch_journey_steps_completed", "stormwatch_journey_console_errors"}
+    assert {m.name: m.value for m in checkout.measures if m.name in steps_and_errors} == {
         "stormwatch_journey_steps_completed": 4.0,
         "stormwatch_journey_console_errors": 0.0,
     }
-    assert {measure.name for measure in checkout.measures} == {metric.name for metric in KIND.metrics}
+    # Web Vitals are what the browser saw until the test ended: not each is there each time.
+    vitals = {metric.name for metric in VITALS.values()}
+    assert {measure.name for measure in checkout.measures} - vitals == {each.name for each in KIND.metrics} - vitals
+    assert VITALS["ttfb"].name in {measure.name for measure in checkout.measures}
 
 
 async def test_a_wrong_total_turns_the_right_step_red_with_evidence(
@@ -127,3 +132,79 @@ def test_a_target_that_names_no_test_is_refused(target: str, said: str) -> None:
     with pytest.raises(ValueError, match="journey") as caught:
         build(target, JourneyOptions())
     assert str(caught.value).startswith(said)
+
+
+ROUGH = b"""<!doctype html><link rel=icon href=data:,><script src=/missing.js></script>
+<h1>Rough</h1><img src="http://localhost:%d/picture?session=C4nary">
+<script>fetch("/refused").catch(() => 0)</script>
+<button onclick="for (const end = performance.now() + 80; performance.now() < end;); this.textContent = 'done'">go</button>
+<a href=/next>next</a>"""
+
+
+async def test_a_run_tells_what_its_pages_asked_for_and_how_fast_they_were(
+    resources: Resources, write: Callable[..., Path]
+) -> None:
+    async def answer(exchange: web.Exchange) -> None:
+        path = exchange.path.partition("?")[0]
+        if path == "/refused":
+            return exchange.writer.transport.abort()
+        page = ROUGH % server.port if path == "/" else b"<!doctype html><link rel=icon href=data:,><h1>Next</h1>"
+        status, body = {"/missing.js": (404, b"no"), "/picture": (200, b"GIF89a")}.get(path, (200, page))
+        kind = "text/html" if body is page else "image/gif"
+        return await web.answer(body, status=status, headers={"Content-Type": kind})(exchange)
+
+    async with web.serving(answer) as server:
+        file = write(f"""
+            def test_it(page: Page, step):
+                with step("open"):
+                    page.goto("http://127.0.0.1:{server.port}/?token=C4nary")
+                with step("press"):
+                    page.get_by_role("button").click()
+                    expect(page.get_by_role("button")).to_have_text("done")
+                    page.wait_for_load_state()
+                with step("go on"):
+                    page.get_by_role("link").click()
+                    expect(page.get_by_role("heading", name="Next")).to_be_visible()
+        """)
+        result = await run(f"{file}::test_it", resources, file)
+        told = {(m.name.removeprefix("stormwatch_journey_"), *m.labels.values()): m.value for m in result.measures}
+        assert (result.outcome, result.message) == (Outcome.UP, "")
+        assert (told["requests", "document"], told["failed_requests", "document"]) == (2, 0)
+        assert (told["requests", "script"], told["failed_requests", "script"]) == (1, 1)
+        assert (told["requests", "fetch"], told["failed_requests", "fetch"]) == (1, 1)
+        assert (told["requests", "image"], told["received_bytes", "image"], told["requests", "font"]) == (1, 6, 0)
+        assert (told["third_party_requests",], told["third_party_bytes",]) == (1, 6)
+        failed = {
+            (each["url"].rpartition("/")[2], each.get("status"), each.get("failure"))
+            for each in result.evidence["failed_requests"]
+        }
+        assert failed == {("missing.js", 404, None), ("refused", None, "net::ERR_EMPTY_RESPONSE")}
+        assert [party["domain"] for party in result.evidence["third_parties"]] == ["localhost"]
+        first, second = result.evidence["pages"]
+        assert (first["url"], second["url"]) == (server.url, f"{server.url}next")
+        assert 0.08 <= first["inp"] < 30
+        assert 0 < first["ttfb"] <= first["fcp"] <= first["lcp"] < 30
+        assert told["largest_contentful_paint_seconds",] == max(first["lcp"], second.get("lcp", 0))
+        assert told["interaction_to_next_paint_seconds",] == first["inp"]
+        assert told["page_load_seconds",] >= first["loaded"]
+        assert "C4nary" not in json.dumps(result.as_json())
+
+
+async def test_a_run_that_is_not_observed_puts_nothing_into_the_page(
+    resources: Resources, shop: Shop, write: Callable[..., Path]
+) -> None:
+    file = write(f"""
+        def test_it(page: Page):
+            page.goto("{shop.url}")
+            assert page.evaluate("Object.keys(window).filter((name) => name.includes('stormwatch'))") == []
+    """)
+    options = JourneyOptions(observe=False)
+    target = f"{file}::test_it"
+    probe = Probe(name="quiet", kind="journey", target=target, check=KIND.build(target, options), timeout=60.0)
+    result = await run_once(probe, clock=SystemClock(), resources=resources)
+    assert (result.outcome, result.message) == (Outcome.UP, "")
+    assert {m.name for m in result.measures} == {
+        "stormwatch_journey_steps_completed",
+        "stormwatch_journey_console_errors",
+    }
+    assert "pages" not in result.evidence
