@@ -1,5 +1,6 @@
 """`stormwatch drift`: what Prometheus and Alertmanager run, compared with what the configuration says."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -9,16 +10,19 @@ import yaml
 
 from stormwatch.harness import meaning
 from stormwatch.harness.config import Config
-from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api, expressions_of
+from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.units import show_duration
-from stormwatch.slo.drift import Finding, Moment, RunningGroup, drift_of_rules, groups_of
+from stormwatch.slo.drift import EXPRESSION, Finding, GroupText, Moment, RunningGroup, drift_of_rules, groups_of
 from stormwatch.slo.drift_alertmanager import drift_of_alertmanager
-from stormwatch.slo.drift_scrape import drift_of_scraping
+from stormwatch.slo.drift_scrape import DISCOVERED, Scraping, drift_of_scraping
 from stormwatch.slo.prober import WATCHDOG
+from stormwatch.slo.promql import plain_form
 
 ARRIVES = 150.0
 """Seconds after which a firing alert must have arrived: it is sent at once, and again every minute."""
+AGAIN = 0.5
+"""Seconds between two looks at a Prometheus that was reloaded a moment ago."""
 _SILENT = Finding(
     what="watchdog-missing",
     subject="Alertmanager",
@@ -49,6 +53,8 @@ class Asked:
     """Whether the Alertmanager has others' alerts too."""
     interval: float = 15.0
     """Seconds that may pass between two scrapes, and between two evaluations."""
+    settling: float = 12.0
+    """Seconds after a reload in which Prometheus may not know targets and Alertmanagers yet: discovery has a pause of 5 s."""
     ignore_files: tuple[str, ...] = ()
     """Patterns of rule files that belong to others."""
 
@@ -90,7 +96,10 @@ class Drift:
 
 
 async def drift_of(config: Config, asked: Asked) -> Drift:
-    """Every difference. Raises Problem (no verdict) when one of them does not answer."""
+    """Every difference. Raises Problem (no verdict) when one of them does not answer.
+
+    What may be missing only because Prometheus was reloaded a moment ago is looked at again until it had its time.
+    """
     if not asked.prometheus and not asked.alertmanager:
         raise Problem("nobody is named to compare with; give --prometheus URL, --alertmanager URL, or both")
     compared: list[str] = []
@@ -120,22 +129,41 @@ async def _of_prometheus(
 ) -> tuple[list[Finding], Sequence[RunningGroup]]:
     wanted = [*groups_of(meaning.prometheus_rules(config)), *groups_of(meaning.prober_rules())]
     running = await prometheus.groups(ignore=asked.ignore_files)
-    scraping = await prometheus.scraping(asked.job)
-    compared = [group for group in running if group.name in {each.name for each in wanted}]
-    canonical = await prometheus.canonical(expressions_of(wanted, compared))
+    scraping, found = await _of_scraping(config, asked, prometheus)
     moment = Moment(now=scraping.now, loaded=scraping.loaded, interval=asked.interval)
-    found = [
-        *drift_of_scraping(
-            scraping,
+    found += await _of_rules(wanted, running, moment, prometheus)
+    return found, [group for group in running if group.name in {each.name for each in wanted}]
+
+
+async def _of_scraping(config: Config, asked: Asked, prometheus: PrometheusApi) -> tuple[Scraping, list[Finding]]:
+    while True:
+        seen = await prometheus.scraping(asked.job)
+        found = drift_of_scraping(
+            seen,
             job=asked.job,
             probes=[probe.name for probe in config.probes],
             interval=asked.interval,
             listen=asked.listen,
             alertmanager=asked.alertmanager,
-        ),
-        *drift_of_rules(wanted, running, lambda text: canonical.get(text, text), moment),
-    ]
-    return found, compared
+        )
+        if seen.now - seen.loaded > asked.settling or not any(each.what in DISCOVERED for each in found):
+            return seen, found
+        await asyncio.sleep(AGAIN)
+
+
+async def _of_rules(
+    wanted: Sequence[GroupText], running: Sequence[RunningGroup], moment: Moment, prometheus: PrometheusApi
+) -> list[Finding]:
+    """Prometheus is asked only about expressions that are not the same at first sight: thousands of rules are not sent to it."""
+    found = drift_of_rules(wanted, running, plain_form, moment)
+    doubtful = {plain_form(text) for each in found if each.what == EXPRESSION for text in (each.expected, each.seen)}
+    if not doubtful:
+        return found
+    every = {rule.expr for group in wanted for rule in group.rules}
+    every |= {rule.text.expr for group in running for rule in group.rules}
+    # All writings of a doubtful expression, so that what was the same at first sight stays the same.
+    forms = await prometheus.canonical([text for text in every if plain_form(text) in doubtful])
+    return drift_of_rules(wanted, running, lambda text: forms.get(text) or plain_form(text), moment)
 
 
 def _fires_for_long(running: Sequence[RunningGroup], now: float) -> bool:

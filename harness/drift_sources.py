@@ -19,7 +19,7 @@ import yaml
 
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.units import parse_duration
-from stormwatch.slo.drift import GroupText, RuleText, RunningGroup, RunningRule
+from stormwatch.slo.drift import RuleText, RunningGroup, RunningRule
 from stormwatch.slo.drift_scrape import Scraping, Target
 
 TIMEOUT: Final = 30.0
@@ -236,10 +236,3 @@ def _target(document: Mapping[str, Any]) -> Target:
 def _moment(text: str) -> float | None:
     """Unix time of a moment as Go writes it, in nanoseconds. None: never."""
     return None if text.startswith(NEVER) else datetime.fromisoformat(text).timestamp()
-
-
-def expressions_of(wanted: Sequence[GroupText], running: Sequence[RunningGroup]) -> set[str]:
-    """All expressions that have to be compared."""
-    return {rule.expr for group in wanted for rule in group.rules} | {
-        rule.text.expr for group in running for rule in group.rules
-    }

@@ -20,11 +20,15 @@ VERSION = "sloth_version"
 IDENTITY = ("objective", "probe", "sloth_slo", "sloth_window")
 """Labels that say what a rule is about. Without the same ones, two rules are different rules, not one that changed."""
 MISSED = 3
-"""Evaluations in a row that a group may miss before it is stale."""
+"""Evaluations in a row that a group may miss before it is stale, and scrapes."""
+SHORTEST_STALE = 60.0
+"""Seconds that no evaluation and no scrape is called stale before, however often there should be one."""
+EXPRESSION = "expression"
+"""The kind of finding that a pair of expressions is not the same; `expected` and `seen` are just these."""
 _RELOAD = "write the rules anew with `stormwatch rules` and reload Prometheus"
 
 Canonical = Callable[[str], str]
-"""The form of an expression that all expressions of the same meaning have."""
+"""A form that two expressions have in common when they mean the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,7 @@ def drift_of_rules(
                 Finding(
                     what="group-missing",
                     subject=group.name,
-                    expected=f"{len(group.rules)} rules: {_names(rule.name for rule in group.rules)}",
+                    expected=f"{len(group.rules)} rules: {_names(_alerts_first(group.rules))}",
                     seen="no group of this name",
                     remedy=f"{_RELOAD}; its `rule_files` must name the file",
                 )
@@ -167,7 +171,7 @@ def _of_group(wanted: GroupText, running: RunningGroup, canonical: Canonical, mo
         Finding(
             what="rule-missing",
             subject=at + rule.subject,
-            expected=canonical(rule.expr),
+            expected=rule.expr,
             seen=f"no such rule in {running.file}",
             remedy=_RELOAD,
         )
@@ -209,7 +213,7 @@ def _of_text(wanted: RuleText, running: RuleText, canonical: Canonical) -> Itera
 
     expected, seen = canonical(wanted.expr), canonical(running.expr)
     if expected != seen:
-        yield differs("expression", expected, seen)
+        yield differs(EXPRESSION, wanted.expr, running.expr)
     if wanted.lasting != running.lasting:
         yield differs("for", show_duration(wanted.lasting), show_duration(running.lasting))
     if running.keep is not None and wanted.keep != running.keep:
@@ -236,7 +240,7 @@ def _of_health(rule: RunningRule, group: RunningGroup, moment: Moment) -> Iterab
         )
     # A group waits up to an interval for its place after it was loaded, and up to another one for its end.
     since = rule.evaluated if rule.evaluated is not None else moment.loaded
-    if moment.now - since > MISSED * group.interval:
+    if moment.now - since > max(SHORTEST_STALE, MISSED * group.interval):
         yield Finding(
             what="evaluation-stale",
             subject=subject,
@@ -338,6 +342,10 @@ def _rule(document: Mapping[str, Any]) -> RuleText:
 
 def _assigned(name: str, value: str | None) -> str:
     return f"no {name}" if value is None else f"{name}: {value}"
+
+
+def _alerts_first(rules: Iterable[RuleText]) -> list[str]:
+    return [rule.name for rule in sorted(rules, key=lambda rule: not rule.is_alert)]
 
 
 def _names(names: Iterable[str], most: int = 6) -> str:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stormwatch.probes.units import show_duration
-from stormwatch.slo.drift import MISSED, Finding
+from stormwatch.slo.drift import MISSED, SHORTEST_STALE, Finding
+
+DISCOVERED = frozenset({"target-missing", "alertmanager-missing"})
+"""Findings that are true of every Prometheus for some seconds after it was started or reloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,7 @@ def _of_targets(seen: Scraping, job: str, interval: float, listen: str) -> Itera
                 seen=target.error or "down, and Prometheus does not say why",
                 remedy="start `stormwatch run` there, or correct the address: without its metrics no rule sees anything",
             )
-        elif seen.now - (target.scraped or seen.loaded) > MISSED * target.interval:
+        elif seen.now - (target.scraped or seen.loaded) > max(SHORTEST_STALE, MISSED * target.interval):
             yield Finding(
                 what="target-stale",
                 subject=target.url,
