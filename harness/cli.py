@@ -25,6 +25,7 @@ from stormwatch.harness.openslo_command import exporting, import_openslo
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
+from stormwatch.harness.sloth_command import import_sloth
 
 if TYPE_CHECKING:
     from stormwatch.harness.blackbox_prober import BlackboxProber
@@ -45,6 +46,7 @@ app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")
 app.add_typer(exporting, name="export")
 importing.command("openslo")(import_openslo)
+importing.command("sloth")(import_sloth)
 
 BlackboxFile = Annotated[
     Path | None, typer.Option("--blackbox", metavar="FILE", help="Modules of blackbox_exporter to answer /probe with.")

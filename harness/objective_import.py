@@ -214,7 +214,8 @@ class _Probes:
         shared = {key: value for key, value in first.items() if all(each.get(key) == value for each in others)}
         if set(self._selected(shared)) != set(names):
             raise _NotWritten(f"the probes {', '.join(names)} have no label that only they share; give them one")
-        for key in list(shared):
+        # Labels that somebody gave say more than kind and location, which go first.
+        for key in sorted(shared, key=lambda label: label not in RESERVED):
             fewer = {other: value for other, value in shared.items() if other != key}
             if fewer and set(self._selected(fewer)) == set(names):
                 shared = fewer

@@ -13,6 +13,7 @@ Counted are our counters and what blackbox_exporter and we both export, in the f
 and differences and quotients of these. What is about other metrics raises `NotOurs`: stormwatch judges runs of its probes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -111,6 +112,8 @@ _BUCKET: Final = "stormwatch_probe_duration_seconds_bucket"
 _OF_HISTOGRAM: Final = "stormwatch_probe_duration_seconds_count"
 _TRANSPARENT: Final = frozenset({"sum", "rate", "increase", "irate"})
 """What changes the scale of good and all alike."""
+_NAMED: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?=\s*[{\[])")
+"""What is a metric in a query of which nothing more is understood."""
 _SCRAPED: Final = frozenset({"job"})
 """Labels that Prometheus adds: they say who scraped, not what was probed."""
 
@@ -119,6 +122,9 @@ def _read(query: str) -> Expression:
     try:
         return read_query(query)
     except NotRead as error:
+        asked = _NAMED.findall(query)
+        if asked and not any(map(_known, asked)):
+            raise NotOurs(_foreign(asked[0])) from error
         raise NotOurs(f"the query is not one that is understood here: {error}") from error
 
 

@@ -43,14 +43,14 @@ def _promise(slo: SLO, objective: Objective, name: str, place: Place, library: L
         raise NotCarried(
             place, "is part of a composite SLO, and an objective of ours has one indicator: write an SLO for each"
         )
-    notes: list[str] = []
+    # In the order of what can be mended least: a query about other things, then the way of counting, then the window.
+    indicator = _indicator(slo, objective, place, library, ours)
+    slice_seconds, slice_target = _slices(slo, objective, place)
+    notes = list(indicator.notes)
+    window, calendar, timezone = _window(spec.time_window[0], ours, notes)
     target = objective.target if objective.target is not None else (objective.target_percent or Fraction(0)) / 100
     if target == 0:
         raise NotCarried((*place, "target"), "promises nothing; an objective of ours promises more than 0%")
-    window, calendar, timezone = _window(spec.time_window[0], ours, notes)
-    slice_seconds, slice_target = _slices(slo, objective, place)
-    indicator = _indicator(slo, objective, place, library, ours)
-    notes += indicator.notes
     if spec.description:
         notes.insert(0, spec.description)
     burns = None if ours.policy else burns_of(spec, library, notes)
