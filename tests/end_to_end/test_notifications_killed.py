@@ -30,7 +30,7 @@ alerts:
     - {{name: dead, to: webhook, url: "{dead}", group_wait: 0s, group_interval: 0s, fallback: desk}}
     - {{name: desk, to: webhook, url: "{desk}", only_fallback: true}}
 """
-AT_ONCE = 4
+AT_ONCE = 8
 """Stories that are told beside each other: most of their time is waiting."""
 
 
@@ -126,9 +126,7 @@ def test_one_incident_is_one_wherever_the_service_is_killed(tmp_path: Path) -> N
     fatal: Counter[Step] = Counter()
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for first in itertools.count(1, AT_ONCE):
-            told = list(
-                threads.map(lambda last: killed_at(tmp_path / str(last), last), range(first, first + AT_ONCE))
-            )
+            told = list(threads.map(lambda last: killed_at(tmp_path / str(last), last), range(first, first + AT_ONCE)))
             fatal.update(each[0] for each in told if each)
             if None in told:
                 break
