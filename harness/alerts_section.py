@@ -60,6 +60,7 @@ class Alerts:
                     "group_wait": show_duration(each.group_wait),
                     "group_interval": show_duration(each.group_interval),
                     "repeat_interval": show_duration(each.repeat_interval),
+                    "hours": each.hours.effective() if each.hours else None,
                 }
                 for each in self.notify
             ],
@@ -105,6 +106,12 @@ def _read_entry(draft: Draft, item: Mapping[str, Any], place: Place) -> AnyNotif
         return None
     entry = draft.read(ENTRIES[to], item, place, secret=True)
     if isinstance(entry, SlackEntry) and not _has_one_way(draft, entry, place):
+        return None
+    if entry is not None and entry.hours is not None and entry.hours.hours.begin >= entry.hours.hours.end:
+        draft.complain(
+            (*place, "hours"),
+            f"they begin at {entry.hours.begin} and end at {entry.hours.end}; the end is later on the same day",
+        )
         return None
     return entry
 

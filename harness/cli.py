@@ -51,6 +51,12 @@ importing.command("sloth")(import_sloth)
 BlackboxFile = Annotated[
     Path | None, typer.Option("--blackbox", metavar="FILE", help="Modules of blackbox_exporter to answer /probe with.")
 ]
+Secrets = Annotated[
+    str, typer.Option("--secrets", metavar="DIR", help="Where Alertmanager finds the files with its secrets.")
+]
+AlertmanagerVersion = Annotated[
+    str, typer.Option(metavar="VERSION", help="What its Alertmanager must be at least; newer ones know more receivers.")
+]
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 
 
@@ -267,6 +273,8 @@ def rules(
             metavar="URL", help="Where Alertmanager sends the alert that always fires, for --for alertmanager."
         ),
     ] = "",
+    secrets: Secrets = "/etc/alertmanager/secrets",
+    alertmanager_version: AlertmanagerVersion = "0.25",
     tests: Annotated[
         bool, typer.Option("--tests", help="Write the rules and unit tests of every alert into the directory of -o.")
     ] = False,
@@ -284,7 +292,9 @@ def rules(
         Reader.PROMETHEUS: lambda: meaning.prometheus_rules(loaded),
         Reader.PROBER: meaning.prober_rules,
         Reader.SCRAPE: lambda: meaning.scrape_config(listen),
-        Reader.ALERTMANAGER: lambda: meaning.alertmanager_config(loaded, watchdog=watchdog),
+        Reader.ALERTMANAGER: lambda: rules_command.alertmanager(
+            loaded, watchdog=watchdog, secrets=secrets, version=alertmanager_version, say=_say
+        ),
     }[reader]()
     write(text, out)
 
@@ -312,13 +322,15 @@ def drift(
     watchdog: Annotated[
         str, typer.Option(metavar="URL", help="As it was given to `stormwatch rules --for alertmanager`.")
     ] = "",
+    secrets: Secrets = "/etc/alertmanager/secrets",
+    alertmanager_version: AlertmanagerVersion = "0.25",
     shared: Annotated[
         bool, typer.Option("--shared", help="The Alertmanager has others' alerts too: what is not ours is no drift.")
     ] = False,
     form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
 ) -> None:
     """Compare what Prometheus and Alertmanager run with the configuration. Exit code 0: no drift, 1: drift, 3: no answer."""
-    from stormwatch.harness import drift_command
+    from stormwatch.harness import drift_command, rules_command
     from stormwatch.probes.units import parse_duration
 
     try:
@@ -333,6 +345,8 @@ def drift(
         interval=most,
         ignore_files=tuple(ignore_file or ()),
         watchdog=watchdog,
+        secrets=secrets,
+        version=rules_command.read_version(alertmanager_version),
         shared=shared,
     )
     found = asyncio.run(drift_command.drift_of(load_config(config), asked))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stormwatch.harness import meaning
+from stormwatch.harness.alertmanager_receivers import OLDEST, SECRETS, receivers_of
 from stormwatch.harness.config import Config
 from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api
 from stormwatch.harness.problem import Exit, Problem
@@ -49,6 +50,10 @@ class Asked:
     """The target that must be there; empty: any."""
     watchdog: str = ""
     """Where the alert that always fires goes from Alertmanager, as it was given to `stormwatch rules`."""
+    secrets: str = SECRETS
+    """Where Alertmanager finds secrets, as it was given to `stormwatch rules`."""
+    version: tuple[int, int] = OLDEST
+    """Of the Alertmanager, as it was given to `stormwatch rules`."""
     shared: bool = False
     """Whether the Alertmanager has others' alerts too."""
     interval: float = 15.0
@@ -116,7 +121,8 @@ async def drift_of(config: Config, asked: Asked) -> Drift:
             )
         if asked.alertmanager:
             alertmanager = await stack.enter_async_context(alertmanager_api(asked.alertmanager))
-            wanted = yaml.safe_load(meaning.alertmanager_config(config, watchdog=asked.watchdog))
+            receivers = receivers_of(config, secrets=asked.secrets, version=asked.version)
+            wanted = yaml.safe_load(meaning.alertmanager_config(config, receivers, watchdog=asked.watchdog))
             found += drift_of_alertmanager(wanted, await alertmanager.config(), shared=asked.shared)
             if watchdog_fires and not await alertmanager.has(WATCHDOG):
                 found.append(_SILENT)

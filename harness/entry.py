@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
+from stormwatch.exporters.hours import Hours
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
@@ -214,6 +216,51 @@ def _told(text: str) -> Any:
     return Field(description=text)
 
 
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone is called {name!r}; write one like Europe/Berlin, or UTC") from None
+    return name
+
+
+Clock = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$", examples=["09:00"])]
+Zone = Annotated[str, AfterValidator(_check_zone)]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoursEntry:
+    """When a channel is told of tickets and infos; they wait until then. What is a page or high never waits."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    days: Annotated[tuple[Weekday, ...], Field(min_length=1)] = ("monday", "tuesday", "wednesday", "thursday", "friday")
+    """On which days of the week."""
+    begin: Clock = "09:00"
+    """From when, by the clocks of the time zone."""
+    end: Clock = "17:00"
+    """Until when, on the same day; `24:00` is its end."""
+    timezone: Zone = "UTC"
+    """Whose clocks: a name of the IANA database."""
+
+    def effective(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"days": list(self.days), "begin": self.begin, "end": self.end, "timezone": self.timezone}
+
+    @property
+    def hours(self) -> Hours:
+        """The value."""
+        return Hours(
+            days=frozenset(self.days), begin=_minutes(self.begin), end=_minutes(self.end), timezone=self.timezone
+        )
+
+
+def _minutes(clock: str) -> int:
+    hours, _, minutes = clock.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyEntry:
     """A channel: what every one of them has.
@@ -251,6 +298,9 @@ class NotifyEntry:
         Seconds,
         _told("Time after which a group that still fires, and that nobody took, is told again; `0s` for never."),
     ] = 4 * 3600.0
+    hours: Annotated[
+        HoursEntry | None, _told("When it is told of tickets and infos; they wait until then. Not given: always.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

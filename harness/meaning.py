@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from stormwatch.harness.alertmanager_receivers import Receivers
 from stormwatch.harness.config import Config
-from stormwatch.harness.problem import Problem
 from stormwatch.harness.service import EVALUATION
-from stormwatch.slo.alert import Severity
 from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.feasibility import Finding, Weight, findings, findings_of_probe
 from stormwatch.slo.prober import render_prober_rules, render_prober_tests
@@ -85,14 +84,11 @@ def scrape_config(listen: str) -> str:
     return render_scrape([listen])
 
 
-def alertmanager_config(config: Config, *, watchdog: str = "") -> str:
-    """An Alertmanager configuration that sends to the webhook of `alerts`, and the alert that always fires to `watchdog`.
-
-    Raises Problem when there is no webhook.
-    """
-    if not config.alerts.webhook:
-        raise Problem(f"{config.path}: alerts.webhook is not set, and it is where Alertmanager is to send alerts")
-    return render_alertmanager(dict.fromkeys(Severity, config.alerts.webhook), probes=config.probes, watchdog=watchdog)
+def alertmanager_config(config: Config, receivers: Receivers, *, watchdog: str = "") -> str:
+    """An Alertmanager configuration that tells the channels of `alerts`, and `watchdog` of the alert that always fires."""
+    return render_alertmanager(
+        receivers.receivers, probes=config.probes, watchdog=watchdog, intervals=receivers.intervals
+    )
 
 
 def _finite(seconds: float) -> float | None:

@@ -7,12 +7,15 @@ info      collected for 5 min        once a day
 Watchdog  at once, every 5 min       to a dead man's switch, or to nobody
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from stormwatch.probes.probe import Probe
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.document import yaml_text
+from stormwatch.slo.identity import clean_labels
 from stormwatch.slo.prober import WATCHDOG
 
 _TIERS: Mapping[Severity, tuple[str, str, str]] = {
@@ -22,45 +25,83 @@ _TIERS: Mapping[Severity, tuple[str, str, str]] = {
     Severity.INFO: ("5m", "10m", "1d"),
 }
 """How long the first alert of a group waits for others, how long further ones do, when it is told again."""
+CAN_WAIT = frozenset({Severity.TICKET, Severity.INFO})
+"""What a receiver with hours is told of in these hours only. Who is woken at night is told of the rest at once."""
+GROUP_BY = ("alertname", "objective", "probe")
+"""Labels by which alerts are told together when nothing else is said."""
+NOBODY = "nobody"
+"""The receiver of alerts that no channel wants."""
+RESERVED = frozenset({NOBODY, "watchdog"})
+"""Names of receivers that are not channels."""
 _OF_PROBES = "ProbeDown|ProbeNoEvidence"
 
 
-def render_alertmanager(webhooks: Mapping[Severity, str], *, probes: Iterable[Probe] = (), watchdog: str = "") -> str:
-    """An Alertmanager configuration with a route for each severity, to its webhook.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Somebody who is told, and of what: a channel as Alertmanager knows it."""
 
-    `webhooks` gives the address for each severity; one that is missing goes where tickets go, else where pages go.
+    name: str
+    settings: Mapping[str, Any]
+    """Its keys besides the name: `pagerduty_configs`, `webhook_configs` … as Alertmanager reads them."""
+    severities: frozenset[Severity] = frozenset(Severity)
+    """Which alerts it is told of."""
+    match: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Labels that they must have."""
+    group_by: Sequence[str] = GROUP_BY
+    """Labels by which they are told together."""
+    hours: str = ""
+    """The name of the time interval in which it is told of what can wait. Empty: always."""
+
+    @property
+    def hears_everything(self) -> bool:
+        """Whether each alert goes there."""
+        return not self.match and self.severities == frozenset(Severity)
+
+    def hears(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with these labels goes there."""
+        return labels.get("severity") in self.severities and self.match.items() <= labels.items()
+
+
+def render_alertmanager(
+    receivers: Sequence[Receiver],
+    *,
+    probes: Iterable[Probe] = (),
+    watchdog: str = "",
+    intervals: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> str:
+    """An Alertmanager configuration in which each alert goes to every receiver that wants it, as in process.
+
     `probes` say which alerts an outage explains. `watchdog` is the address of a dead man's switch, which is told all the time.
-    Raises ValueError when there is no address at all.
+    `intervals` are the time intervals that receivers name. Raises ValueError when there is nobody to tell.
     """
-    fallback = webhooks.get(Severity.TICKET) or webhooks.get(Severity.PAGE) or next(iter(webhooks.values()), "")
-    if not fallback:
-        raise ValueError("no webhook is given, so nobody would hear of an alert; give one for page or ticket")
-    receivers = [("default", fallback), *((each.value, webhooks[each]) for each in Severity if each in webhooks)]
+    if not receivers:
+        raise ValueError("no receiver is given, so nobody would hear of an alert; give one channel at least")
+    default = next((each.name for each in receivers if each.hears_everything and not each.hours), NOBODY)
     return yaml_text(
         {
+            **(
+                {"time_intervals": [{"name": name, "time_intervals": list(each)} for name, each in intervals.items()]}
+                if intervals
+                else {}
+            ),
             "route": {
-                "receiver": "default",
-                "group_by": ["alertname", "objective", "probe"],
+                "receiver": default,
+                "group_by": list(GROUP_BY),
                 **_pace("30s", "1m", "12h"),
                 "routes": [
-                    {
-                        "matchers": [f'alertname="{WATCHDOG}"'],
-                        "receiver": "watchdog",
-                        **_pace("0s", "1m", "5m"),
-                    },
+                    {"matchers": [f'alertname="{WATCHDOG}"'], "receiver": "watchdog", **_pace("0s", "1m", "5m")},
                     *(
-                        {
-                            "matchers": [f'severity="{severity.value}"'],
-                            "receiver": severity.value if severity in webhooks else "default",
-                            **_pace(*tier),
-                        }
-                        for severity, tier in _TIERS.items()
+                        _route(each, severity)
+                        for each in receivers
+                        for severity in Severity
+                        if severity in each.severities
                     ),
                 ],
             },
             "inhibit_rules": [*_inhibitions(probes)],
             "receivers": [
-                *({"name": name, "webhook_configs": [{"url": url, "send_resolved": True}]} for name, url in receivers),
+                *({"name": each.name, **each.settings} for each in receivers),
+                *([{"name": NOBODY}] if default == NOBODY else []),
                 {
                     "name": "watchdog",
                     **({"webhook_configs": [{"url": watchdog, "send_resolved": False}]} if watchdog else {}),
@@ -68,6 +109,19 @@ def render_alertmanager(webhooks: Mapping[Severity, str], *, probes: Iterable[Pr
             ],
         }
     )
+
+
+def _route(receiver: Receiver, severity: Severity) -> dict[str, Any]:
+    """What one receiver is told of one severity. `continue` lets the other receivers hear of it too."""
+    labels = {"severity": severity.value, **clean_labels(receiver.match)}
+    return {
+        "matchers": [f"{name}={_quoted(value)}" for name, value in labels.items()],
+        "receiver": receiver.name,
+        "continue": True,
+        "group_by": list(receiver.group_by),
+        **_pace(*_TIERS[severity]),
+        **({"active_time_intervals": [receiver.hours]} if receiver.hours and severity in CAN_WAIT else {}),
+    }
 
 
 def _inhibitions(probes: Iterable[Probe]) -> Iterable[dict[str, Any]]:
@@ -87,11 +141,7 @@ def _inhibitions(probes: Iterable[Probe]) -> Iterable[dict[str, Any]]:
         source=['alertname="StormwatchDown"'],
         target=['alertname=~"ProbeNoEvidence|StormwatchInstanceDown"'],
     )
-    explained: dict[str, list[str]] = {}
-    for probe in probes:
-        for dependency in probe.depends_on:
-            explained.setdefault(dependency, []).append(probe.name)
-    for dependency, dependants in explained.items():
+    for dependency, dependants in _explained(probes).items():
         # The rules mute them, too; this also holds back one that was seen before its dependency was.
         yield _inhibition(
             source=['alertname="ProbeDown"', f'probe="{dependency}"'],
@@ -99,8 +149,29 @@ def _inhibitions(probes: Iterable[Probe]) -> Iterable[dict[str, Any]]:
         )
 
 
+def _explained(probes: Iterable[Probe]) -> Mapping[str, Sequence[str]]:
+    """By probe, what its outage explains: what depends on it, and what depends on that."""
+    needs = {probe.name: probe.depends_on for probe in probes}
+    explained: dict[str, list[str]] = {}
+    for name, direct in needs.items():
+        reached: dict[str, None] = {}
+        ahead = [*direct]
+        while ahead:
+            if (dependency := ahead.pop(0)) not in reached and dependency != name:
+                reached[dependency] = None
+                ahead += needs.get(dependency, ())
+        for dependency in reached:
+            explained.setdefault(dependency, []).append(name)
+    return explained
+
+
 def _inhibition(*, source: list[str], target: list[str], equal: list[str] | None = None) -> dict[str, Any]:
     return {"source_matchers": source, "target_matchers": target, **({"equal": equal} if equal else {})}
+
+
+def _quoted(value: str) -> str:
+    """A value as Alertmanager reads it between quotes."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _pace(wait: str, interval: str, again: str) -> dict[str, str]:
