@@ -82,7 +82,6 @@ def _read(document: Document, place: Place, data: dict[str, Any], draft: _Draft)
     body = {key: value for key, value in data.items() if key not in ("apiVersion", "kind")}
     reading = form_of(KINDS[kind]).read(
         without_nothing(body),
-        also=("apiVersion", "kind"),
         written=lambda where: document.written((*place, *where)),
     )
     found = list(reading.faults) or (list(breaches(reading.value)) if reading.value else [])
@@ -113,7 +112,8 @@ def _head(data: dict[str, Any]) -> tuple[str, str] | None:
     if kind not in KINDS:
         if "kind" not in data:
             return "kind", f"kind is missing; add `kind:` with one of {', '.join(KINDS)}"
-        near = did_you_mean(kind, KINDS) if isinstance(kind, str) else f"known: {', '.join(KINDS)}"
+        written = {each.lower(): each for each in KINDS}.get(str(kind).lower(), str(kind))
+        near = f"did you mean {written}?" if written in KINDS else did_you_mean(written, KINDS)
         return "kind", f"no kind of OpenSLO v1 is called {show(kind)}; {near}"
     return None
 

@@ -112,7 +112,7 @@ _BUCKET: Final = "stormwatch_probe_duration_seconds_bucket"
 _OF_HISTOGRAM: Final = "stormwatch_probe_duration_seconds_count"
 _TRANSPARENT: Final = frozenset({"sum", "rate", "increase", "irate"})
 """What changes the scale of good and all alike."""
-_NAMED: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?=\s*[{\[])")
+_NAMED: Final = re.compile(r"\b[a-zA-Z_:]\w*_\w*\b(?!\s*[(=!~])")
 """What is a metric in a query of which nothing more is understood."""
 _SCRAPED: Final = frozenset({"job"})
 """Labels that Prometheus adds: they say who scraped, not what was probed."""
