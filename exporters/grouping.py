@@ -5,7 +5,8 @@ repeated after `repeat_interval`. Beyond it:
 
 - what was told as firing is always told as resolved, also under a silence;
 - an alert that begins to fire while its incident is over opens a new incident;
-- an alert that was resolved before anybody was told is not told at all.
+- an alert that was resolved before anybody was told is not told at all;
+- what can wait for a channel's hours is told when they begin, if it fires still; its end is told at any hour.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stormwatch.exporters.hours import Hours
 from stormwatch.exporters.message import Message, Why
 from stormwatch.exporters.notification import Notification
 from stormwatch.exporters.silence import Silence
@@ -20,6 +22,9 @@ from stormwatch.exporters.silence import Silence
 PAGE = "page"
 INHIBITED = frozenset({"ticket", "info"})
 """Severities of which nobody is told while a page of the same objective fires: it says the same, louder."""
+
+CAN_WAIT = frozenset({"ticket", "info"})
+"""Severities that a channel with hours is told of in these hours only."""
 
 Place = tuple[str, str]
 """A channel and the key of a group in it."""
@@ -47,12 +52,20 @@ class Route:
 
     inhibition: bool = True
     """Whether a page mutes the tickets of its objective here."""
+    hours: Hours | None = None
+    """When it is told of what can wait. None: always."""
 
     def wants(self, notification: Notification) -> bool:
         """Whether this channel is told of an alert."""
         labels = notification.sent_labels
         return (not self.severities or labels.get("severity") in self.severities) and (
             self.match.items() <= labels.items()
+        )
+
+    def waits(self, notification: Notification, now: float) -> bool:
+        """Whether this channel is told of an alert in its hours, and not now. A page waits for nothing."""
+        return (
+            self.hours is not None and notification.labels.get("severity") in CAN_WAIT and not self.hours.open_at(now)
         )
 
     def labels_of(self, notification: Notification) -> dict[str, str]:
@@ -321,7 +334,7 @@ class Grouping:
                 if key in group.told:
                     states[key] = "resolved"
                 continue
-            if self.muted_by(each, now, inhibition=route.inhibition):
+            if self._is_held(route, each, now):
                 held = True
                 if key in group.told:
                     states[key] = group.told[key]
@@ -331,6 +344,9 @@ class Grouping:
             states[key] = "acknowledged" if is_taken and route.acknowledgements else "firing"
         return states, held
 
+    def _is_held(self, route: Route, notification: Notification, now: float) -> bool:
+        return route.waits(notification, now) or bool(self.muted_by(notification, now, inhibition=route.inhibition))
+
     def _why(
         self, route: Route, group: _Group, states: Mapping[str, str], news: Iterable[str], now: float
     ) -> Why | None:
@@ -338,12 +354,12 @@ class Grouping:
         if not states:
             return None
         if not changed:
-            taken = [self.acknowledged.get(key) for key in states]
+            taken = [self.acknowledged.get(key) for key in states if not route.waits(group.members[key], now)]
             lapsed = [each for each in taken if each and group.told_at < each.until <= now]
             if lapsed:
                 return Why.LAPSED
             waits = any(each and now < each.until for each in taken) or any(
-                self.muted_by(group.members[key], now, inhibition=route.inhibition) for key in states
+                self._is_held(route, group.members[key], now) for key in states
             )
             if route.repeat_interval and not waits and now >= group.told_at + route.repeat_interval:
                 return Why.REPEAT

@@ -127,6 +127,7 @@ def _line(entry: AnyNotifyEntry) -> Line:
             group_interval=0.0 if channel.each_alert else entry.group_interval,
             repeat_interval=entry.repeat_interval,
             acknowledgements=channel.acknowledgements,
+            hours=entry.hours.hours if entry.hours else None,
         ),
         is_told=not entry.only_fallback,
         fallback=entry.fallback or "",

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stormwatch.exporters.grouping import Acknowledgement, Due, Grouping, Route
+from stormwatch.exporters.hours import DAYS, Hours
 from stormwatch.exporters.message import Why
 from stormwatch.exporters.silence import Silence
 from tests.exporters.dispatching import START, alert
@@ -153,3 +154,61 @@ def test_a_later_life_goes_on_where_this_one_was() -> None:
     (told,) = after.due(START + 60)
     assert told.message.news == {alert("page").fingerprint}
     assert told.message.sequence == 1
+
+
+DAY = Hours(days=frozenset(DAYS), begin=9 * 60, end=17 * 60, timezone="UTC")
+MORNING = DAY.next_open(START + 86400) if DAY.open_at(START) else DAY.next_open(START)
+NIGHT = MORNING - 6 * 3600
+WITH_HOURS = replace(ROUTE, hours=DAY)
+
+
+@pytest.mark.parametrize("severity", ["ticket", "info"])
+def test_what_can_wait_is_told_in_the_morning(severity: str) -> None:
+    """To the second, once, and not at all when it is over by then."""
+    grouping = Grouping([WITH_HOURS])
+    assert grouping.take(alert(severity), NIGHT) == []
+    assert [at for at in range(0, 6 * 3600, 60) if grouping.due(NIGHT + at)] == []
+    assert grouping.next_at(MORNING - 2) <= MORNING
+    assert whys(grouping.due(MORNING)) == ["first"]
+    assert whys(grouping.due(MORNING + 60)) == []
+
+    grouping = Grouping([WITH_HOURS])
+    grouping.take(alert(severity), NIGHT)
+    grouping.due(NIGHT + 60)
+    grouping.take(alert(severity, ends_at=NIGHT + 120), NIGHT + 120)
+    assert grouping.due(MORNING) == []
+
+
+@pytest.mark.parametrize("severity", ["page", "high"])
+def test_a_page_never_waits(severity: str) -> None:
+    """Whatever the hours are."""
+    grouping = Grouping([WITH_HOURS])
+    grouping.take(alert(severity), NIGHT)
+    assert whys(grouping.due(NIGHT + 5)) == ["first"]
+    assert whys(grouping.due(NIGHT + 5 + 3600)) == ["repeat"]
+
+
+def test_what_was_told_by_day_is_not_repeated_at_night_and_its_end_is_told() -> None:
+    """Repeats go on in the morning."""
+    evening = MORNING + 8 * 3600 - 600
+    grouping = Grouping([WITH_HOURS])
+    grouping.take(alert("ticket"), evening)
+    assert whys(grouping.due(evening + 5)) == ["first"]
+    assert [at for at in range(60, 12 * 3600, 60) if grouping.due(evening + at)] == []
+    assert whys(grouping.due(MORNING + 86400)) == ["repeat"]
+
+    night = MORNING + 86400 + 12 * 3600
+    due = grouping.take(alert("ticket", ends_at=night), night)
+    assert whys([*due, *grouping.due(night + 60)]) == ["resolved"]
+
+
+def test_who_took_a_ticket_is_reminded_in_the_morning() -> None:
+    """Not at night, when it lapses."""
+    grouping = Grouping([WITH_HOURS])
+    grouping.take(alert("ticket"), MORNING)
+    grouping.due(MORNING + 5)
+    (key,) = grouping.alerts
+    grouping.acknowledge(key, Acknowledgement(by="ann", until=MORNING + 12 * 3600), MORNING + 60)
+    assert whys(grouping.due(MORNING + 60)) == ["acknowledged"]
+    assert [at for at in range(12 * 3600, 23 * 3600, 60) if grouping.due(MORNING + at)] == []
+    assert whys(grouping.due(MORNING + 86400)) == ["acknowledgement lapsed"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -42,7 +43,20 @@ objectives:
   - {name: nothing-may-fail, probe: shop-dns, target: 99.7%, window: 90m}
 alerts:
   webhook: http://127.0.0.1:9/hook
+  notify:
+    - {name: oncall, to: pagerduty, routing_key: "${env:DRIFT_KEY}", severities: [page, high], match: {team: web}}
+    - {name: chat, to: slack, token: "${env:DRIFT_KEY}", channel: C0123456789, severities: [page]}
+    - name: mail
+      to: email
+      server: mail.example.com
+      username: stormwatch
+      password: ${env:DRIFT_KEY}
+      sender: stormwatch@example.com
+      recipients: [one@example.com, two@example.com]
+      severities: [ticket]
+      hours: {days: [monday, tuesday, friday], begin: "08:30", end: "24:00", timezone: Europe/Berlin}
 """
+SECRETS = {"DRIFT_KEY": "known-to-nobody"}
 DEAD_MAN = "http://127.0.0.1:9/dead-man"
 
 
@@ -115,7 +129,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
     (directory / "stormwatch.yaml").write_text(CONFIG)
 
     def write(*arguments: str, to: str) -> None:
-        subprocess.run([STORMWATCH, "rules", *arguments, "-o", to], cwd=directory, check=True, timeout=60)
+        subprocess.run(
+            [STORMWATCH, "rules", *arguments, "-o", to],
+            cwd=directory,
+            check=True,
+            timeout=60,
+            env={**os.environ, **SECRETS},
+        )
 
     write(to="rules.yml")
     write("--for", "prober", to="prober.yml")
@@ -136,7 +156,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
     )
     stage = Stage(
         directory=directory,
-        config=load(directory / "stormwatch.yaml", environ={}),
+        config=load(directory / "stormwatch.yaml", environ=SECRETS),
         prometheus=f"http://127.0.0.1:{prometheus}",
         alertmanager=f"http://127.0.0.1:{alertmanager}",
         listen=f"127.0.0.1:{listen}",
@@ -181,7 +201,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
                 prometheus,
             ),
         ):
-            stack.enter_context(running(command, log=directory / "log", port=port))
+            stack.enter_context(running(command, log=directory / "log", port=port, environ=SECRETS))
         wait_for(lambda: not stage.drift().findings, what="everything to be scraped")
         yield stage
 
@@ -226,6 +246,7 @@ def test_what_we_wrote_is_no_drift_once_it_is_loaded(stage: Stage) -> None:
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, **SECRETS},
     )
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -386,11 +407,19 @@ def test_a_stormwatch_that_runs_with_another_configuration_is_found(stage: Stage
     assert "restart `stormwatch run`" in found[0].remedy
 
 
-def _route(severity: str, **more: Any) -> Callable[[Any], None]:
+def _route(of: str, severity: str, **more: Any) -> Callable[[Any], None]:
     def edit(document: Any) -> None:
-        next(each for each in document["route"]["routes"] if f'severity="{severity}"' in each["matchers"]).update(more)
+        next(
+            each
+            for each in document["route"]["routes"]
+            if each["receiver"] == of and f'severity="{severity}"' in each["matchers"]
+        ).update(more)
 
     return edit
+
+
+def _receiver(document: Any, name: str) -> Any:
+    return next(each for each in document["receivers"] if each["name"] == name)
 
 
 def _swap(document: Any) -> None:
@@ -398,39 +427,47 @@ def _swap(document: Any) -> None:
     routes[1], routes[2] = routes[2], routes[1]
 
 
+def _forget_chat(document: Any) -> None:
+    document["receivers"].remove(_receiver(document, "chat"))
+    _route("chat", "page", receiver="mail")(document)
+
+
+PAGE = '{severity="page"}'
 ROUTES: dict[str, tuple[Callable[[Any], None], list[tuple[str, str]]]] = {
-    "waits": (_route("page", group_wait="5m"), [("route-group-wait", '{severity="page"}')]),
-    "repeats": (_route("high", repeat_interval="1w"), [("route-repeat-interval", '{severity="high"}')]),
-    "groups": (_route("high", group_by=["..."]), [("route-group-by", '{severity="high"}')]),
-    "receiver": (_route("page", receiver="info"), [("route-receiver", '{severity="page"}')]),
-    "goes on": (_route("page", **{"continue": True}), [("route-continue", '{severity="page"}')]),
+    "waits": (_route("webhook", "page", group_wait="5m"), [("route-group-wait", PAGE)]),
+    "repeats": (_route("webhook", "high", repeat_interval="1w"), [("route-repeat-interval", '{severity="high"}')]),
+    "groups": (_route("webhook", "high", group_by=["..."]), [("route-group-by", '{severity="high"}')]),
+    "receiver": (_route("chat", "page", receiver="mail"), [("route-receiver", PAGE)]),
+    "ends": (_route("chat", "page", **{"continue": False}), [("route-continue", PAGE)]),
+    "wakes": (
+        _route("mail", "ticket", active_time_intervals=[]),
+        [("route-active-time-intervals", '{severity="ticket"}')],
+    ),
     "missing": (
         lambda document: document["route"]["routes"].pop(1),
-        [("route-missing", '{severity="page"}')],
+        [("route-missing", '{severity="page", team="web"}')],
     ),
     "besides": (
-        lambda document: document["route"]["routes"].insert(0, {"matchers": ["team=~a|b"], "receiver": "info"}),
+        lambda document: document["route"]["routes"].insert(0, {"matchers": ["team=~a|b"], "receiver": "mail"}),
         [("route-extra", '{team=~"a|b"}')],
     ),
     "order": (_swap, [("route-order", "route")]),
-    "receiver missing": (
-        lambda document: (
-            document["receivers"].pop(1),
-            _route("page", receiver="default")(document),
-        ),
-        [("route-receiver", '{severity="page"}'), ("receiver-missing", "page")],
-    ),
+    "receiver missing": (_forget_chat, [("route-receiver", PAGE), ("receiver-missing", "chat")]),
     "receiver besides": (
         lambda document: document["receivers"].append({"name": "by-hand"}),
         [("receiver-extra", "by-hand")],
     ),
     "address": (
-        lambda document: document["receivers"][1]["webhook_configs"][0].update(url="http://127.0.0.1:9/other"),
-        [("receiver-changed", "page ▸ webhook_configs.url")],
+        lambda document: _receiver(document, "webhook")["webhook_configs"][0].update(url="http://127.0.0.1:9/other"),
+        [("receiver-changed", "webhook ▸ webhook_configs.url")],
+    ),
+    "file": (
+        lambda document: _receiver(document, "oncall")["pagerduty_configs"][0].update(routing_key_file="/other/key"),
+        [("receiver-changed", "oncall ▸ pagerduty_configs.routing_key_file")],
     ),
     "way besides": (
-        lambda document: document["receivers"][1]["webhook_configs"].append({"url": "http://127.0.0.1:9/other"}),
-        [("receiver-changed", "page")],
+        lambda document: _receiver(document, "webhook")["webhook_configs"].append({"url": "http://127.0.0.1:9/other"}),
+        [("receiver-changed", "webhook")],
     ),
     "hides": (
         lambda document: document["inhibit_rules"].append(
@@ -447,13 +484,15 @@ ROUTES: dict[str, tuple[Callable[[Any], None], list[tuple[str, str]]]] = {
             )
         ],
     ),
-    "hours": (
-        lambda document: document.update(
-            time_intervals=[
-                {"name": "night", "time_intervals": [{"times": [{"start_time": "20:00", "end_time": "24:00"}]}]}
-            ]
+    "hours besides": (
+        lambda document: document["time_intervals"].append(
+            {"name": "night", "time_intervals": [{"times": [{"start_time": "20:00", "end_time": "24:00"}]}]}
         ),
         [("time-interval-extra", "night")],
+    ),
+    "other hours": (
+        lambda document: document["time_intervals"][0]["time_intervals"][0].update(weekdays=["monday"]),
+        [("time-interval-changed", "hours-of-mail")],
     ),
 }
 
@@ -479,9 +518,10 @@ def test_json_has_everything_and_the_exit_code_is_an_interface(stage: Stage) -> 
             text=True,
             timeout=60,
             check=False,
+            env={**os.environ, **SECRETS},
         )
 
-    stage.edit("alertmanager.yml", _route("page", group_wait="5m"))
+    stage.edit("alertmanager.yml", _route("webhook", "page", group_wait="5m"))
     found = stormwatch("--alertmanager", stage.alertmanager, "--watchdog", DEAD_MAN, "--format", "json")
     assert (found.returncode, found.stderr) == (1, "")
     assert json.loads(found.stdout) == {
@@ -517,5 +557,5 @@ def test_nobody_to_ask_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "stormwatch.yaml").write_text(CONFIG)
 
     with pytest.raises(Problem, match="give --prometheus") as caught:
-        asyncio.run(drift_of(load(tmp_path / "stormwatch.yaml", environ={}), Asked()))
+        asyncio.run(drift_of(load(tmp_path / "stormwatch.yaml", environ=SECRETS), Asked()))
     assert caught.value.code is Exit.USAGE
