@@ -1,125 +1,15 @@
-"""The faults that exist: their options as users write them, and what a probe sees of each. One table, one row a fault."""
+"""The faults that exist, one row a fault: its options, what a probe sees of it; options read as users write them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
+from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.option import Options
+from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency, TcpReset
 from stormwatch.probes.result import Reason
-from stormwatch.probes.units import Ratio, Seconds
-
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Way(StrEnum):
-    """A direction through the proxy, by the names that Toxiproxy gave them."""
-
-    UPSTREAM = "upstream"
-    """From the client to the service: requests."""
-    DOWNSTREAM = "downstream"
-    """From the service to the client: answers."""
-    BOTH = "both"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpLatency:
-    """Every chunk arrives `delay` later than it would have, plus or minus `jitter`; order and throughput are kept."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    delay: Seconds
-    """How much later."""
-    jitter: Seconds = 0.0
-    """Each chunk's delay is drawn evenly from delay - jitter to delay + jitter; a chunk never overtakes another."""
-    stream: Way = Way.DOWNSTREAM
-    """One way, so that one question and its answer take `delay` longer. With `both`, twice the delay."""
-    share: Ratio = Fraction(1)
-    """The share of connections that it is drawn for, once for each connection."""
-    seed: int = 0
-    """The same seed draws the same connections and delays again, in the same order."""
-
-    def __post_init__(self) -> None:
-        if self.delay <= 0:
-            raise ValueError("delay must be more than 0s")
-        if self.jitter > self.delay:
-            raise ValueError(f"jitter ({self.jitter:g} s) must not be more than delay ({self.delay:g} s)")
-        _share_is_some(self.share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpBlackhole:
-    """Connections are accepted and nothing is answered; standing connections stall, both ways."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    share: Ratio = Fraction(1)
-    """The share of connections that it is drawn for, once for each connection."""
-    seed: int = 0
-    """The same seed draws the same ones again, in the same order."""
-
-    def __post_init__(self) -> None:
-        _share_is_some(self.share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpReset:
-    """Connections end with RST: new ones as soon as they are accepted, standing ones at the injection."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    share: Ratio = Fraction(1)
-    """The share of connections that it is drawn for, once for each connection."""
-    seed: int = 0
-    """The same seed draws the same ones again, in the same order."""
-
-    def __post_init__(self) -> None:
-        _share_is_some(self.share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpStatus:
-    """Matching requests are answered by the proxy and never reach the service."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    status: Annotated[int, Field(ge=200, le=599)] = 503
-    """The status of the answer."""
-    body: str = ""
-    """The body of the answer."""
-    content_type: str = "text/plain; charset=utf-8"
-    """The media type of the body."""
-    path: str = "*"
-    """A glob over the path without its query: `*` is any text, also with slashes, `?` one character."""
-    method: str = "*"
-    """`*` for all, or one method (`POST`), or several with commas (`GET,HEAD`)."""
-    share: Ratio = Fraction(1)
-    """The share of matching requests that it is drawn for, once for each request."""
-    seed: int = 0
-    """The same seed draws the same ones again, in the same order."""
-
-    def __post_init__(self) -> None:
-        if self.status in (204, 304) and self.body:
-            raise ValueError(f"an answer with status {self.status} has no body (RFC 9110, 15.3.5 and 15.4.5)")
-        if self.method != "*" and not re.fullmatch(r"[A-Za-z-]+(,\s*[A-Za-z-]+)*", self.method):
-            raise ValueError(f"method is written like *, POST or GET,HEAD, not {self.method!r}")
-        if not (self.content_type.isascii() and self.content_type.isprintable()):
-            raise ValueError(f"content_type is a media type like text/html, not {self.content_type!r}")
-        _share_is_some(self.share)
-
-    def matches(self, method: str, target: str) -> bool:
-        """Whether a request with this method and request-target is meant (before the share is drawn)."""
-        methods = {one.strip().upper() for one in self.method.split(",")}
-        return (methods == {"*"} or method.upper() in methods) and bool(
-            re.fullmatch(_glob(self.path), path_of(target), re.DOTALL)
-        )
-
-
-Options = TcpLatency | TcpBlackhole | TcpReset | HttpStatus
-"""The options of any fault."""
 
 O_co = TypeVar("O_co", bound=Options, covariant=True)
 
@@ -187,19 +77,3 @@ def read_options(kind: str, document: Mapping[str, Any]) -> Options:
 def write_options(kind: str, options: Options) -> dict[str, Any]:
     """What `read_options` reads back equal; JSON values only."""
     return _ADAPTERS[kind].dump_python(options, mode="json")
-
-
-def path_of(target: str) -> str:
-    """The path of a request-target, without query; also of the absolute form (RFC 9112, 3.2.2)."""
-    if not target.startswith("/") and "://" in target:
-        target = "/" + target.split("://", 1)[1].partition("/")[2]
-    return target.partition("?")[0]
-
-
-def _glob(pattern: str) -> str:
-    return "".join({"*": ".*", "?": "."}.get(char) or re.escape(char) for char in pattern)
-
-
-def _share_is_some(share: Fraction) -> None:
-    if share <= 0:
-        raise ValueError("share must be more than 0%: a fault that is never drawn proves nothing")

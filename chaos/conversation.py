@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 import h11
 
-from stormwatch.chaos.catalog import HttpStatus
+from stormwatch.chaos.http_options import HttpStatus
 
 Decide = Callable[[str, str], HttpStatus | None]
 """From method and request-target to the answer that the request gets instead of the service's; None: let it pass."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from stormwatch.chaos.catalog import Options, read_options, write_options
+from stormwatch.chaos.catalog import read_options, write_options
+from stormwatch.chaos.option import Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

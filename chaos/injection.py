@@ -4,8 +4,20 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from stormwatch.chaos.catalog import HttpStatus, Options, TcpBlackhole, TcpLatency, Way, write_options
+from stormwatch.chaos.behaviour import (
+    ActsOnChunks,
+    ActsOnRequests,
+    Drawn,
+    Effect,
+    Ending,
+    EndsConnections,
+    StallsNewConnections,
+    Way,
+)
+from stormwatch.chaos.catalog import write_options
 from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.option import Options
 
 
 @dataclass(slots=True, eq=False)
@@ -30,31 +42,40 @@ class Injection:
 
     def __post_init__(self) -> None:
         # Not the id: a drill that is run again with the same seed draws the same connections.
-        self._random = random.Random(self.options.seed)  # noqa: S311 - reproducible on purpose
+        seed = self.options.seed if isinstance(self.options, Drawn) else 0
+        self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
 
     def draw(self) -> bool:
         """Whether the next connection (or request) is one that the fault acts on."""
-        return self.options.share >= 1 or self._random.random() < self.options.share
+        share = self.options.share if isinstance(self.options, Drawn) else 1
+        return share >= 1 or self._random.random() < share
+
+    # What the fault can do, by what its options implement.
+
+    @property
+    def acts_on_requests(self) -> bool:
+        """Whether it is drawn for each request, and not for each connection."""
+        return isinstance(self.options, ActsOnRequests)
+
+    @property
+    def stalls(self) -> bool:
+        """Whether new connections wait for its end."""
+        return isinstance(self.options, StallsNewConnections) and self.options.stalls()
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ends connections."""
+        return self.options.ending() if isinstance(self.options, EndsConnections) else None
+
+    def effect(self, way: Way) -> Effect | None:
+        """What it does to one direction of one connection."""
+        return self.options.effect(way, self._random) if isinstance(self.options, ActsOnChunks) else None
 
     def answers(self, method: str, target: str) -> HttpStatus | None:
         """The answer that a request gets instead of the service's; None: it passes."""
         if isinstance(self.options, HttpStatus) and self.options.matches(method, target) and self.draw():
             return self.options
         return None
-
-    def delay(self, way: Way) -> float:
-        """Seconds by which a chunk is held back on its way; infinite in a black hole."""
-        if isinstance(self.options, TcpBlackhole):
-            return float("inf")
-        if isinstance(self.options, TcpLatency) and self.options.stream in (way, Way.BOTH):
-            return self.options.delay + self._random.uniform(-self.options.jitter, self.options.jitter)
-        return 0.0
-
-    def holds(self, way: Way) -> bool:
-        """Whether it keeps chunks back on this way."""
-        return isinstance(self.options, TcpBlackhole) or (
-            isinstance(self.options, TcpLatency) and self.options.stream in (way, Way.BOTH)
-        )
 
     def touch(self, at: float, *, connections: int = 0, requests: int = 0, size: int = 0) -> None:
         """Count what met the fault at this unix time."""

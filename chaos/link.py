@@ -14,11 +14,13 @@ import socket
 import ssl
 import struct
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from stormwatch.chaos.address import parse_address
-from stormwatch.chaos.catalog import HttpStatus, TcpBlackhole, TcpReset, Way
+from stormwatch.chaos.behaviour import Effect, Way
 from stormwatch.chaos.conversation import LONGEST_HEAD, Conversation, Handed
+from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import Clock
@@ -123,6 +125,33 @@ class Side(asyncio.Protocol):
             self.transport.abort()
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A piece that waits for its moment."""
+
+    data: bytes
+    """Empty: the end of the direction."""
+    came: float
+    """Moment of the monotonic clock.
+
+    Not of the loop's clock: uvloop's counts whole milliseconds and stands still while callbacks run, so that chunks
+    would leave before their time.
+    """
+    by: tuple[tuple[Injection, float], ...] = ()
+    """How many seconds each fault adds."""
+    last: bool = False
+    """The link is closed after it."""
+
+    @property
+    def due(self) -> float:
+        """When it may leave, as long as these faults last."""
+        return self.came + sum(later for _, later in self.by)
+
+    def without(self, injection: Injection) -> "Kept":
+        """As it waits when a fault has ended."""
+        return replace(self, by=tuple(one for one in self.by if one[0] is not injection))
+
+
 class Stream:
     """One direction of a link."""
 
@@ -136,20 +165,16 @@ class Stream:
         self._sink = sink
         self._clock = clock
         self._open = False
-        self._holds: list[Injection] = []
-        self._kept: deque[tuple[float, bytes]] = deque()
-        """(moment of the monotonic clock, chunk) in order; an empty chunk is the end.
-
-        Not of the loop's clock: uvloop's counts whole milliseconds and stands still while callbacks run, so that chunks
-        would leave before their time.
-        """
+        self._effects: dict[Injection, Effect] = {}
+        self._kept: deque[Kept] = deque()
+        """In the order in which they leave: a piece never overtakes another, whatever the jitter."""
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def swallowing(self) -> bool:
         """Whether a black hole keeps something."""
-        return bool(self._kept) and self._kept[-1][0] == float("inf")
+        return bool(self._kept) and self._kept[-1].due == float("inf")
 
     def open(self) -> None:
         """The sink is connected."""
@@ -158,7 +183,7 @@ class Stream:
 
     def feed(self, data: bytes, *, link: "Link") -> None:
         """Hand on a chunk, now or when the faults allow it."""
-        if self._open and not self._holds and not self._kept:
+        if self._open and not self._effects and not self._kept:
             transport = self._sink.transport
             if transport and not transport.is_closing():
                 transport.write(data)
@@ -172,18 +197,15 @@ class Stream:
             self._keep(b"", link)
             self._let_go()
 
-    def hold(self, injection: Injection) -> None:
-        """A fault keeps chunks from now on."""
-        self._holds.append(injection)
+    def add(self, injection: Injection) -> None:
+        """A fault begins: it meets what comes from now on."""
+        if effect := injection.effect(self.way):
+            self._effects[injection] = effect
 
-    def unhold(self, injection: Injection) -> None:
-        """A fault ended: what only it kept goes on at once."""
-        if injection in self._holds:
-            self._holds.remove(injection)
-            if not any(isinstance(one.options, TcpBlackhole) for one in self._holds):
-                now = self._clock.monotonic()
-                everything = not self._holds
-                self._kept = deque((now if everything or at == float("inf") else at, chunk) for at, chunk in self._kept)
+    def remove(self, injection: Injection) -> None:
+        """A fault ended: what waits, waits no longer for it."""
+        if self._effects.pop(injection, None):
+            self._kept = deque(one.without(injection) for one in self._kept)
             self._let_go()
 
     def drop(self) -> None:
@@ -195,14 +217,20 @@ class Stream:
             self._timer.cancel()
 
     def _keep(self, data: bytes, link: "Link") -> None:
-        at = self._clock.monotonic()
-        for injection in self._holds:
-            at += injection.delay(self.way)
-            if data:
-                link.touch(injection, size=len(data))
-        # Chunks never overtake each other, whatever the jitter.
-        self._kept.append((max(at, self._kept[-1][0]) if self._kept else at, data))
-        self._size += len(data)
+        pieces = [Kept(data, self._clock.monotonic())]
+        for injection, effect in self._effects.items():
+            met: list[Kept] = []
+            for one in pieces:
+                passage = effect.meet(one.due, one.data)
+                if passage.touched or passage.met:
+                    link.touch(injection, size=passage.touched)
+                met += [
+                    replace(one, data=piece.data, by=(*one.by, (injection, piece.later)), last=one.last or piece.last)
+                    for piece in passage.pieces
+                ]
+            pieces = met
+        self._kept += pieces
+        self._size += sum(len(one.data) for one in pieces)
         if self._size > KEPT:
             self._source.stop_reading("kept")
         self._set_timer()
@@ -212,15 +240,15 @@ class Stream:
             return
         now = self._clock.monotonic()
         transport = self._sink.transport
-        while self._kept and self._kept[0][0] <= now:
-            _, data = self._kept.popleft()
-            self._size -= len(data)
-            if not data:
+        while self._kept and self._kept[0].due <= now:
+            one = self._kept.popleft()
+            self._size -= len(one.data)
+            if one.data and transport and not transport.is_closing():
+                transport.write(one.data)
+            if not one.data:
                 self.finished = True
                 self._sink.end(half=not self._source.link.is_over(self))
                 self._source.link.one_way_done()
-            elif transport and not transport.is_closing():
-                transport.write(data)
         if self._size <= KEPT // 2:
             self._source.go_on_reading("kept")
         self._set_timer()
@@ -229,9 +257,9 @@ class Stream:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._open and self._kept and self._kept[0][0] != float("inf"):
+        if self._open and self._kept and self._kept[0].due != float("inf"):
             # A timer that rings early finds nothing due, and is set again.
-            wait = max(TICK, self._kept[0][0] - self._clock.monotonic())
+            wait = max(TICK, self._kept[0].due - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._let_go)
 
 
@@ -276,21 +304,18 @@ class Link:
 
     def inject(self, injection: Injection, *, standing: bool = True) -> None:
         """A fault begins on a standing connection, or meets a new one."""
-        if not isinstance(injection.options, HttpStatus) and not injection.draw():
+        if not injection.acts_on_requests and not injection.draw():
             return
         self._acting.append(injection)
-        if isinstance(injection.options, TcpReset):
+        if injection.acts_on_requests and self._conversation:
+            self._conversation.armed = True
+        for stream in (self._up, self._down):
+            stream.add(injection)
+        if injection.stalls and not standing:
+            self.touch(injection)
+        if injection.ending:
             self.touch(injection)
             self.reset()
-        elif isinstance(injection.options, HttpStatus):
-            if self._conversation:
-                self._conversation.armed = True
-        else:
-            for stream in (self._up, self._down):
-                if injection.holds(stream.way):
-                    stream.hold(injection)
-            if isinstance(injection.options, TcpBlackhole) and not standing:
-                self.touch(injection)
 
     def remove(self, injection: Injection) -> None:
         """A fault ends: what it kept goes on, nothing that is open is closed."""
@@ -298,8 +323,8 @@ class Link:
             return
         self._acting.remove(injection)
         for stream in (self._up, self._down):
-            stream.unhold(injection)
-        if self._conversation and not any(isinstance(one.options, HttpStatus) for one in self._acting):
+            stream.remove(injection)
+        if self._conversation and not any(one.acts_on_requests for one in self._acting):
             self._conversation.armed = False
             self._hand_on(Handed(upstream=self._conversation.release()))
         self._changed.set()
@@ -429,7 +454,7 @@ class Link:
 
     async def _out_of_black_holes(self, client: socket.socket) -> None:
         """A new connection in a black hole reaches neither the handshake nor the service until the hole is gone."""
-        while any(isinstance(one.options, TcpBlackhole) for one in self._acting):
+        while any(one.stalls for one in self._acting):
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), 1.0)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from stormwatch.chaos.address import parse_address, show_address
-from stormwatch.chaos.catalog import FAULTS, Options
+from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.fault import Evidence
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.link import Link
+from stormwatch.chaos.option import Options
 from stormwatch.chaos.route import Route, client_context, server_context
 from stormwatch.probes.clock import Clock
 

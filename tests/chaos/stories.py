@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from stormwatch.chaos.catalog import TcpBlackhole
 from stormwatch.chaos.detection import Observation, Sighting
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import Evidence, FaultSpec
 from stormwatch.chaos.feed import Notified
+from stormwatch.chaos.tcp_options import TcpBlackhole
 from stormwatch.probes.result import Outcome, Reason
 from stormwatch.slo.alert import Alert, AlertState, Transition
 

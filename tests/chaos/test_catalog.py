@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from stormwatch.chaos.address import parse_address, show_address
-from stormwatch.chaos.catalog import FAULTS, HttpStatus, read_options
+from stormwatch.chaos.catalog import FAULTS, read_options
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.route import Route, RouteTls, client_context, server_context
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.chaos.catalog import HttpStatus
 from stormwatch.chaos.conversation import Conversation
+from stormwatch.chaos.http_options import HttpStatus
 
 REQUESTS = [
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

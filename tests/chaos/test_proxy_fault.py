@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from stormwatch.chaos.catalog import HttpStatus, TcpBlackhole, TcpLatency
 from stormwatch.chaos.control import controlling
 from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec
+from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.process import ProcessId
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.proxy_control import undo_proxy_fault
 from stormwatch.chaos.proxy_fault import ProxyFault, Step
 from stormwatch.chaos.route import Route
+from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState
 from stormwatch.probes.clock import SystemClock
 from tests.servers import owner

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from stormwatch.chaos.audit import AuditJournal, verify
-from stormwatch.chaos.catalog import HttpStatus, TcpBlackhole, TcpLatency, TcpReset
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.feed import Feed
+from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.report import Report
 from stormwatch.chaos.run import Baseline, run_drill
+from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency, TcpReset
 from stormwatch.chaos.undo import UndoJournal
 from stormwatch.chaos.verdict import Verdict
 from stormwatch.probes.clock import SystemClock

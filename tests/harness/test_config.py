@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from stormwatch.chaos.catalog import TcpLatency
 from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe
+from stormwatch.chaos.tcp_options import TcpLatency
 from stormwatch.harness.config import Config, ConfigError, effective, load
 from stormwatch.probes.options import File
 from stormwatch.probes.probe import Confirm, Kind

@@ -34,8 +34,8 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from stormwatch.chaos.catalog import HttpStatus
 from stormwatch.chaos.conversation import Conversation as ProxiedConversation
+from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.probes import crl, exec_report, nagios, ntp_packet, ocsp, rdap, transparency
 from stormwatch.probes.answer import Answer, header_values, show_head
 from stormwatch.probes.capture import Capture, CaptureError, Source, Taker

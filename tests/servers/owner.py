@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from stormwatch.chaos.catalog import TcpBlackhole
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.proxy_fault import ProxyFault, Step
+from stormwatch.chaos.tcp_options import TcpBlackhole
 from stormwatch.chaos.undo import UndoJournal
 
 
