@@ -300,6 +300,34 @@ def rules(
 
 
 @app.command()
+def dashboards(
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write a file for each dashboard into it.")
+    ] = None,
+    provisioning: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write Grafana's provisioning files: mostly /etc/grafana/provisioning."),
+    ] = None,
+    prometheus: Annotated[
+        str, typer.Option(metavar="URL", help="Where Grafana finds Prometheus, for --provisioning.")
+    ] = "http://127.0.0.1:9090",
+    form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
+) -> None:
+    """List the Grafana dashboards that stormwatch brings along, or write them with -o."""
+    from stormwatch.harness import dashboards_command
+
+    if out is None:
+        if provisioning:
+            raise Problem("--provisioning tells Grafana where the dashboards are: give their directory with -o DIR")
+        found = dashboards_command.as_json()
+        print(json.dumps(found, indent=2) if form is Shape.JSON else "\n".join(dashboards_command.lines()))
+        return
+    dashboards_command.write_dashboards(out, say=_say)
+    if provisioning:
+        dashboards_command.write_provisioning(provisioning, dashboards=out.absolute(), prometheus=prometheus, say=_say)
+
+
+@app.command()
 def drift(
     config: ConfigFile = DEFAULT_CONFIG,
     prometheus: Annotated[
