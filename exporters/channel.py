@@ -21,6 +21,11 @@ LONGEST_SAID = 200
 class Refused(Exception):
     """The receiver will never take this: a wrong key, a wrong payload. Says what it answered."""
 
+    def __init__(self, said: str, *, status: int = 0) -> None:
+        """`status` of HTTP, if it was that."""
+        super().__init__(said)
+        self.status = status
+
 
 class Failed(Exception):
     """The receiver could not be reached, or is not able to take it now. Says what was seen."""
@@ -37,6 +42,8 @@ class Receipt:
 
     said: str
     """Its answer, in short."""
+    reference: str = ""
+    """What the receiver calls it: the id by which it is found there."""
     thread: Mapping[str, Any] | None = None
     """What the next message of the same incident needs to know. None: as before."""
 
@@ -52,6 +59,15 @@ class Sending:
     """Whether an earlier try may have arrived unnoticed."""
     now: float
     """Unix time."""
+    title: str = ""
+    """What the channel's template says in the place of `message.title`; empty: it has none."""
+    body: str = ""
+    """The same for what is below it."""
+
+    @property
+    def headline(self) -> str:
+        """The title."""
+        return self.title or self.message.title
 
 
 class Channel(Protocol):
@@ -93,7 +109,7 @@ async def post(client: httpx.AsyncClient, url: str, *, now: float, **values: Any
     said = said_of(whole)
     if is_worth_retrying(whole.status_code):
         raise Failed(said, retry_after=retry_after(whole.headers.get("retry-after", ""), now))
-    raise Refused(said)
+    raise Refused(said, status=whole.status_code)
 
 
 def said_of(answer: httpx.Response) -> str:

@@ -18,10 +18,12 @@ from typing import Any
 
 from stormwatch.exporters.channel import Channel, Failed, Receipt, Refused, Sending
 from stormwatch.exporters.grouping import Acknowledgement, Due, Grouping, Route
+from stormwatch.exporters.message import Message, Why
 from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Changes, Delivery, DeliveryState, Outbox
 from stormwatch.exporters.silence import Silence
 from stormwatch.exporters.step import Reached, Step, unheard
+from stormwatch.exporters.template import Templates, Words
 from stormwatch.probes.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ class Line:
     fallback: str = ""
     """The channel that takes over; empty: none."""
     fallback_after: float = FALLBACK_AFTER
+    templates: Templates = Templates()
+    """What it says in other words than the standard ones."""
+    leaves_out: frozenset[Why] = frozenset()
+    """What this channel is not told of an incident that it was told of."""
 
 
 @dataclass(slots=True)
@@ -63,6 +69,8 @@ class _Worker:
     not_before: float = 0.0
     """Monotonic time before which nothing is sent: the receiver's limit."""
     trouble: str = ""
+    wording: str = ""
+    """Why its template could not be used for the last message."""
     trying: "asyncio.Task[None] | None" = None
     """The try that is under way. It is not broken off when the work is cancelled, so that its receipt is not lost."""
 
@@ -232,11 +240,13 @@ class Dispatcher:
 
     def _deliveries(self, due: Due, now: float, changes: Changes) -> list[Delivery]:
         channel, key = due.place
-        made = [self._delivery(channel, key, due, now)]
-        line = self.workers[channel].line
+        line, why = self.workers[channel].line, due.message.why
+        whole = self._delivery(channel, key, due, now)
+        made = [] if why in line.leaves_out else [whole]
         if due.message.incident in self.fallback_active[channel] and line.fallback in self.workers:
-            made[0].passed_on = True
-            made.append(self._copy(made[0], line.fallback, now))
+            whole.passed_on = True
+            if why not in self.workers[line.fallback].line.leaves_out:
+                made.append(self._copy(whole, line.fallback, now))
         if due.message.is_resolved:
             self._forget(channel, due.message.incident, changes)
         return made
@@ -333,6 +343,7 @@ class Dispatcher:
         await self._outbox.write(changes, now=self._clock.now())
         thread_key = f"{channel.name} {message.incident}"
         worker.not_before = self._clock.monotonic() + channel.pause
+        words = self._words(worker, message)
         self._step(Step.SEND)
         try:
             async with asyncio.timeout(SENDING):
@@ -342,6 +353,8 @@ class Dispatcher:
                         thread=self._threads.get(thread_key, {}),
                         in_doubt=delivery.attempts > 1,
                         now=self._clock.now(),
+                        title=words.title,
+                        body=words.body,
                     )
                 )
         except Refused as refusal:
@@ -372,6 +385,7 @@ class Dispatcher:
                 made.append(self._pass_on(worker, delivery, now, changes))
         else:
             delivery.state, delivery.said = DeliveryState.DELIVERED, self._mask(receipt.said)
+            delivery.reference = self._mask(receipt.reference)
             worker.counts.sent += len(message.news) or len(message.alerts)
             self._recovered(worker)
             self._keep_thread(f"{delivery.channel} {message.incident}", message.is_resolved, receipt, changes)
@@ -392,6 +406,13 @@ class Dispatcher:
             for each in message.alerts:
                 if each.fingerprint in message.news:
                     self._on_delivered(each, now)
+
+    def _words(self, worker: _Worker, message: Message) -> Words:
+        words = worker.line.templates.words(message)
+        if words.trouble and words.trouble != worker.wording:  # once for each new trouble, not once for each message
+            log.error("%s: %s", worker.line.channel.name, self._mask(words.trouble))
+        worker.wording = words.trouble
+        return words
 
     def _keep_thread(self, key: str, is_resolved: bool, receipt: Receipt, changes: Changes) -> None:
         if is_resolved:

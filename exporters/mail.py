@@ -55,8 +55,8 @@ class MailChannel:
 
     async def send(self, sending: Sending) -> Receipt:
         """Hand the message over. The library blocks, so it has a thread for as long as its time-outs allow."""
-        mail = compose(sending.message, sender=self._sender, to=self._to, at=sending.now)
-        return Receipt(said=await asyncio.to_thread(self._hand_over, mail))
+        mail = compose(sending, sender=self._sender, to=self._to)
+        return Receipt(said=await asyncio.to_thread(self._hand_over, mail), reference=mail["Message-ID"])
 
     async def aclose(self) -> None:
         """Nothing is held open."""
@@ -99,15 +99,16 @@ class MailChannel:
         return smtplib.SMTP(server.host, server.port, timeout=TIMEOUT)
 
 
-def compose(message: Message, *, sender: str, to: Sequence[str], at: float) -> EmailMessage:
-    """The mail for a message.."""
+def compose(sending: Sending, *, sender: str, to: Sequence[str]) -> EmailMessage:
+    """The mail for a message."""
+    message = sending.message
     domain = sender.rpartition("@")[2].strip("<> ") or "stormwatch"
     root = f"<{message.incident}.0@{domain}>"
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = ", ".join(to)
-    mail["Subject"] = shortened(" ".join(message.title.split()), LONGEST_SUBJECT)
-    mail["Date"] = format_datetime(moment(at))
+    mail["Subject"] = shortened(" ".join(sending.headline.split()), LONGEST_SUBJECT)
+    mail["Date"] = format_datetime(moment(sending.now))
     mail["Message-ID"] = f"<{message.incident}.{message.sequence}@{domain}>"
     if message.sequence:
         mail["In-Reply-To"] = root
@@ -116,13 +117,18 @@ def compose(message: Message, *, sender: str, to: Sequence[str], at: float) -> E
     mail["X-Stormwatch-Incident"] = message.incident
     if message.severity == "page" and message.status == "firing":
         mail["Importance"] = "high"
-    mail.set_content(f"{message.title}\n\n{text_of(message)}")
-    mail.add_alternative(_page(message), subtype="html")
+    mail.set_content(f"{sending.headline}\n\n{sending.body or text_of(message)}\n")
+    mail.add_alternative(_page(sending), subtype="html")
     return mail
 
 
-def _page(message: Message) -> str:
-    tables = "".join(
+def _page(sending: Sending) -> str:
+    inside = f"<pre>{html.escape(sending.body)}</pre>" if sending.body else _tables(sending.message)
+    return f"<!doctype html><html><body><h2>{html.escape(sending.headline)}</h2>{inside}</body></html>\n"
+
+
+def _tables(message: Message) -> str:
+    return "".join(
         f"<h3>{html.escape(each.labels.get('alertname', 'alert'))}: {html.escape(subject_of(each))}</h3><table>"
         + "".join(
             f"<tr><th align='left' valign='top'>{html.escape(name)}</th><td>{_linked(value)}</td></tr>"
@@ -131,7 +137,6 @@ def _page(message: Message) -> str:
         + "</table>"
         for each in message.alerts
     )
-    return f"<!doctype html><html><body><h2>{html.escape(message.title)}</h2>{tables}</body></html>\n"
 
 
 def _linked(text: str) -> str:

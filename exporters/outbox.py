@@ -81,6 +81,8 @@ class Delivery:
     state: DeliveryState = DeliveryState.WAITING
     said: str = ""
     """What the receiver answered last, or why it could not be asked."""
+    reference: str = ""
+    """The id by which the receiver knows it, if it said one."""
     settled: float | None = None
     """Unix time at which the receiver took it or refused it for good."""
     instead_of: str = ""
@@ -100,6 +102,7 @@ class Delivery:
             "settled": self.settled,
             "attempts": self.attempts,
             "said": self.said,
+            "reference": self.reference,
             "instead_of": self.instead_of,
             "passed_on": self.passed_on,
             "message": self.message.as_json(),

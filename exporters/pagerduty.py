@@ -35,17 +35,21 @@ class PagerDutyChannel:
 
     async def send(self, sending: Sending) -> Receipt:
         """Send an event for each alert; there is one, because each alert is a group of its own."""
-        said = ""
+        said = reference = ""
         for each in sending.message.alerts:
             answer = await post(
-                self._client, self._url, now=sending.now, json=event(each, sending.message, self._routing_key)
+                self._client,
+                self._url,
+                now=sending.now,
+                json=_worded(event(each, sending.message, self._routing_key), sending),
             )
             try:
                 document = answer.json()
-                said = f"{document['status']}: {document.get('message', '')}, dedup_key {document['dedup_key']}"
+                reference = str(document["dedup_key"])
+                said = f"{document['status']}: {document.get('message', '')}, dedup_key {reference}"
             except (ValueError, KeyError, TypeError) as error:
                 raise Failed(f"status {answer.status_code} without PagerDuty's answer, so nothing is known") from error
-        return Receipt(said=said)
+        return Receipt(said=said, reference=reference)
 
     async def aclose(self) -> None:
         """Let go of the connections."""
@@ -89,6 +93,16 @@ def event(notification: Notification, message: Message, routing_key: str) -> dic
         "client": "stormwatch",
         "client_url": notification.generator_url or message.page,
     }
+
+
+def _worded(document: dict[str, Any], sending: Sending) -> dict[str, Any]:
+    """With what the channel's templates say."""
+    if payload := document.get("payload"):
+        if sending.title:
+            payload["summary"] = shortened(sending.title, LONGEST_SUMMARY)
+        if sending.body:
+            payload["custom_details"]["text"] = shortened(sending.body, LONGEST_FACT)
+    return document
 
 
 def dedup_key(notification: Notification) -> str:

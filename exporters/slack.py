@@ -47,20 +47,24 @@ class SlackChannel:
             thread = await self._found(sending)
         if "ts" not in thread:
             answer = await self._call(
-                "chat.postMessage", sending, channel=self._channel, metadata=_metadata(message), **content(message)
+                "chat.postMessage", sending, channel=self._channel, metadata=_metadata(message), **content(sending)
             )
-            return Receipt(said=f"ok, ts {answer['ts']}", thread={"ts": answer["ts"], "channel": answer["channel"]})
+            return Receipt(
+                said=f"ok, ts {answer['ts']}",
+                reference=str(answer["ts"]),
+                thread={"ts": answer["ts"], "channel": answer["channel"]},
+            )
         place = {"channel": thread["channel"], "ts": thread["ts"]}
-        await self._call("chat.update", sending, **place, metadata=_metadata(message), **content(message))
+        await self._call("chat.update", sending, **place, metadata=_metadata(message), **content(sending))
         if message.sequence:
             await self._call(
                 "chat.postMessage",
                 sending,
                 channel=thread["channel"],
                 thread_ts=thread["ts"],
-                text=f"{message.title} ({message.why})",
+                text=f"{escaped(sending.headline)} ({message.why})",
             )
-        return Receipt(said=f"ok, updated ts {thread['ts']}", thread=thread)
+        return Receipt(said=f"ok, updated ts {thread['ts']}", reference=str(thread["ts"]), thread=thread)
 
     async def aclose(self) -> None:
         """Let go of the connections."""
@@ -111,7 +115,7 @@ class SlackWebhookChannel:
 
     async def send(self, sending: Sending) -> Receipt:
         """Post the incident as it is now."""
-        answer = await post(self._client, self._url, now=sending.now, json=content(sending.message))
+        answer = await post(self._client, self._url, now=sending.now, json=content(sending))
         if answer.text.strip() != "ok":
             raise Failed(f"{said_of(answer)}: no answer of Slack")
         return Receipt(said="ok")
@@ -121,9 +125,22 @@ class SlackWebhookChannel:
         await self._client.aclose()
 
 
-def content(message: Message) -> dict[str, Any]:
+def content(sending: Sending) -> dict[str, Any]:
     """What is shown: the title as text (for notifications on a phone), an attachment in the colour of the state."""
-    blocks: list[dict[str, Any]] = [_section(f"*{escaped(message.title)}*")]
+    message = sending.message
+    blocks = [_section(f"*{escaped(sending.headline)}*")]
+    blocks += [_section(escaped(sending.body))] if sending.body else _alerts(message)
+    return {
+        "text": shortened(escaped(sending.headline), LONGEST_TEXT),
+        "attachments": [{"color": COLOR[message.status], "blocks": blocks}],
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def _alerts(message: Message) -> list[dict[str, Any]]:
+    """Each alert with all that is known of it."""
+    blocks: list[dict[str, Any]] = []
     for each in message.alerts[:MOST_ALERTS]:
         lines = "\n".join(f"• {escaped(name)}: {escaped(value)}" for name, value in facts_of(each, message))
         blocks.append(
@@ -131,12 +148,7 @@ def content(message: Message) -> dict[str, Any]:
         )
     if (more := len(message.alerts) - MOST_ALERTS) > 0:
         blocks.append(_section(f"… and {more} more: {escaped(message.page)}"))
-    return {
-        "text": shortened(escaped(message.title), LONGEST_TEXT),
-        "attachments": [{"color": COLOR[message.status], "blocks": blocks}],
-        "unfurl_links": False,
-        "unfurl_media": False,
-    }
+    return blocks
 
 
 def escaped(text: str) -> str:

@@ -5,16 +5,24 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from stormwatch.exporters import apprise_channel, sms
+from stormwatch.exporters.dead_man import Switch
+from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, TemplateMistake, line_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import (
     AlertsEntry,
     AnyNotifyEntry,
+    AppriseEntry,
     EmailEntry,
     NotifyEntry,
     PagerDutyEntry,
     SlackEntry,
+    SmsEntry,
+    TeamsEntry,
+    WatchdogEntry,
     WebhookEntry,
+    WordedEntry,
 )
 from stormwatch.harness.form import show
 from stormwatch.harness.remedy import did_you_mean
@@ -25,6 +33,9 @@ ENTRIES: Mapping[str, type[AnyNotifyEntry]] = {
     "slack": SlackEntry,
     "email": EmailEntry,
     "webhook": WebhookEntry,
+    "teams": TeamsEntry,
+    "sms": SmsEntry,
+    "apprise": AppriseEntry,
 }
 """The kinds of channels."""
 TAKEN = ("alertmanager", "webhook")
@@ -41,12 +52,21 @@ class Alerts:
     """Address that gets Alertmanager's webhook payload. Not shown: it may hold a secret."""
     notify: tuple[AnyNotifyEntry, ...] = ()
     """The channels."""
+    watchdog: Switch | None = field(default=None, repr=False)
+    """The dead man's switch. Not shown: its address may be a secret."""
 
     def effective(self) -> dict[str, Any]:
         """As JSON, without what only receivers may know."""
         return {
             "alertmanager": self.alertmanager,
             "webhook": self.webhook,
+            "watchdog": {
+                "url": self.watchdog.url,
+                "every": show_duration(self.watchdog.every),
+                "fail_url": self.watchdog.fail_url or None,
+            }
+            if self.watchdog
+            else None,
             "notify": [
                 {
                     "name": each.name,
@@ -91,8 +111,15 @@ def read_alerts(draft: Draft, data: Any) -> Alerts:
             draft.refer(entry.fallback, set(named.values()), (*where, "fallback"), "channel")
     _check_circles(draft, entries)
     return Alerts(
-        alertmanager=told.alertmanager, webhook=told.webhook, notify=tuple(entry for _, entry in entries.values())
+        alertmanager=told.alertmanager,
+        webhook=told.webhook,
+        notify=tuple(entry for _, entry in entries.values()),
+        watchdog=_switch(told.watchdog) if told.watchdog else None,
     )
+
+
+def _switch(entry: WatchdogEntry) -> Switch:
+    return Switch(url=entry.url, every=entry.every, fail_url=entry.fail_url or "")
 
 
 def _read_entry(draft: Draft, item: Mapping[str, Any], place: Place) -> AnyNotifyEntry | None:
@@ -106,6 +133,15 @@ def _read_entry(draft: Draft, item: Mapping[str, Any], place: Place) -> AnyNotif
         return None
     entry = draft.read(ENTRIES[to], item, place, secret=True)
     if isinstance(entry, SlackEntry) and not _has_one_way(draft, entry, place):
+        return None
+    if isinstance(entry, WordedEntry) and not _can_be_worded(draft, entry, place):
+        return None
+    if isinstance(entry, TeamsEntry) and not entry.url.startswith(("https://", "http://")):
+        draft.complain((*place, "url"), "a URL is written like https://host/path")
+        return None
+    if isinstance(entry, SmsEntry) and not _can_be_texted(draft, entry, place):
+        return None
+    if isinstance(entry, AppriseEntry) and not _can_be_fanned_out(draft, entry, place):
         return None
     if entry is not None and entry.hours is not None and entry.hours.hours.begin >= entry.hours.hours.end:
         draft.complain(
@@ -134,6 +170,47 @@ def _has_one_way(draft: Draft, entry: SlackEntry, place: Place) -> bool:
         )
         return False
     return True
+
+
+def _can_be_worded(draft: Draft, entry: WordedEntry, place: Place) -> bool:
+    """A template that is wrong is a mistake of the configuration, not of the night in which it is needed."""
+    mistakes = 0
+    for key, source, longest in (("title", entry.title, LONGEST_TITLE), ("body", entry.body, LONGEST_BODY)):
+        try:
+            line_of(source, longest=longest)
+        except TemplateMistake as error:
+            draft.complain((*place, key), f"the template: {error}")
+            mistakes += 1
+    return not mistakes
+
+
+def _can_be_texted(draft: Draft, entry: SmsEntry, place: Place) -> bool:
+    try:
+        sms.check_fields(entry.fields)
+    except TemplateMistake as error:
+        draft.complain((*place, "fields"), f"the template of {error}")
+        return False
+    try:
+        sms.check_answer_id(entry.answer_id)
+    except ValueError as error:
+        draft.complain((*place, "answer_id"), str(error))
+        return False
+    if entry.token and entry.username:
+        draft.complain((*place, "token"), "a gateway wants a token, or a username with a password; write one of them")
+        return False
+    return True
+
+
+def _can_be_fanned_out(draft: Draft, entry: AppriseEntry, place: Place) -> bool:
+    if not apprise_channel.is_installed():
+        draft.complain((*place, "to"), f"Apprise is not installed; install {apprise_channel.EXTRA}")
+        return False
+    unknown = [number for number, url in enumerate(entry.urls) if not apprise_channel.is_known(url)]
+    for number in unknown:
+        draft.complain(
+            (*place, "urls", number), "Apprise has no service for this address; `apprise --details` lists those it has"
+        )
+    return not unknown
 
 
 def _check_circles(draft: Draft, entries: Mapping[str, tuple[Place, NotifyEntry]]) -> None:

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
 from stormwatch.exporters.hours import Hours
+from stormwatch.exporters.sms import ANSWER_ID as SMS_ANSWER_ID
+from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
@@ -304,7 +306,15 @@ class NotifyEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PagerDutyEntry(NotifyEntry):
+class WordedEntry(NotifyEntry):
+    """A channel whose words can be chosen."""
+
+    title: Annotated[str, _told("Template of the title, in the place of the standard one.")] = ""
+    body: Annotated[str, _told("Template of the text below it, in the place of the standard one.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagerDutyEntry(WordedEntry):
     """PagerDuty, Events API v2."""
 
     to: Literal["pagerduty"]
@@ -316,7 +326,7 @@ class PagerDutyEntry(NotifyEntry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlackEntry(NotifyEntry):
+class SlackEntry(WordedEntry):
     """Slack: a bot's token and a channel (one message for each incident, kept up to date), or an incoming webhook."""
 
     to: Literal["slack"]
@@ -332,7 +342,7 @@ class SlackEntry(NotifyEntry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmailEntry(NotifyEntry):
+class EmailEntry(WordedEntry):
     """E-mail by SMTP."""
 
     to: Literal["email"]
@@ -367,7 +377,72 @@ class WebhookEntry(NotifyEntry):
     """Key that signs each request; empty: it is not signed."""
 
 
-AnyNotifyEntry = PagerDutyEntry | SlackEntry | EmailEntry | WebhookEntry
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeamsEntry(WordedEntry):
+    """Microsoft Teams: an Adaptive Card, posted to the webhook of a workflow."""
+
+    to: Literal["teams"]
+    """The kind of channel."""
+    url: Secret = field(repr=False)
+    """Address of the workflow `When a Teams webhook request is received`."""
+
+
+Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+4915112345678"])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmsEntry(WordedEntry):
+    """SMS by a gateway that speaks HTTP."""
+
+    to: Literal["sms"]
+    """The kind of channel."""
+    url: Url = field(repr=False)
+    """Where the gateway takes messages. May hold secrets."""
+    numbers: Annotated[tuple[Number, ...], Field(min_length=1)]
+    """Who is told, in the international form."""
+    sender: str = ""
+    """Who it comes from: a number, or a name that the gateway allows."""
+    token: Secret = field(default="", repr=False)
+    """Sent as `Authorization: Bearer …`."""
+    username: str = ""
+    """Who logs in with a password instead; empty: nobody."""
+    password: Secret = field(default="", repr=False)
+    """The password to it."""
+    encoding: Literal["json", "form"] = "json"
+    """How the fields are posted."""
+    fields: Annotated[Mapping[str, str], Field(min_length=1)] = field(default_factory=lambda: dict(SMS_FIELDS))
+    """What is posted: a template for each field, of `number`, `sender`, `text` and `reference`."""
+    answer_id: str = SMS_ANSWER_ID
+    """Where the gateway says the id of a message, as JMESPath."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppriseEntry(WordedEntry):
+    """Whatever Apprise has an address for. Wants the extra `stormwatch[apprise]`."""
+
+    to: Literal["apprise"]
+    """The kind of channel."""
+    urls: Annotated[tuple[Secret, ...], Field(min_length=1)] = field(repr=False)
+    """Addresses, as Apprise writes them."""
+
+
+AnyNotifyEntry = PagerDutyEntry | SlackEntry | EmailEntry | WebhookEntry | TeamsEntry | SmsEntry | AppriseEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogEntry:
+    """A dead man's switch: a service outside that calls when it does not hear from this stormwatch."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    url: Url = field(repr=False)
+    """Requested (POST) as long as this stormwatch is well. May hold secrets."""
+    every: Positive = 60.0
+    """Time between two requests."""
+    fail_url: Annotated[Url | None, Field(json_schema_extra={"examples": ["https://hc-ping.com/UUID/fail"]})] = field(
+        default=None, repr=False
+    )
+    """Told the reason in the body, once, when it is not well any more. May hold secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +457,8 @@ class AlertsEntry:
     """Receives Alertmanager's webhook payload, version 4. May hold secrets."""
     notify: tuple[Annotated[AnyNotifyEntry, Field(discriminator="to")], ...] = ()
     """Channels that tell people, with what each is told."""
+    watchdog: WatchdogEntry | None = None
+    """The dead man's switch that is told that this stormwatch is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ async def trial(config: Config, names: Collection[str], *, severity: str, wait: 
 def _alone(line: Line) -> Line:
     """At once, whatever it is told otherwise, and without a fallback: each receiver answers for itself."""
     route = Route(channel=line.channel.name, group_by=line.route.group_by, acknowledgements=line.route.acknowledgements)
-    return Line(channel=line.channel, route=route)
+    return replace(line, route=route, is_told=True, fallback="")
 
 
 async def _settled(outbox: Outbox, expected: int) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.feed import Feed
+from stormwatch.exporters import sms
 from stormwatch.exporters.alertmanager import AlertmanagerNotifier
+from stormwatch.exporters.apprise_channel import AppriseChannel
 from stormwatch.exporters.channel import Channel
 from stormwatch.exporters.dispatcher import Dispatcher, Line
 from stormwatch.exporters.grouping import Route
@@ -14,10 +16,22 @@ from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Outbox, OutboxUnavailable
 from stormwatch.exporters.pagerduty import PagerDutyChannel
 from stormwatch.exporters.slack import SlackChannel, SlackWebhookChannel
+from stormwatch.exporters.sms import Gateway, SmsChannel
 from stormwatch.exporters.step import Reached, unheard
+from stormwatch.exporters.teams import TeamsChannel
+from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, Templates, line_of
 from stormwatch.exporters.webhook import WebhookChannel
 from stormwatch.harness.config import Config
-from stormwatch.harness.entry import AnyNotifyEntry, EmailEntry, PagerDutyEntry, SlackEntry
+from stormwatch.harness.entry import (
+    AnyNotifyEntry,
+    AppriseEntry,
+    EmailEntry,
+    PagerDutyEntry,
+    SlackEntry,
+    SmsEntry,
+    TeamsEntry,
+    WordedEntry,
+)
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.probes.clock import Clock
@@ -132,6 +146,17 @@ def _line(entry: AnyNotifyEntry) -> Line:
         is_told=not entry.only_fallback,
         fallback=entry.fallback or "",
         fallback_after=entry.fallback_after,
+        templates=_templates(entry),
+        leaves_out=sms.LEAVES_OUT if isinstance(entry, SmsEntry) else frozenset(),
+    )
+
+
+def _templates(entry: AnyNotifyEntry) -> Templates:
+    if not isinstance(entry, WordedEntry):
+        return Templates()
+    return Templates(
+        title=line_of(entry.title, longest=LONGEST_TITLE) if entry.title else None,
+        body=line_of(entry.body, longest=LONGEST_BODY) if entry.body else None,
     )
 
 
@@ -153,6 +178,21 @@ def _channel(entry: AnyNotifyEntry) -> Channel:
             to=entry.recipients,
             ca_file=Path(entry.ca_file) if entry.ca_file else None,
         )
+    if isinstance(entry, TeamsEntry):
+        return TeamsChannel(entry.name, url=entry.url)
+    if isinstance(entry, SmsEntry):
+        gateway = Gateway(
+            url=entry.url,
+            token=entry.token,
+            username=entry.username,
+            password=entry.password,
+            encoding=entry.encoding,
+            fields=entry.fields,
+            answer_id=entry.answer_id,
+        )
+        return SmsChannel(entry.name, gateway, numbers=entry.numbers, sender=entry.sender)
+    if isinstance(entry, AppriseEntry):
+        return AppriseChannel(entry.name, urls=entry.urls)
     return WebhookChannel(entry.name, entry.url, secret=entry.secret, receiver=entry.name)
 
 

@@ -253,7 +253,7 @@ def test_a_night_is_told_the_same_by_stormwatch_and_by_alertmanager(tmp_path: Pa
         ]
         assert [states for _, states in night.other.incidents] == [["trigger", "resolve"]] * 2
         # Planned work: the probe was down all the time.
-        assert night.metric('probe_success{instance="127.0.0.1:%d"' % night.ports["legacy"]) == "0"
+        assert night.metric(f'probe_success{{instance="127.0.0.1:{night.ports["legacy"]}"') == "0"
         assert night.metric('stormwatch_maintenance{probe="legacy"') == "1"
         for receiver in (night.upstream, night.desk):
             assert not receiver.alerts("firing", probe="legacy")
