@@ -106,8 +106,17 @@ class Ending:
 class EndsConnections(Protocol):
     """Ends connections that it met."""
 
-    def ending(self) -> Ending:
-        """How, and when."""
+    def ending(self) -> Ending | None:
+        """How, and when; None: as it is asked now, it does not."""
+        ...
+
+
+@runtime_checkable
+class RefusesConnections(Protocol):
+    """Closes the port of the route, for as long as the fault lasts."""
+
+    def refuses(self) -> bool:
+        """Whether it does."""
         ...
 
 

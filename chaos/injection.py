@@ -11,6 +11,7 @@ from stormwatch.chaos.behaviour import (
     Effect,
     Ending,
     EndsConnections,
+    RefusesConnections,
     StallsNewConnections,
     Way,
 )
@@ -61,6 +62,11 @@ class Injection:
     def stalls(self) -> bool:
         """Whether new connections wait for its end."""
         return isinstance(self.options, StallsNewConnections) and self.options.stalls()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether nobody may listen while it lasts."""
+        return isinstance(self.options, RefusesConnections) and self.options.refuses()
 
     @property
     def ending(self) -> Ending | None:

@@ -10,6 +10,7 @@ goes on. A full side stops the reading on the other (back-pressure); the end of 
 
 import asyncio
 import logging
+import math
 import socket
 import ssl
 import struct
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from stormwatch.chaos.address import parse_address
-from stormwatch.chaos.behaviour import Effect, Way
+from stormwatch.chaos.behaviour import Effect, Ending, Way
 from stormwatch.chaos.conversation import LONGEST_HEAD, Conversation, Handed
 from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.injection import Injection
@@ -245,6 +246,9 @@ class Stream:
             self._size -= len(one.data)
             if one.data and transport and not transport.is_closing():
                 transport.write(one.data)
+            if one.last:
+                self._source.link.close()
+                return
             if not one.data:
                 self.finished = True
                 self._sink.end(half=not self._source.link.is_over(self))
@@ -280,6 +284,8 @@ class Link:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._over = False
+        self._endings: dict[Injection, asyncio.TimerHandle] = {}
+        """When faults end the connections."""
         self._socket: socket.socket | None = None
         """The client's, as long as no transport owns it: before the handshake of TLS."""
         self._standing = list(injections)
@@ -313,15 +319,31 @@ class Link:
             stream.add(injection)
         if injection.stalls and not standing:
             self.touch(injection)
-        if injection.ending:
+        if ending := injection.ending:
+            self._end(injection, ending)
+
+    def _end(self, injection: Injection, ending: Ending) -> None:
+        end = self.reset if ending.reset else self.close
+
+        def now() -> None:
             self.touch(injection)
-            self.reset()
+            end()
+
+        if ending.after <= 0:
+            now()
+        elif ending.after < math.inf:
+            self._endings[injection] = asyncio.get_running_loop().call_later(ending.after, now)
 
     def remove(self, injection: Injection) -> None:
-        """A fault ends: what it kept goes on, nothing that is open is closed."""
+        """A fault ends: what it kept goes on, nothing that is open is closed, unless bytes are missing."""
         if injection not in self._acting:
             return
         self._acting.remove(injection)
+        if timer := self._endings.pop(injection, None):
+            timer.cancel()
+        if (ending := injection.ending) and ending.when_removed and not self._over:
+            self.close()
+            return
         for stream in (self._up, self._down):
             stream.remove(injection)
         if self._conversation and not any(one.acts_on_requests for one in self._acting):
@@ -348,6 +370,8 @@ class Link:
             self._task.cancel()
         if self._socket:
             self._socket.close()
+        self._up.drop()
+        self._down.drop()
         self.client.end(half=False)
         self.service.end(half=False)
         self._leave()
@@ -493,4 +517,6 @@ class Link:
 
     def _leave(self) -> None:
         self._over = True
+        for timer in self._endings.values():
+            timer.cancel()
         self._house.gone(self)
