@@ -15,6 +15,9 @@ from tests.servers.pagerduty import KEY, PagerDuty
 from tests.servers.process import free_port
 from tests.servers.receiver import Receiver
 from tests.servers.service import Answer, AnyService
+from tests.servers.sms import TOKEN as SMS_TOKEN
+from tests.servers.sms import SmsGateway
+from tests.servers.teams import Teams
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
@@ -36,10 +39,10 @@ def written(directory: Path, notify: str) -> Path:
     return path
 
 
-def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """The command, with the key in its environment."""
+def run(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """The command, with the key and what else is given in its environment."""
     command = [str(each) for each in (STORMWATCH, *arguments)]
-    return subprocess.run(command, env={"KEY": KEY}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env={"KEY": KEY, **environ}, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_test_alert_goes_the_real_way_and_the_answers_are_shown(tmp_path: Path) -> None:
@@ -55,6 +58,33 @@ def test_a_test_alert_goes_the_real_way_and_the_answers_are_shown(tmp_path: Path
     assert service.events[0]["payload"]["summary"].startswith("[TEST] ")
     assert service.events[0]["payload"]["severity"] == "error"
     assert KEY not in done.stdout + done.stderr
+
+
+def test_every_kind_of_channel_is_tried_the_same_way(tmp_path: Path) -> None:
+    """Teams, SMS and Apprise: in their own words where there are some, with the ids of the receivers."""
+    with Teams() as teams, SmsGateway() as gateway, Receiver() as receiver:
+        path = written(
+            tmp_path,
+            '    - {name: room, to: teams, url: "${env:TEAMS}", title: "{{ alerts[0].subject }} is {{ status }}"}\n'
+            f'    - {{name: phone, to: sms, url: "{gateway.url}", token: "${{env:SMS}}", numbers: ["+4915112345678"]}}\n'
+            '    - {name: fan, to: apprise, urls: ["${env:FAN}"]}\n',
+        )
+        address = receiver.url.replace("http://", "json://")
+        done = run("notify", "test", "-c", path, "--format", "json", TEAMS=teams.url, SMS=SMS_TOKEN, FAN=address)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)["notifications"]
+    assert sorted((each["channel"], each["status"], each["reference"]) for each in told) == [
+        ("fan", "firing", ""),
+        ("fan", "resolved", ""),
+        ("phone", "firing", "SM00000001"),
+        ("phone", "resolved", "SM00000002"),
+        ("room", "firing", "0858000001"),
+        ("room", "resolved", "0858000002"),
+    ]
+    assert [card["body"][0]["text"] for card in teams.cards] == ["notify-test is firing", "notify-test is resolved"]
+    assert [text.split(":")[0] for _, text in gateway.messages] == ["[TEST] [FIRING] page", "[TEST] [RESOLVED] page"]
+    assert [body["type"] for _, body in receiver.received] == ["failure", "success"]
 
 
 def test_a_receiver_that_refuses_is_exit_code_1(tmp_path: Path) -> None:
@@ -114,6 +144,8 @@ async def test_people_take_alerts_and_silence_them_while_it_runs(tmp_path: Path)
                 assert KEY not in (await client.get(page)).text
 
 
+TEAMS = '{{name: a, to: teams, url: "http://127.0.0.1:1/${{env:KEY}}", {more}}}'
+SMS = '{{name: a, to: sms, url: "http://127.0.0.1:1/", {more}}}'
 HOOK = '{{name: {name}, to: webhook, url: "http://127.0.0.1:1/"{more}}}'
 
 
@@ -133,6 +165,15 @@ HOOK = '{{name: {name}, to: webhook, url: "http://127.0.0.1:1/"{more}}}'
         (["{name: a, to: slack}"], "token and channel, or by webhook"),
         (['{name: a, to: slack, webhook: "${env:KEY}"}'], "a URL is written like"),
         ([HOOK.format(name="a", more=", severities: []")], "severities"),
+        ([HOOK.format(name="a", more=', title: "{{ status }}"')], "title"),
+        (['{name: a, to: teams, url: "${env:KEY}"}'], "a URL is written like"),
+        (["{name: a, to: teams, url: https://x.test/}"], "a secret is never written inline"),
+        ([TEAMS.format(more='title: "{{ stats }}"')], ".title: the template: it knows no stats"),
+        ([TEAMS.format(more='body: "{{ status"')], ".body: the template: line 1 of it"),
+        ([SMS.format(more="numbers: [0151123]")], "numbers"),
+        ([SMS.format(more='numbers: ["+4915112345678"], fields: {a: "{{ b }}"}')], "the template of a: it knows no b"),
+        ([SMS.format(more='numbers: ["+4915112345678"], answer_id: "a["')], "is no JMESPath"),
+        (['{name: a, to: apprise, urls: ["${env:KEY}"]}'], "Apprise has no service for this address"),
         ([HOOK.format(name="a", more=", fallbck: b")], "fallbck"),
     ],
 )
