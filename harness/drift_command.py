@@ -6,14 +6,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from stormwatch.harness import meaning
 from stormwatch.harness.alertmanager_receivers import OLDEST, SECRETS, receivers_of
 from stormwatch.harness.config import Config
 from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.units import show_duration
+from stormwatch.slo.document import yaml_value
 from stormwatch.slo.drift import EXPRESSION, Finding, GroupText, Moment, RunningGroup, drift_of_rules, groups_of
 from stormwatch.slo.drift_alertmanager import drift_of_alertmanager
 from stormwatch.slo.drift_scrape import DISCOVERED, Scraping, drift_of_scraping
@@ -122,7 +121,7 @@ async def drift_of(config: Config, asked: Asked) -> Drift:
         if asked.alertmanager:
             alertmanager = await stack.enter_async_context(alertmanager_api(asked.alertmanager))
             receivers = receivers_of(config, secrets=asked.secrets, version=asked.version)
-            wanted = yaml.safe_load(meaning.alertmanager_config(config, receivers, watchdog=asked.watchdog))
+            wanted = yaml_value(meaning.alertmanager_config(config, receivers, watchdog=asked.watchdog))
             found += drift_of_alertmanager(wanted, await alertmanager.config(), shared=asked.shared)
             if watchdog_fires and not await alertmanager.has(WATCHDOG):
                 found.append(_SILENT)

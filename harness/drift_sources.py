@@ -19,6 +19,7 @@ import yaml
 
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.units import parse_duration
+from stormwatch.slo.document import yaml_value
 from stormwatch.slo.drift import RuleText, RunningGroup, RunningRule
 from stormwatch.slo.drift_scrape import Scraping, Target
 
@@ -77,7 +78,7 @@ class PrometheusApi:
                 self._get("query", query=f"count(stormwatch_build_info{selector})"),
                 self._get("query", query=f"count by (probe) (stormwatch_maintenance{selector})"),
             )
-            jobs = {each["job_name"]: each for each in yaml.safe_load(config["yaml"]).get("scrape_configs") or ()}
+            jobs = {each["job_name"]: each for each in yaml_value(config["yaml"]).get("scrape_configs") or ()}
             return Scraping(
                 now=self.now,
                 loaded=loaded,
@@ -137,7 +138,7 @@ class AlertmanagerApi:
     async def config(self) -> dict[str, Any]:
         """The configuration that it runs, with `<secret>` in the place of secrets."""
         with _reading(f"--alertmanager {self.shown}"):
-            config = yaml.safe_load((await self._get("status"))["config"]["original"])
+            config = yaml_value((await self._get("status"))["config"]["original"])
             if not isinstance(config, dict):
                 raise TypeError("its configuration is no mapping")
             return config

@@ -46,6 +46,8 @@ class Runner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._begin: Callable[[str, float], None] | None = None
+        self._due: list[tuple[float, int, str]] = []
+        """A heap: when each probe is due next, by the monotonic clock."""
         self.skipped: Counter[str] = Counter(dict.fromkeys(self._probes, 0))
         """Due moments of each probe that were let go: its last run was not over, or the runner itself was late."""
         self.delays = Histogram(SHORT_SECONDS)
@@ -57,6 +59,11 @@ class Runner:
     def under_way(self) -> int:
         """How many runs have begun or wait for their turn."""
         return len(self._running)
+
+    @property
+    def behind(self) -> float:
+        """Seconds for which the next run has been due. More than moments: the schedule stands still."""
+        return max(0.0, self._clock.monotonic() - self._due[0][0]) if self._due else 0.0
 
     def soon(self, name: str) -> None:
         """Run a probe now, because there is news of it; once more afterwards if it is running. Its schedule goes on as it was."""
@@ -74,7 +81,7 @@ class Runner:
             name: Schedule(every=probe.every, place=place_of(name), start=start, spread=spread)
             for name, probe in self._probes.items()
         }
-        due = [(schedule.first(), next(order), name) for name, schedule in schedules.items()]
+        due = self._due = [(schedule.first(), next(order), name) for name, schedule in schedules.items()]
         heapq.heapify(due)
         try:
             async with asyncio.TaskGroup() as group:

@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.exporters import notification
+from stormwatch.exporters.dead_man import DeadMan
 from stormwatch.exporters.history import History, HistoryUnavailable
 from stormwatch.exporters.jsonl import JsonLines
 from stormwatch.exporters.prometheus import PrometheusExporter
@@ -32,6 +33,7 @@ from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
 from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking, schedules_of
 from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.dead_man import SILENT, Signs, trouble
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import Notifying, notification_of
 from stormwatch.harness.pages import Moment, Pages
@@ -50,6 +52,7 @@ from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.evaluator import Evaluator
+from stormwatch.slo.policy import evidence_due
 from stormwatch.slo.standing import Standing, standing_of
 from stormwatch.slo.window import Counts
 
@@ -104,6 +107,8 @@ class Service:
         self._outcomes: dict[str, Outcome] = {}
         self._counted: dict[str, Counts] = {}
         self._listeners: list[Callable[[Result | Transition], None]] = []
+        self._evaluated = self._last_result = 0.0
+        """When rules were evaluated and a result came, by the monotonic clock."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -171,7 +176,27 @@ class Service:
         self._background(self._evaluate(), "evaluation")
         self._background(self._tell_what_ended_meanwhile(), "alerts that ended meanwhile")
         self._background(self._tidy(), "retention of artifacts")
+        await self._tell_that_we_are_well(runner)
         self._background(runner.run(), "runner")
+
+    async def _tell_that_we_are_well(self, runner: Runner) -> None:
+        """Where a dead man's switch is configured, as long as we are."""
+        switch = self.config.alerts.watchdog
+        if switch is None:
+            return
+        self._evaluated = self._last_result = self.clock.monotonic()
+        signs = Signs(
+            behind=lambda: runner.behind,
+            evaluated=lambda: self.clock.monotonic() - self._evaluated,
+            silent=lambda: self.clock.monotonic() - self._last_result,
+            patience=max(SILENT, min(evidence_due(probe) for probe in self.config.probes)),
+            history=lambda: self.history.error,
+            outbox=lambda: self.notifying.outbox.error,
+        )
+        dead_man = DeadMan(switch, lambda: trouble(signs), clock=self.clock)
+        self._stack.push_async_callback(dead_man.aclose)
+        self.exporter.sources.append(dead_man.families)
+        self._background(dead_man.run(), "dead man's switch")
 
     async def _listen_for_heartbeats(self, resources: Resources, runner: Runner) -> None:
         jobs = jobs_of(self.config.probes)
@@ -253,6 +278,7 @@ class Service:
     def _observe(self, result: Result) -> None:
         before = self._outcomes.get(result.probe)
         self._outcomes[result.probe] = result.outcome
+        self._last_result = self.clock.monotonic()
         self.evaluator.observe(result)
         if result.outcome is not Outcome.UP or before is not result.outcome:
             self._soon.set()
@@ -267,6 +293,7 @@ class Service:
                     await self._soon.wait()
             self._soon.clear()
             changed = self.evaluator.evaluate(self.clock.now())
+            self._evaluated = self.clock.monotonic()
             self._count()
             if changed:
                 await self._keep_and_tell(changed)

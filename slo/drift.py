@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from stormwatch.probes.units import parse_duration, show_duration
+from stormwatch.slo.document import yaml_value
 
 OURS = ("stormwatch-slo-", "stormwatch-budget-", "stormwatch-probes", "stormwatch-prober")
 """How the names of our groups begin."""
@@ -130,7 +129,7 @@ def groups_of(rule_file: str) -> tuple[GroupText, ...]:
             interval=parse_duration(group["interval"]) if "interval" in group else None,
             rules=tuple(_rule(rule) for rule in group["rules"]),
         )
-        for group in yaml.safe_load(rule_file)["groups"]
+        for group in yaml_value(rule_file)["groups"]
     )
 
 

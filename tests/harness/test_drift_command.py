@@ -210,7 +210,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
 def stage(whole: Stage) -> Stage:
     """As it should be."""
     whole.restore()
-    wait_for(lambda: not whole.drift().findings, what="the files to be in force again")
+    wait_for(lambda: not whole.seen_of_rules(), what="the files to be in force again")
     return whole
 
 

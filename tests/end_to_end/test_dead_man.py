@@ -1,0 +1,124 @@
+"""Two real stormwatches: one tells the other that it is well; the other pages when it is killed, stopped or cannot write."""
+
+import resource
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.servers.process import free_port, running, wait_for
+from tests.servers.receiver import Receiver
+
+STORMWATCH = Path(sys.executable).with_name("stormwatch")
+KEY = "a-key-of-twenty-two-letters-or-more"
+WATCHER = """\
+probes:
+  - name: other-stormwatch
+    kind: heartbeat
+    target: other
+    every: 500ms
+    timeout: 400ms
+    confirm: {{attempts: 1}}
+    heartbeat: {{key: "${{env:SWITCH_KEY}}", interval: 1s, grace: 2s}}
+alerts:
+  webhook: {receiver}
+"""
+WATCHED = """\
+probes:
+  - {{name: front, kind: tcp, target: "127.0.0.1:9", every: 500ms, timeout: 200ms, confirm: {{attempts: 1}}}}
+alerts:
+  watchdog:
+    url: http://127.0.0.1:{port}/ping/${{env:SWITCH_KEY}}/other
+    fail_url: http://127.0.0.1:{port}/ping/${{env:SWITCH_KEY}}/other/fail
+    every: 500ms
+"""
+
+
+def metric(port: int, name: str) -> float:
+    """The value of a metric without labels; 0 as long as nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+@pytest.mark.slow
+def test_a_stormwatch_that_is_stopped_or_killed_or_cannot_write_is_paged_by_another(tmp_path: Path) -> None:
+    """Each time with a resolve after it; what cannot be written is told with its reason."""
+    with Receiver() as receiver:
+        port, other = free_port(), free_port()
+        (tmp_path / "watcher.yaml").write_text(WATCHER.format(receiver=receiver.url))
+        (tmp_path / "watched.yaml").write_text(WATCHED.format(port=port))
+
+        def watching(name: str, listen: int) -> list[str | Path]:
+            return [
+                STORMWATCH,
+                "run",
+                *("-c", tmp_path / f"{name}.yaml"),
+                *("--listen", f"127.0.0.1:{listen}"),
+                *("--data", tmp_path / name),
+            ]
+
+        def pages() -> int:
+            return len(receiver.alerts("firing", alertname="ProbeDown", probe="other-stormwatch"))
+
+        def resolves() -> int:
+            return len(receiver.alerts("resolved", alertname="ProbeDown", probe="other-stormwatch"))
+
+        def paged(times: int) -> None:
+            wait_for(lambda: pages() == times, what=f"page {times}")
+
+        def resolved(times: int) -> None:
+            wait_for(lambda: resolves() == times, what=f"resolve {times}")
+
+        def start(log: str) -> "subprocess.Popen[bytes]":
+            with (tmp_path / log).open("wb") as output:
+                child = subprocess.Popen(
+                    [str(part) for part in watching("watched", other)],
+                    env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SWITCH_KEY": KEY},
+                    stdout=output,
+                    stderr=output,
+                )
+            children.append(child)
+            return child
+
+        children: list[subprocess.Popen[bytes]] = []
+        with running(watching("watcher", port), log=tmp_path / "log", port=port, environ={"SWITCH_KEY": KEY}):
+            try:
+                watched = start("first.log")
+                wait_for(
+                    lambda: metric(other, "stormwatch_watchdog_pings_total") >= 2, what="it to tell that it is well"
+                )
+                assert metric(other, "stormwatch_well") == 1
+                # A first ping that came late was paged, too, and resolved.
+                before = pages()
+                resolved(before)
+
+                watched.send_signal(signal.SIGSTOP)
+                paged(before + 1)
+                watched.send_signal(signal.SIGCONT)
+                resolved(before + 1)
+
+                limits = resource.prlimit(watched.pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(watched.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+                paged(before + 2)
+                _, page = receiver.alerts("firing", alertname="ProbeDown", probe="other-stormwatch")[-1]
+                assert "the history cannot be written" in page["annotations"]["last_failure"]
+                assert metric(other, "stormwatch_well") == 0
+                resource.prlimit(watched.pid, resource.RLIMIT_FSIZE, limits)
+                resolved(before + 2)
+
+                watched.kill()
+                paged(before + 3)
+                start("second.log")
+                resolved(before + 3)
+            finally:
+                for child in children:
+                    child.kill()
+                    child.wait(10)
+        assert KEY not in (tmp_path / "first.log").read_text()
