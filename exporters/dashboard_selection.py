@@ -40,8 +40,8 @@ FAULTS = Mark(
     "{{kind}} on {{target}}",
     "purple",
 )
-ALERT_NAMES = "ProbeDown|ProbeNoEvidence|CertificateExpiring|ErrorBudgetBurn|ErrorBudgetLow"
-"""Alerts of our rules: a Prometheus has others, too."""
+ALERT_NAMES = "ProbeDown|ProbeNoEvidence|CertificateExpiring|ErrorBudgetBurn|ErrorBudgetLow|Stormwatch.+"
+"""Alerts of our rules and about the prober: a Prometheus has others, too. Not the watchdog, which always fires."""
 ALERTS = Mark(
     "Alerts",
     f'ALERTS{{alertname=~"{ALERT_NAMES}", alertstate="firing"}}',

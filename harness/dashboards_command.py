@@ -11,8 +11,6 @@ from stormwatch.harness.problem import Problem
 from stormwatch.slo.document import yaml_text
 
 Say = Callable[[str], None]
-FILE = "stormwatch.yaml"
-"""Of each provisioning file: Grafana reads every file of the directory."""
 
 
 def as_json() -> list[dict[str, Any]]:
@@ -48,8 +46,9 @@ def write_provisioning(directory: Path, *, dashboards: PurePath, prometheus: str
     files = {"datasources": provisioning.datasource(prometheus), "dashboards": provisioning.provider(dashboards)}
     for name, content in files.items():
         _make(directory / name)
-        write(yaml_text(content), directory / name / FILE)
-        say(f"wrote {directory / name / FILE}")
+        file = directory / name / f"stormwatch-{name}.yaml"
+        write(yaml_text(content), file)
+        say(f"wrote {file}")
     say("next: restart Grafana")
 
 
