@@ -14,7 +14,7 @@ import logging
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,6 +257,16 @@ class Recorded:
                 (first, since),
             ):
                 yield _light(probes[row[0]], row[1:])
+
+    def replay_whole(self, since: float, probes: Collection[str]) -> Iterator[Result]:
+        """The same with all that was seen, of the runs of these probes of which it is still kept."""
+        with self._reading() as db:
+            for row in db.execute(
+                f"{_SELECT} WHERE r.started >= ? AND d.document IS NOT NULL"
+                f" AND p.name IN ({','.join('?' * len(probes))}) ORDER BY r.id",
+                (since, *probes),
+            ):
+                yield _whole(row)
 
     def _newest(self, probe: str | None, where: list[str], values: list[Any], limit: int) -> tuple[Result, ...]:
         with self._reading() as db:

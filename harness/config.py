@@ -27,12 +27,11 @@ from stormwatch.harness.secret import Secrets
 from stormwatch.harness.turns import SHARED, sizes
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
-from stormwatch.slo.evaluator import EXPIRY
 from stormwatch.slo.feasibility import Weight, findings
 from stormwatch.slo.maintenance import Maintenance
-from stormwatch.slo.objective import Objective
+from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.policy import rules_for_objective, rules_for_probe
-from stormwatch.slo.rule import Rule
+from stormwatch.slo.rule import BurnRate, Rule
 
 __all__ = ["Alerts", "Config", "ConfigError", "Proxies", "effective", "load", "schema"]
 
@@ -108,7 +107,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     probes = read_probes(
         draft, data.get("probes", []), defaults=defaults, location=head.location if head else "", kinds=kinds
     )
-    objectives = read_objectives(draft, data.get("objectives", []), probes)
+    objectives = read_objectives(draft, data.get("objectives", []), probes, kinds)
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     known = Known(routes=routes, probes=probes.places, objectives=objectives.places)
@@ -137,7 +136,7 @@ def _rules_of_objectives(draft: Draft, objectives: ObjectiveSection, probes: Pro
     made: list[Rule] = []
     for name, objective in objectives.objectives.items():
         judged = [probes.probes[probe] for probe in objective.probes if probe in probes.probes]
-        rules = rules_for_objective(objective, judged, policy=objectives.policies[name])
+        rules = rules_for_objective(objective, judged, policy=objectives.policies[name], burns=objectives.burns[name])
         made += rules
         if len(judged) < len(objective.probes):
             continue  # what the rules can do depends on probes that have mistakes themselves
@@ -180,9 +179,21 @@ def effective(config: Config) -> dict[str, Any]:
                     "name": objective.name,
                     "probes": list(objective.probes),
                     "target": show_ratio(objective.target),
-                    "window": show_duration(objective.window),
-                    "slower_than": None if objective.slower_than is None else show_duration(objective.slower_than),
+                    **_effective_window(objective),
+                    **_effective_indicator(objective),
                     "policy": config.policies[objective.name],
+                    "burns": [
+                        {
+                            "severity": rule.severity.value,
+                            "long": show_duration(pair.long),
+                            "short": show_duration(pair.short),
+                            "factor": float(pair.factor),
+                            "for": show_duration(rule.lasting),
+                        }
+                        for rule in config.rules
+                        if isinstance(rule, BurnRate) and rule.objective == objective.name
+                        for pair in rule.pairs
+                    ],
                     "labels": dict(objective.labels),
                     "runbook": objective.runbook,
                 }
@@ -200,6 +211,30 @@ def effective(config: Config) -> dict[str, Any]:
             "drills": [drill.as_json() for drill in config.drills],
         }
     )
+
+
+def _effective_window(objective: Objective) -> dict[str, Any]:
+    calendar = objective.calendar
+    return (
+        {"window": calendar.unit, "timezone": calendar.zone}
+        if calendar
+        else {"window": show_duration(objective.window)}
+    )
+
+
+def _effective_indicator(objective: Objective) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "slower_than": None if objective.slower_than is None else show_duration(objective.slower_than)
+    }
+    if objective.step:
+        found["step"] = objective.step
+    if objective.expires_within is not None:
+        found["certificate_expires_within"] = show_duration(objective.expires_within)
+    if objective.slices is not None:
+        found["method"] = "timeslices"
+        found["slice"] = show_duration(objective.slices.length)
+        found["slice_target"] = show_ratio(objective.slices.target)
+    return found
 
 
 def _effective_probe(config: Config, probe: Probe) -> dict[str, Any]:

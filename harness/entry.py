@@ -4,9 +4,11 @@ From these classes come the checks, the JSON Schema and the reference; everythin
 values of the other packages instead.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,8 +23,9 @@ from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
-from stormwatch.probes.units import Ratio, Seconds
+from stormwatch.probes.units import Ratio, Seconds, parse_duration
 from stormwatch.slo.alert import Severity
+from stormwatch.slo.calendar import NOMINAL
 from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
 
 ENTRY = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -188,6 +191,64 @@ class ProbeEntry:
     """The alert ProbeDown."""
 
 
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone is called {name!r}; write one like Europe/Berlin, or UTC") from None
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_check_zone)]
+
+
+def _read_window(text: object) -> float | str:
+    if isinstance(text, str) and text in NOMINAL:
+        return text
+    try:
+        return _check_positive(parse_duration(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; or week, month or quarter, for what the calendar calls so") from None
+
+
+def _read_factor(number: object) -> Fraction:
+    if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number) and number > 0:
+        return Fraction(str(number))  # as it was written: 14.4 is 72/5
+    raise ValueError(f"a factor is a number above 0, like 14.4, not {number!r}")
+
+
+Window = Annotated[
+    float | str,
+    BeforeValidator(_read_window),
+    WithJsonSchema({"type": "string", "examples": ["30d", "month"]}),
+]
+Factor = Annotated[
+    Fraction,
+    BeforeValidator(_read_factor),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "examples": [14.4]}),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnEntry:
+    """One pair of windows: who is told when the budget burns too fast over both of them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    severity: SeverityName
+    """Who is told."""
+    long: Positive
+    """The longer window: how much must be lost before it matters."""
+    short: Positive | None = None
+    """The shorter window, which ends the alert when it is over; a twelfth of the longer one when not given."""
+    factor: Factor | None = None
+    """How many times faster than sustainable. Give this or `share`."""
+    share: Ratio | None = None
+    """How much of the whole budget may be lost in the longer window. Give this or `factor`."""
+    lasting: Annotated[Seconds, Field(alias="for")] = 0.0
+    """Time that it must go on before the alert fires."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveEntry:
     """A promise about one probe, or about all probes with some labels."""
@@ -202,12 +263,26 @@ class ObjectiveEntry:
     """Labels of the probes whose runs it judges, all of which must be equal; `kind` and `location` count as labels."""
     target: Ratio
     """The share of runs that must be good, less than 100%."""
-    window: Positive = 30 * 86400.0
-    """The time over which the share is counted, rolling."""
+    window: Window = 30 * 86400.0
+    """The time over which the share is counted: rolling, like `30d`, or of the calendar: `week`, `month` or `quarter`."""
+    timezone: Zone = "UTC"
+    """By whose clocks a window of the calendar begins: a name of the IANA database."""
     slower_than: Positive | None = None
-    """A run that took longer is bad too. Not given: a run is bad when it is down."""
+    """A run (or step) that took longer is bad too. Not given: a run is bad when it is down."""
+    step: str = ""
+    """A step of a journey or of an `api` probe, or a phase of another kind, that is judged instead of the whole run."""
+    certificate_expires_within: Positive | None = None
+    """The certificate that a run sees is judged instead of the run: bad when it expires sooner."""
+    method: Literal["occurrences", "timeslices"] = "occurrences"
+    """What is counted: every run, or slices of time, each good or bad as a whole."""
+    slice: Positive | None = None
+    """Length of a slice, with `method: timeslices`; `1m` when not given."""
+    slice_target: Ratio | None = None
+    """Share of a slice's runs that makes it good, with `method: timeslices`; `95%` when not given."""
     policy: Annotated[str, Field(json_schema_extra={"enum": list(POLICIES)})] = DEFAULT_POLICY
     """The set of burn-rate rules that guard its budget."""
+    burns: tuple[BurnEntry, ...] = ()
+    """Burn-rate rules of your own, in the place of those of the policy."""
     labels: Labels = field(default_factory=dict[str, str])
     """Labels of its alerts."""
     runbook: Url = ""
@@ -218,16 +293,7 @@ def _told(text: str) -> Any:
     return Field(description=text)
 
 
-def _check_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"no time zone is called {name!r}; write one like Europe/Berlin, or UTC") from None
-    return name
-
-
 Clock = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$", examples=["09:00"])]
-Zone = Annotated[str, AfterValidator(_check_zone)]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 

@@ -4,22 +4,30 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
-from stormwatch.harness.entry import MaintenanceEntry, ObjectiveEntry
+from stormwatch.harness.entry import BurnEntry, MaintenanceEntry, ObjectiveEntry
 from stormwatch.harness.form import show
-from stormwatch.harness.probe_section import ProbeSection
+from stormwatch.harness.probe_section import Kinds, ProbeSection
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration
+from stormwatch.slo.alert import Severity
+from stormwatch.slo.calendar import NOMINAL, Calendar
 from stormwatch.slo.maintenance import Maintenance
-from stormwatch.slo.objective import Objective
-from stormwatch.slo.policy import POLICIES, RESULTS_TO_FILL
+from stormwatch.slo.objective import EXPIRY, Objective, Slices
+from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES, RESULTS_TO_FILL, Burn
 
 RESULTS = 3 * RESULTS_TO_FILL
 """Results that the window of an objective must hold: fewer, and no rule can tell a burn from a blip."""
+
+SLICE = 60.0
+"""Seconds of a time slice that does not say how long it is."""
+SLICE_TARGET = Fraction(95, 100)
+"""Share of its results that makes it good, where nothing is said."""
 
 _STANDSTILL = re.compile(r"INTERVAL=0+(?!\d)", re.IGNORECASE)
 
@@ -30,16 +38,19 @@ class ObjectiveSection:
 
     objectives: Mapping[str, Objective]
     policies: Mapping[str, str]
+    burns: Mapping[str, tuple[Burn, ...]]
+    """Burn-rate rules of their own, of those that have some."""
     places: Mapping[str, Place]
     """Where each objective stands, by its name, also those with mistakes in them."""
 
 
-def read_objectives(draft: Draft, data: Any, probes: ProbeSection) -> ObjectiveSection:
+def read_objectives(draft: Draft, data: Any, probes: ProbeSection, kinds: Kinds) -> ObjectiveSection:
     """Read the section; every mistake in it is complained about."""
     named: dict[Place, str] = {}
     places: dict[str, Place] = {}
     objectives: dict[str, Objective] = {}
     policies: dict[str, str] = {}
+    burns: dict[str, tuple[Burn, ...]] = {}
     for place, item in draft.items(data, ("objectives",)):
         if isinstance(name := item.get("name"), str):
             named[place] = name
@@ -52,22 +63,58 @@ def read_objectives(draft: Draft, data: Any, probes: ProbeSection) -> ObjectiveS
         sound &= _check_target(draft, entry, place)
         known = [probes.probes[name] for name in judged if name in probes.probes]
         sound &= _check_slower_than(draft, entry, place, known)
-        if len(known) == len(judged):
-            sound &= _check_window(draft, entry, place, known)
+        sound &= _check_indicator(draft, entry, place, known, kinds)
+        sound &= _check_slices(draft, entry, place, known)
+        sound &= _check_burns(draft, entry, place)
+        if entry.timezone != "UTC" and not isinstance(entry.window, str):
+            draft.complain(
+                (*place, "timezone"), "only a window of the calendar has a time zone: window: week, month or quarter"
+            )
+            sound = False
         if not sound or not judged or entry.name in objectives:
             continue
+        objective = _objective(entry, judged)
+        if len(known) == len(judged) and not _check_window(draft, objective, place, known):
+            continue
         policies[entry.name] = entry.policy
-        objectives[entry.name] = Objective(
-            name=entry.name,
-            probes=judged,
-            target=entry.target,
-            window=entry.window,
-            slower_than=entry.slower_than,
-            labels=entry.labels,
-            runbook=entry.runbook,
-        )
+        burns[entry.name] = tuple(_burn(each) for each in entry.burns)
+        objectives[entry.name] = objective
     draft.unique(named, "objective")
-    return ObjectiveSection(objectives, policies, places)
+    return ObjectiveSection(objectives, policies, burns, places)
+
+
+def _objective(entry: ObjectiveEntry, judged: tuple[str, ...]) -> Objective:
+    calendar = Calendar(entry.window, entry.timezone) if isinstance(entry.window, str) else None
+    sliced = entry.method == "timeslices"
+    return Objective(
+        name=entry.name,
+        probes=judged,
+        target=entry.target,
+        window=NOMINAL[entry.window] if isinstance(entry.window, str) else entry.window,
+        calendar=calendar,
+        slices=Slices(entry.slice or SLICE, entry.slice_target or SLICE_TARGET) if sliced else None,
+        slower_than=entry.slower_than,
+        step=entry.step,
+        expires_within=entry.certificate_expires_within,
+        labels=entry.labels,
+        runbook=entry.runbook,
+    )
+
+
+def _burn(entry: BurnEntry) -> Burn:
+    return Burn(
+        severity=Severity(entry.severity),
+        long=entry.long,
+        short=_short(entry),
+        factor=entry.factor,
+        share=entry.share,
+        lasting=entry.lasting,
+        literal=True,
+    )
+
+
+def _short(entry: BurnEntry) -> float:
+    return entry.long / 12 if entry.short is None else entry.short
 
 
 def read_maintenance(draft: Draft, data: Any, probes: ProbeSection) -> tuple[Maintenance, ...]:
@@ -158,16 +205,91 @@ def _check_slower_than(draft: Draft, entry: ObjectiveEntry, place: Place, judged
     return False
 
 
-def _check_window(draft: Draft, entry: ObjectiveEntry, place: Place, judged: list[Probe]) -> bool:
+def _check_indicator(draft: Draft, entry: ObjectiveEntry, place: Place, judged: list[Probe], kinds: Kinds) -> bool:
+    """Whether what it judges is something that the probes can show."""
+    sound = True
+    if entry.certificate_expires_within is not None:
+        for other in ("slower_than", "step"):
+            if getattr(entry, other):
+                draft.complain((*place, other), "a certificate has no duration and no steps; leave one of the two out")
+                sound = False
+        for probe in judged:
+            if EXPIRY not in {metric.name for metric in kinds[probe.kind].metrics}:
+                draft.complain(
+                    (*place, "certificate_expires_within"),
+                    f"probe {probe.name} is of kind {probe.kind}, which sees no certificate; judge one that does, like tls",
+                )
+                sound = False
+    for probe in judged if entry.step else ():
+        known = _steps_of(probe, kinds)
+        if known is not None and entry.step not in known:
+            draft.complain(
+                (*place, "step"), f"probe {probe.name} has no step {entry.step!r}; {did_you_mean(entry.step, known)}"
+            )
+            sound = False
+    return sound
+
+
+def _steps_of(probe: Probe, kinds: Kinds) -> tuple[str, ...] | None:
+    """The names of its steps or phases; None where only a run shows them."""
+    if phases := kinds[probe.kind].phases:
+        return tuple(phases)
+    steps = getattr(probe.check, "steps", None)
+    return tuple(step.name for step in steps) if steps else None
+
+
+def _check_slices(draft: Draft, entry: ObjectiveEntry, place: Place, judged: list[Probe]) -> bool:
+    if entry.method == "occurrences":
+        for key in ("slice", "slice_target"):
+            if getattr(entry, key) is not None:
+                draft.complain((*place, key), "only time slices have one; add method: timeslices, or leave it out")
+        return entry.slice is None and entry.slice_target is None
+    if entry.slice_target == 0:
+        draft.complain((*place, "slice_target"), "0% makes every slice good; promise more, like 95%")
+        return False
+    length, rate = entry.slice or SLICE, sum(1 / probe.every for probe in judged)
+    if judged and length * rate < 1:
+        draft.complain(
+            (*place, "slice") if entry.slice else place,
+            f"a slice of {show_duration(length)} often holds no result, with one every {show_duration(1 / rate)}; "
+            "lengthen it, or run the probe more often",
+        )
+        return False
+    return True
+
+
+def _check_burns(draft: Draft, entry: ObjectiveEntry, place: Place) -> bool:
+    sound = True
+    for number, burn in enumerate(entry.burns):
+        where = (*place, "burns", number)
+        if (burn.factor is None) == (burn.share is None):
+            seen = "factor and share are both given" if burn.share else "factor is missing"
+            draft.complain(where, f"{seen}; give one of factor (like 14.4) and share (like 2%)")
+            sound = False
+        if _short(burn) > burn.long:
+            draft.complain(
+                (*where, "short"),
+                f"the short window, {show_duration(_short(burn))}, is longer than the long one, {show_duration(burn.long)}; "
+                "exchange them",
+            )
+            sound = False
+    if entry.burns and entry.policy != DEFAULT_POLICY:
+        draft.complain((*place, "policy"), "burns take the place of a policy; leave one of the two out")
+        sound = False
+    return sound
+
+
+def _check_window(draft: Draft, objective: Objective, place: Place, judged: list[Probe]) -> bool:
     """A burn rate is seen in a window of two results and one of three times its length."""
-    rate = sum(1 / probe.every for probe in judged)
-    if not judged or entry.window * rate >= RESULTS:
+    rate = objective.events_in(1.0, {probe.name: probe.every for probe in judged})
+    if not judged or Fraction(objective.window) * rate >= RESULTS:
         return True
-    every = f"one every {show_duration(1 / rate)}"
+    every = f"one every {show_duration(float(1 / rate))}"
+    counted = "slices" if objective.slices else "results"
     draft.complain(
         (*place, "window"),
-        f"a window of {show_duration(entry.window)} holds fewer than {RESULTS} results, with {every}; "
-        "lengthen it, or run the probe more often",
+        f"a window of {show_duration(objective.window)} holds fewer than {RESULTS} {counted}, with {every}; "
+        + ("lengthen it, or shorten the slices" if objective.slices else "lengthen it, or run the probe more often"),
     )
     return False
 

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.exporters import notification
 from stormwatch.exporters.dead_man import DeadMan
-from stormwatch.exporters.history import History, HistoryUnavailable
+from stormwatch.exporters.history import HOUR, KEEP, KEEP_DETAILS, History, HistoryUnavailable
 from stormwatch.exporters.jsonl import JsonLines
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.exporters.sink import FanOut, Sink
@@ -31,9 +32,9 @@ from stormwatch.exporters.step import Reached, Step, unheard
 from stormwatch.harness import telemetry
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
+from stormwatch.harness.dead_man import SILENT, Signs, trouble
 from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking, schedules_of
 from stormwatch.harness.lag import LoopLag
-from stormwatch.harness.dead_man import SILENT, Signs, trouble
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import Notifying, notification_of
 from stormwatch.harness.pages import Moment, Pages
@@ -227,6 +228,7 @@ class Service:
             lambda: telemetry.loop(lag, self.clock),
             lambda: telemetry.sinks(fan_out.errors),
             lambda: telemetry.objectives(self.config.objectives, self.evaluator.events()),
+            lambda: telemetry.periods(self.evaluator.periods(self.clock.now())),
             lambda: telemetry.maintenance(
                 self.config.probes, lambda probe: self.evaluator.in_maintenance(probe, self.clock.now())
             ),
@@ -263,13 +265,27 @@ class Service:
             pass
         except (ValueError, KeyError, TypeError, OSError) as error:
             log.warning("the alerts of the last run in %s cannot be read, they begin anew: %s", self._snapshot, error)
-        since = self.clock.now() - self.evaluator.reach
         try:
-            await asyncio.to_thread(lambda: self.evaluator.replay(self.history.replay(since)))
+            await asyncio.to_thread(self._fill_windows, self.clock.now())
             for probe in self.config.probes:
                 self.latest.restore(await asyncio.to_thread(self._last_two, probe.name))
         except HistoryUnavailable as error:
             log.warning("what was seen before cannot be read, so windows begin empty: %s", error)
+
+    def _fill_windows(self, now: float) -> None:
+        """Results as far as they are kept; before that, and before what is kept of the inside of runs, what was counted by the hour."""
+        inside = [each for each in self.config.objectives if each.looks_inside]
+        for objective in self.config.objectives:
+            kept = _whole_hour(now - (KEEP_DETAILS if objective.looks_inside else KEEP))
+            since = now - self.evaluator.reach_of(objective.name)
+            for counted in self.history.judged(since, kept) if since < kept else ():
+                if counted.objective == objective.name:
+                    self.evaluator.recall(objective.name, counted.hour, good=counted.good, bad=counted.bad)
+        since = now - min(self.evaluator.reach, now - _whole_hour(now - KEEP))
+        self.evaluator.replay(self.history.replay(since))
+        if inside:
+            probes = {name for objective in inside for name in objective.probes}
+            self.evaluator.replay_inside(self.history.replay_whole(_whole_hour(now - KEEP_DETAILS), probes))
 
     def _last_two(self, probe: str) -> Sequence[Result]:
         found = {r.started: r for r in (self.history.last_failure(probe), self.history.last(probe)) if r}
@@ -399,6 +415,11 @@ class Service:
                 }
             )
         return documents
+
+
+def _whole_hour(at: float) -> float:
+    """The first hour that begins at a Unix time or after it."""
+    return math.ceil(at / HOUR) * HOUR
 
 
 def settle() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 
 from stormwatch.chaos.undo import UndoRecord, Unreadable
 from stormwatch.exporters.exposition import Family, Sample
@@ -11,6 +12,7 @@ from stormwatch.probes.clock import Clock
 from stormwatch.probes.probe import Probe
 from stormwatch.slo.alert import AlertState, Transition
 from stormwatch.slo.objective import Objective
+from stormwatch.slo.prometheus import PERIOD_EVENTS, PERIOD_EXPECTED
 from stormwatch.slo.window import Counts
 
 LAG_WINDOW = 15.0
@@ -79,6 +81,26 @@ def objectives(all_of_them: Sequence[Objective], events: Mapping[str, Counts]) -
         "Share of results that must be good.",
         "gauge",
         [Sample(float(objective.target), {"objective": objective.name}) for objective in all_of_them],
+    )
+
+
+def periods(counted: Mapping[str, tuple[Counts, Fraction]]) -> Iterable[Family]:
+    """What objectives with a calendar window counted in the present part of the calendar, and how much it holds when it is full."""
+    yield Family(
+        PERIOD_EVENTS,
+        "What an objective with a calendar window counted since its present period began.",
+        "gauge",
+        [
+            Sample(count, {"objective": name, "judgement": judgement})
+            for name, ((good, bad), _) in counted.items()
+            for judgement, count in (("good", good), ("bad", bad))
+        ],
+    )
+    yield Family(
+        PERIOD_EXPECTED,
+        "How much an objective with a calendar window counts in its present period when that is full.",
+        "gauge",
+        [Sample(float(expected), {"objective": name}) for name, (_, expected) in counted.items()],
     )
 
 

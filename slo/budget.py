@@ -21,14 +21,18 @@ class Budget:
     """How many may be bad in a window that is full."""
     left: Fraction
     """Share of the budget that is left: 1 is untouched, 0 used up, below 0 overspent."""
+    until: float | None = None
+    """Unix time at which a new budget begins, of a calendar window. None: the window rolls."""
     burn: Mapping[float, Fraction | None]
     """How fast it burns over the last so many seconds: 1 uses it up exactly in the window. None: no results there."""
 
 
-def expected_results(objective: Objective, every: Mapping[str, float]) -> Fraction:
-    """Results that a full window of the objective holds. `every` gives the seconds between runs of each probe."""
-    window = Fraction(objective.window)
-    return sum((window / Fraction(every[probe]) for probe in objective.probes if probe in every), Fraction(0))
+def expected_results(objective: Objective, every: Mapping[str, float], *, seconds: float | None = None) -> Fraction:
+    """What a full window of the objective (or another stretch of `seconds`) holds of what it counts: results, or slices.
+
+    `every` gives the seconds between runs of each probe.
+    """
+    return objective.events_in(objective.window if seconds is None else seconds, every)
 
 
 def allowed_bad(objective: Objective, total: int, expected: Fraction) -> Fraction:

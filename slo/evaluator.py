@@ -20,17 +20,17 @@ from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.alert import Alert, AlertState, Transition
 from stormwatch.slo.budget import Budget, allowed_bad, burn_rate, expected_results, share_left
+from stormwatch.slo.calendar import LONGEST
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.life import Standing, advance
 from stormwatch.slo.maintenance import Maintenance, labels_of_probe
-from stormwatch.slo.objective import Judgement, Objective
+from stormwatch.slo.objective import Judgement, Objective, expiry_of, step_of
 from stormwatch.slo.policy import show_pair
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, OfProbe, Rule, Windows
+from stormwatch.slo.timeslice import Slicer
 from stormwatch.slo.window import Counts, Ledger
 
 SNAPSHOT_VERSION = 1
-EXPIRY = "probe_ssl_earliest_cert_expiry"
-"""The measure by which a run tells when the first certificate of the chain that it was shown expires."""
 
 
 class Evaluator:
@@ -56,9 +56,9 @@ class Evaluator:
         every = {probe.name: probe.every for probe in self._probes.values()}
         given = tuple(rules)
         self._books = {
-            objective.name: _Book(objective, expected_results(objective, every), _windows_of(objective, given))
-            for objective in objectives
+            objective.name: _Book(objective, every, _windows_of(objective, given)) for objective in objectives
         }
+        self._sliced = [book for book in self._books.values() if book.slicer is not None]
         self._books_of: dict[str, list[_Book]] = {}
         for book in self._books.values():
             for name in book.objective.probes:
@@ -94,6 +94,8 @@ class Evaluator:
     def replay(self, results: Iterable[Result]) -> None:
         """Take results of an earlier process from the history: windows and states know them, `events` does not.
 
+        They come without phases and measures: objectives that look inside a run get theirs by `replay_inside` and `recall`.
+
         The exported counters begin at 0 with the process, as Prometheus expects: a counter that came back with a month of
         results in it would look like a month of results in one scrape.
         """
@@ -101,6 +103,26 @@ class Evaluator:
             self._take(result, new=False)
             if self._alive is not None:
                 self._alive = max(self._alive, result.finished)
+
+    def replay_inside(self, results: Iterable[Result]) -> None:
+        """Take results of an earlier process with all that was seen, for the objectives that look inside a run."""
+        for result in results:
+            if not self._is_planned(result):
+                for book in self._books_of.get(result.probe, ()):
+                    if book.objective.looks_inside:
+                        book.take(result, result.finished, new=False)
+
+    def reach_of(self, objective: str) -> float:
+        """How many seconds of history the rules and the budget of an objective look back on."""
+        return self._books[objective].reach
+
+    def recall(self, objective: str, hour: float, *, good: int, bad: int) -> None:
+        """Take what an objective counted in an hour (Unix time of its beginning) that no result is left of to be judged again."""
+        book = self._books.get(objective)
+        if book is not None:
+            book.ledger.add_hour(hour, good=good, bad=bad)
+            if bad:
+                book.last_bad = max(book.last_bad, hour + 3600)
 
     @property
     def reach(self) -> float:
@@ -110,6 +132,8 @@ class Evaluator:
     def evaluate(self, now: float) -> tuple[Transition, ...]:
         """Evaluate all rules at `now` (unix time in seconds); every change of state, in the order of the rules."""
         self._begin(now)
+        for book in self._sliced:
+            book.decide(now, since=self._started or now)
         changes = self._forsake(now)
         for number in sorted(self._candidates(now)):
             rule = self._rules[number]
@@ -127,20 +151,28 @@ class Evaluator:
     def budget(self, objective: str, now: float) -> Budget:
         """The error budget of an objective at `now`. Raises KeyError for a name that is not there."""
         book = self._books[objective]
-        counts = book.ledger.counts(book.objective.window, now)
-        allowed = book.allowed(counts.total)
+        counts, allowed = book.spent(now)
         return Budget(
             objective=objective,
             bad=counts.bad,
             total=counts.total,
             allowed=allowed,
             left=share_left(counts.bad, allowed),
+            until=book.objective.calendar.around(now)[1] if book.objective.calendar else None,
             burn={window: burn_rate(book.ledger.counts(window, now), book.objective.budget) for window in book.windows},
         )
 
     def events(self) -> dict[str, Counts]:
         """Good and bad results of each objective since this process began: `stormwatch_objective_events_total`."""
         return {name: Counts(book.good, book.bad) for name, book in self._books.items()}
+
+    def periods(self, now: float) -> dict[str, tuple[Counts, Fraction]]:
+        """Of each objective with a calendar window what it counted in the present one, and how much a whole one holds."""
+        return {
+            name: (book.counts(now), book.expected(now))
+            for name, book in self._books.items()
+            if book.objective.calendar is not None
+        }
 
     def in_maintenance(self, probe: str, at: float) -> bool:
         """Whether planned work is going on for a probe: `stormwatch_maintenance`."""
@@ -186,11 +218,10 @@ class Evaluator:
 
     def _take(self, result: Result, *, new: bool) -> None:
         at = result.finished
-        # A run that touched the window was disturbed by the work, at whichever end.
-        planned = self.in_maintenance(result.probe, result.started) or self.in_maintenance(result.probe, at)
-        if not planned:
+        if not self._is_planned(result):
             for book in self._books_of.get(result.probe, ()):
-                book.take(result, at, new=new)
+                if new or not book.objective.looks_inside:
+                    book.take(result, at, new=new)
         if result.probe in self._probes:
             if new:  # the history gives results back without what they measured
                 self._note_expiry(result)
@@ -201,14 +232,19 @@ class Evaluator:
                     result.probe, _ProbeStanding(result.outcome, at, evidence, result.reason.value, result.message)
                 )
 
+    def _is_planned(self, result: Result) -> bool:
+        """A run that touched a maintenance window was disturbed by the work, at whichever end."""
+        probe = result.probe
+        return self.in_maintenance(probe, result.started) or self.in_maintenance(probe, result.finished)
+
     def _note_expiry(self, result: Result) -> None:
         """A run that saw no certificate leaves what is known: the alert must not go silent because the server does.
 
         A run that was up and saw none says that there is none any more. So does the exporter, which Prometheus reads.
         """
-        seen = [measure.value for measure in result.measures if measure.name == EXPIRY]
-        if seen:
-            self._expiries[result.probe] = min(seen)
+        seen = expiry_of(result)
+        if seen is not None:
+            self._expiries[result.probe] = seen
         elif result.outcome is Outcome.UP:
             self._expiries.pop(result.probe, None)
 
@@ -393,15 +429,18 @@ class _ProbeStanding:
 class _Book:
     """What one objective has seen."""
 
-    def __init__(self, objective: Objective, expected: Fraction, windows: tuple[float, ...]) -> None:
+    def __init__(self, objective: Objective, every: Mapping[str, float], windows: tuple[float, ...]) -> None:
         self.objective = objective
-        self.expected = expected
         self.windows = windows
         """Of its burn-rate rules, the shortest first."""
-        self.reach = max(objective.window, *windows) if windows else objective.window
-        self.ledger = Ledger((*windows, objective.window))
+        longest = LONGEST[objective.calendar.unit] if objective.calendar else objective.window
+        self.reach = max(longest, *windows) if windows else longest
+        self.ledger = Ledger((*windows, longest))
+        self.slicer = Slicer(objective.slices) if objective.slices else None
         self._budget = objective.budget.as_integer_ratio()
-        self._allowed = allowed_bad(objective, 0, expected)
+        self._every = every
+        self._expected = expected_results(objective, every)
+        self._allowed = allowed_bad(objective, 0, self._expected)
         self.good = 0
         self.bad = 0
         self.last_bad = -math.inf
@@ -409,13 +448,27 @@ class _Book:
 
     def take(self, result: Result, at: float, *, new: bool) -> None:
         judgement = self.objective.judges(result)
-        self.ledger.add(result.probe, at, judgement)
-        if new:
-            self.good += judgement is Judgement.GOOD
-            self.bad += judgement is Judgement.BAD
+        if self.slicer is not None:
+            self.slicer.add(at, judgement)
+        else:
+            self._count(result.probe, at, judgement, new=new)
         if judgement is Judgement.BAD and at >= self.last_bad:
             self.last_bad = at
             self.seen = self._describe(result)
+
+    def decide(self, now: float, *, since: float) -> None:
+        """Count the slices that are over. Those that ended before this process began are news to the windows only."""
+        assert self.slicer is not None
+        for end, judgement in self.slicer.decide(now):
+            self._count("", end, judgement, new=end > since)
+            if judgement is Judgement.BAD:
+                self.last_bad = max(self.last_bad, end)
+
+    def _count(self, probe: str, at: float, judgement: Judgement, *, new: bool) -> None:
+        self.ledger.add(probe, at, judgement)
+        if new:
+            self.good += judgement is Judgement.GOOD
+            self.bad += judgement is Judgement.BAD
 
     def burning(self, known: "_KnownRule", now: float) -> _Condition:
         """The first pair of which both windows burn too fast; else how fast the long window burns that is nearest to it."""
@@ -432,13 +485,33 @@ class _Book:
         return _Condition(met=False, value=value, seen=self.seen)
 
     def low(self, rule: BudgetLeft, now: float) -> _Condition:
-        counts = self.ledger.counts(self.objective.window, now)
-        left = share_left(counts.bad, self.allowed(counts.total))
+        counts, allowed = self.spent(now)
+        left = share_left(counts.bad, allowed)
         return _Condition(met=left < rule.below, value=float(left), seen=self.seen)
 
-    def allowed(self, total: int) -> Fraction:
-        """Bad results that a full window may hold; the same until it holds more than expected."""
-        return self._allowed if total <= self.expected else allowed_bad(self.objective, total, self.expected)
+    def spent(self, now: float) -> tuple[Counts, Fraction]:
+        """What was counted in the window that the budget is for, and how much of it may be bad."""
+        counts = self.counts(now)
+        if self.objective.calendar is not None:
+            return counts, allowed_bad(self.objective, counts.total, self.expected(now))
+        # The same until the window holds more than expected.
+        over = counts.total > self._expected
+        return counts, allowed_bad(self.objective, counts.total, self._expected) if over else self._allowed
+
+    def counts(self, now: float) -> Counts:
+        """What was counted in the window that the budget is for."""
+        calendar = self.objective.calendar
+        if calendar is None:
+            return self.ledger.counts(self.objective.window, now)
+        return self.ledger.since(calendar.around(now)[0], now)
+
+    def expected(self, now: float) -> Fraction:
+        """How much that window holds when it is full."""
+        calendar = self.objective.calendar
+        if calendar is None:
+            return self._expected
+        begin, end = calendar.around(now)
+        return expected_results(self.objective, self._every, seconds=end - begin)
 
     def _rate(self, counts: Counts) -> float:
         """The burn rate, as a number to tell. Without a budget there is none, then it is the share of bad results."""
@@ -448,11 +521,23 @@ class _Book:
         return counts.bad * denominator / (counts.total * numerator) if numerator else counts.bad / counts.total
 
     def _describe(self, result: Result) -> _Seen:
-        if result.outcome is Outcome.DOWN:
-            return _Seen(result.reason.value, result.message, result.probe)
-        limit = self.objective.slower_than
-        took = f"{result.probe} took {show_duration(result.seconds)}"
-        return _Seen(Reason.TOO_SLOW.value, f"{took}, wanted at most {show_duration(limit or 0.0)}", result.probe)
+        objective, name = self.objective, result.probe
+        expires = expiry_of(result)
+        if objective.expires_within is not None and expires is not None:
+            left, wanted = expires - result.finished, show_duration(objective.expires_within)
+            said = f"expires in {show_duration(float(round(left)))}" if left > 0 else "has expired"
+            return _Seen(
+                Reason.CERTIFICATE.value, f"the certificate that {name} saw {said}, wanted at least {wanted}", name
+            )
+        step = step_of(result, objective.step) if objective.step else None
+        if step.failed if step else result.outcome is Outcome.DOWN:
+            fine = result.outcome is not Outcome.DOWN  # a step that failed and was forgiven
+            message = f"step {objective.step!r} of {name} failed" if fine else result.message
+            return _Seen(Reason.STEP.value if fine else result.reason.value, message, name)
+        took = f"step {step.name!r} of {name} took" if step else f"{name} took"
+        seconds = show_duration(step.seconds if step else result.seconds)
+        wanted = show_duration(objective.slower_than or 0.0)
+        return _Seen(Reason.TOO_SLOW.value, f"{took} {seconds}, wanted at most {wanted}", name)
 
 
 @dataclass(slots=True)
@@ -474,7 +559,8 @@ class _KnownRule:
             self.thresholds = tuple((pair, (pair.factor * budget).as_integer_ratio()) for pair in self.rule.pairs)
             self.reach = max(pair.long for pair in self.rule.pairs)
         elif self.book is not None:
-            self.reach = self.book.objective.window
+            calendar = self.book.objective.calendar
+            self.reach = LONGEST[calendar.unit] if calendar else self.book.objective.window
 
     @property
     def expiring(self) -> Expiring:

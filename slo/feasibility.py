@@ -133,7 +133,7 @@ def _about_pair(
                 f"{float(threshold * 100):.4g}% bad runs; set a target above {_up(lowest)} or another policy",
             )
         ]
-    every = _every(judged)
+    every = _every(objective, judged)
     failures = failures_to_fire(pair, objective, every)
     assert failures is not None
     found: list[Finding] = []
@@ -160,7 +160,7 @@ def _about_pair(
             alert=rule.severity,
             failures=failures,
             detection=bounds,
-            text=f"{name}: {rule.severity.value} at {shown}{lasting} after {failures} failed of {runs} runs; "
+            text=f"{name}: {rule.severity.value} at {shown}{lasting} after {failures} {_counted(objective, runs)}; "
             f"when every run fails {_between(bounds)}",
         )
     )
@@ -188,7 +188,7 @@ def _pages_on_one(name: str, rule: BurnRate, shown: str, *, confirmed: bool) -> 
 
 
 def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -> list[Finding]:
-    allowed = objective.budget * Fraction(objective.window) / _every(judged)
+    allowed = objective.budget * Fraction(objective.window) / _every(objective, judged)
     found: list[Finding] = []
     if allowed < 1:
         found.append(
@@ -196,7 +196,7 @@ def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -
                 severity=Weight.WARNING,
                 subject=objective.name,
                 alert=rule.severity,
-                text=f"{objective.name}: {show_duration(objective.window)} allow {float(allowed):.2g} failed runs, so the "
+                text=f"{objective.name}: {show_duration(objective.window)} allow {float(allowed):.2g} {_bad(objective)}, so the "
                 "first one overspends the budget; run the probe more often, or lower the target",
             )
         )
@@ -205,7 +205,7 @@ def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -
             severity=Weight.INFO,
             subject=objective.name,
             alert=rule.severity,
-            text=f"{objective.name}: the budget of {show_duration(objective.window)} is {float(allowed):.4g} failed runs; "
+            text=f"{objective.name}: the budget of {show_duration(objective.window)} is {float(allowed):.4g} {_bad(objective)}; "
             f"{rule.severity.value} when less than {show_ratio(rule.below)} of it is left",
         )
     )
@@ -223,9 +223,17 @@ def _detection(
     return Bounds(min(bounds.best for bounds in each), max(bounds.worst for bounds in each))
 
 
-def _every(judged: list[Probe]) -> Fraction:
-    """Seconds between two results of all the probes together."""
-    return 1 / sum((1 / Fraction(probe.every) for probe in judged), Fraction(0))
+def _counted(objective: Objective, number: int) -> str:
+    return f"failed of {number} runs" if objective.slices is None else f"bad of {number} slices"
+
+
+def _bad(objective: Objective) -> str:
+    return "failed runs" if objective.slices is None else "bad slices"
+
+
+def _every(objective: Objective, judged: list[Probe]) -> Fraction:
+    """Seconds between two events that are counted: results of all the probes together, or slices."""
+    return 1 / objective.events_in(1.0, {probe.name: probe.every for probe in judged})
 
 
 def _between(bounds: Bounds) -> str:

@@ -16,6 +16,7 @@ from stormwatch.slo.budget import share_left
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
+from stormwatch.slo.timeslice import LATE
 
 
 class Bounds(NamedTuple):
@@ -58,12 +59,11 @@ def time_to_fire(
     assert objective is not None
     best = _needed(rule, objective, probe, healthy=healthy or 0.0, round_up=False)
     worst = _needed(rule, objective, probe, healthy=math.inf if healthy is None else healthy, round_up=True)
-    quick, slow = first_failure(probe)
+    quick, slow = _first_bad(probe, objective)
+    every, failing = _apart(probe, objective)
     return Bounds(
-        math.inf if best is None else quick + (best - 1) * probe.every + holding,
-        math.inf
-        if worst is None
-        else slow + (worst - 1) * interval_when_failing(probe) + evaluation_interval + holding,
+        math.inf if best is None else quick + (best - 1) * float(every) + holding,
+        math.inf if worst is None else slow + (worst - 1) * failing + evaluation_interval + holding,
     )
 
 
@@ -89,16 +89,18 @@ def time_to_resolve(
     assert objective is not None
     if isinstance(rule, BudgetLeft):
         return Bounds(keeping, objective.window + probe.every + evaluation_interval + keeping)
-    every = Fraction(probe.every)
-    most, least = math.ceil(failing / probe.every) + 1, max(1, math.floor(failing / interval_when_failing(probe)))
-    skips = round(interval_when_failing(probe) / probe.every)
+    every, apart = _apart(probe, objective)
+    most, least = math.ceil(failing / every) + 1, max(1, math.floor(failing / apart))
+    skips = round(apart / every)
     best = _good_to_resolve(rule, objective, every, least, math.inf if healthy is None else healthy, skips=skips)
     worst = _good_to_resolve(rule, objective, every, most, healthy or 0.0)
     # The run that is under way when the target comes back may still fail, and keep the next one waiting.
     first_good = probe.every + longest_run(probe) + probe.timeout
+    if objective.slices is not None:  # and the slice that it ends in has failures
+        first_good += 2 * objective.slices.length + LATE
     return Bounds(
-        max(0, best - 2) * probe.every + keeping,
-        ((worst - 1) * probe.every + first_good + evaluation_interval if worst else 0.0) + keeping,
+        float(max(0, best - 2) * every) + keeping,
+        (float((worst - 1) * every) + first_good + evaluation_interval if worst else 0.0) + keeping,
     )
 
 
@@ -131,6 +133,22 @@ def first_failure(probe: Probe) -> Bounds:
     return Bounds(pauses, probe.every + longest_run(probe))
 
 
+def _first_bad(probe: Probe, objective: Objective) -> Bounds:
+    """Until the first bad event is counted: a run, or a slice, which is decided when it is over."""
+    quick, slow = first_failure(probe)
+    if objective.slices is None:
+        return Bounds(quick, slow)
+    # At best the slice was about to end. At worst so little of it was left that it is still good, and the next one counts.
+    return Bounds(quick, slow + 2 * objective.slices.length + LATE)
+
+
+def _apart(probe: Probe, objective: Objective) -> tuple[Fraction, float]:
+    """Seconds between what is counted while all is well, and while every attempt times out."""
+    if objective.slices is not None:
+        return Fraction(objective.slices.length), objective.slices.length
+    return Fraction(probe.every), interval_when_failing(probe)
+
+
 def interval_when_failing(probe: Probe) -> float:
     """Seconds between runs of which every attempt times out: a run that takes longer than the interval skips ticks."""
     return max(1, math.ceil(longest_run(probe) / probe.every)) * probe.every
@@ -161,7 +179,7 @@ def failures_to_fire(
 def _needed(
     rule: BurnRate | BudgetLeft, objective: Objective, probe: Probe, *, healthy: float, round_up: bool
 ) -> int | None:
-    every = Fraction(probe.every)
+    every, _ = _apart(probe, objective)
     if isinstance(rule, BurnRate):
         needed = [failures_to_fire(pair, objective, every, healthy=healthy, round_up=round_up) for pair in rule.pairs]
         return min((count for count in needed if count is not None), default=None)

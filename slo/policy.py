@@ -48,11 +48,13 @@ class Burn:
     """One pair of windows of a policy, for a period of 30 days. Either `share` of the budget or `factor` is given."""
 
     severity: Severity
-    long: int
-    short: int
+    long: float
+    short: float
     share: Fraction | None = None
     factor: Fraction | None = None
     lasting: float = 0.0
+    literal: bool = False
+    """Whether it is meant as it stands, for the period that the objective has: somebody chose it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,11 @@ DEFAULT_POLICY = "workbook"
 
 
 def rules_for_objective(
-    objective: Objective, probes: Iterable[Probe], *, policy: str = DEFAULT_POLICY
+    objective: Objective, probes: Iterable[Probe], *, policy: str = DEFAULT_POLICY, burns: Iterable[Burn] = ()
 ) -> tuple[Rule, ...]:
     """The alert rules of an objective. `probes` are all that there are; those that it judges decide what fills a window.
+
+    `burns` stand in the place of those of the policy.
 
     They carry the objective's labels, and are not muted by what its probes depend on: the budget burns all the same, and
     a mute that ends with the outage would only move the page to the moment when it is over.
@@ -104,14 +108,14 @@ def rules_for_objective(
         raise ValueError(f"no policy {policy!r}; there are {', '.join(sorted(POLICIES))}")
     every = _seconds_per_result(objective, probes)
     rules: list[Rule] = []
-    for (severity, lasting), burns in _by_alert(POLICIES[policy].burns).items():
-        pairs = _without_duplicates(_scaled(burn, objective.window, every) for burn in burns)
+    for (severity, lasting), alike in _by_alert(tuple(burns) or POLICIES[policy].burns).items():
+        pairs = _without_duplicates(_scaled(burn, objective.window, every) for burn in alike)
         rules.append(
             BurnRate(
                 alertname="ErrorBudgetBurn",
                 severity=severity,
                 # A rule's `for` shrinks with its windows, or it would outlast what it watches.
-                lasting=min(lasting, pairs[0].long) if lasting else 0.0,
+                lasting=lasting if alike[0].literal else min(lasting, pairs[0].long) if lasting else 0.0,
                 labels=objective.labels,
                 annotations=_annotations(
                     objective,
@@ -227,11 +231,15 @@ def show_pair(pair: Windows) -> str:
 
 
 def _scaled(burn: Burn, period: float, every: Fraction) -> Windows:
+    if burn.literal:
+        factor = burn.factor if burn.share is None else burn.share * Fraction(period) / Fraction(burn.long)
+        assert factor is not None
+        return Windows(long=burn.long, short=burn.short, factor=factor)
     scale = min(Fraction(1), Fraction(period) / PERIOD)
-    wanted = _step_up(burn.long * scale)
+    wanted = _step_up(Fraction(burn.long) * scale)
     single = burn.short == burn.long
     fill = RESULTS_TO_FILL * every
-    short = wanted if single else _step_up(max(Fraction(wanted) * burn.short / burn.long, fill))
+    short = wanted if single else _step_up(max(Fraction(wanted) * Fraction(burn.short) / Fraction(burn.long), fill))
     long = _step_up(max(Fraction(wanted), fill if single else 3 * short))
     long = min(long, math.ceil(period))
     short = long if single else min(short, long)
@@ -249,8 +257,8 @@ def _step_up(seconds: Fraction | int) -> int:
 
 
 def _seconds_per_result(objective: Objective, probes: Iterable[Probe]) -> Fraction:
-    """How far apart the results of all its probes together are; 0 if none is known, then nothing needs filling."""
-    rate = sum((1 / Fraction(probe.every) for probe in probes if probe.name in objective.probes), Fraction(0))
+    """How far apart the results of all its probes together are, or its slices; 0 if nothing is known to be counted."""
+    rate = objective.events_in(1.0, {probe.name: probe.every for probe in probes})
     return 1 / rate if rate else Fraction(0)
 
 
@@ -278,8 +286,20 @@ def _annotations(subject: Objective | Probe, *, summary: str, description: str) 
 
 
 def _promise(objective: Objective) -> str:
-    fast = "" if objective.slower_than is None else f" within {show_duration(objective.slower_than)}"
-    return f"{show_ratio(objective.target)} of the runs of {', '.join(objective.probes)} are to be good{fast} over {show_duration(objective.window)}"
+    """What an objective asks for, as a half sentence."""
+    subject, wish = f"the runs of {', '.join(objective.probes)}", "to be good"
+    if objective.step:
+        subject = f"the runs of step {objective.step!r} of {', '.join(objective.probes)}"
+    if objective.slower_than is not None:
+        wish += f" within {show_duration(objective.slower_than)}"
+    if objective.expires_within is not None:
+        wish = f"to see a certificate that is valid for {show_duration(objective.expires_within)} more"
+    target = show_ratio(objective.target)
+    over = f"over a {objective.calendar.unit}" if objective.calendar else f"over {show_duration(objective.window)}"
+    if objective.slices is None:
+        return f"{target} of {subject} are {wish} {over}"
+    length, share = show_duration(objective.slices.length), show_ratio(objective.slices.target)
+    return f"{target} of the slices of {length} are to be good {over}: those in which {share} of {subject} are {wish}"
 
 
 def _attempts(probe: Probe) -> str:

@@ -30,6 +30,11 @@ BUDGET_INTERVAL = 60
 LOOK_BACK = 6 * 3600
 """Seconds for which the evidence of a prober that is gone is remembered. Later `up` must have told."""
 
+PERIOD_EVENTS = "stormwatch_objective_period_events"
+"""What an objective with a calendar window counted since its present period began, by `judgement`."""
+PERIOD_EXPECTED = "stormwatch_objective_period_expected_events"
+"""How much that whole period holds."""
+
 Group = dict[str, Any]
 
 
@@ -111,7 +116,7 @@ def _groups_of(
     ]
     fast += [_alert(rule, _burning(rule, series, objective), _which_pair(rule, series, objective)) for rule in burns]
     slow = [
-        _record(series.period_name, series.ratio(objective.window), series.of(objective.window)),
+        _record(series.period_name, series.period_ratio(), series.of(objective.window)),
         _record("slo:period_burn_rate:ratio", series.period_burn(expected), series.labels),
         _record(
             "slo:period_error_budget_remaining:ratio",
@@ -125,7 +130,7 @@ def _groups_of(
         if isinstance(rule, BudgetLeft)
     ]
     if objective.window in windows | {CURRENT}:
-        slow = slow[1:]
+        slow = slow[1:]  # recorded already; of a calendar's window, what a rule looks at goes before
     return [
         {"name": f"stormwatch-slo-{objective.name}", "rules": fast},
         {
@@ -160,13 +165,27 @@ class _Series:
         """Bad results among all, of one window; no sample when there were none."""
         return f"{self._increase(window, judgement='bad')}\n/\n({self._increase(window)} > 0)"
 
+    def period_ratio(self) -> str:
+        """The same over the period that the budget is for."""
+        if self._objective.calendar is None:
+            return self.ratio(self._objective.window)
+        return f"{self._in_period(judgement='bad')}\n/\n({self._in_period()} > 0)"
+
     def period_burn(self, expected: Fraction) -> str:
         """Bad results of the period in budgets. A period that is not full yet is taken as full."""
         window, budget = self._objective.window, self._objective.budget
-        bad, total = self._increase(window, judgement="bad"), self._increase(window)
+        bad, total, full = self._increase(window, judgement="bad"), self._increase(window), exact(expected)
+        if self._objective.calendar is not None:
+            # Where the calendar's parts begin is not for PromQL to know: the prober tells what it counted in this one,
+            # and how much a whole one holds, which is more in a long month.
+            bad, total = self._in_period(judgement="bad"), self._in_period()
+            full = f"scalar(sum({PERIOD_EXPECTED}{_selector({'objective': self._objective.name})}))"
         if budget == 0:
             return f"({bad} > bool 0) and ({total} > 0)"
-        return f"{bad}\n/\n({exact(budget)} * clamp_min({total} > 0, {exact(expected)}))"
+        return f"{bad}\n/\n({exact(budget)} * clamp_min({total} > 0, {full}))"
+
+    def _in_period(self, **labels: str) -> str:
+        return f"sum({PERIOD_EVENTS}{_selector({'objective': self._objective.name, **labels})})"
 
     def _increase(self, window: float, **labels: str) -> str:
         selector = _selector({"objective": self._objective.name, **labels})

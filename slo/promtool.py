@@ -23,14 +23,13 @@ from stormwatch.probes.units import show_duration
 from stormwatch.slo.budget import expected_results
 from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import labels_of
-from stormwatch.slo.objective import Objective
+from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.policy import show_pair
-from stormwatch.slo.prometheus import LOOK_BACK
+from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
 from stormwatch.slo.scenario import (
     EVENTS,
     EVIDENCE,
-    EXPIRY,
     MAINTENANCE,
     SUCCESS,
     Judge,
@@ -192,6 +191,9 @@ def _budget_scenarios(rule: BudgetLeft, judge: Judge) -> Iterator[Scenario]:
     used = (1 - rule.below) * objective.budget * expected
     if not used:
         return
+    if objective.calendar is not None:
+        yield from _period_scenarios(rule, used, expected)
+        return
     parts = 30
     step = math.ceil(objective.window * 1000 / parts)
     good = max(1, math.floor(expected / 1000))
@@ -210,6 +212,31 @@ def _budget_scenarios(rule: BudgetLeft, judge: Judge) -> Iterator[Scenario]:
 
     yield counted("just enough of the budget is used, and the period passes", used * Fraction(103, 100))
     yield counted("almost enough of the budget is used", used * Fraction(97, 100))
+    yield Scenario(name="no results, no alert", step=step, series=())
+
+
+def _period_scenarios(rule: BudgetLeft, used: Fraction, expected: Fraction) -> Iterator[Scenario]:
+    """A period of the calendar begins, is spent, and the next one begins."""
+    step, length = 60_000, 12
+
+    def counted(name: str, bad: Fraction) -> Scenario:
+        spent = [Fraction(0) if at < 3 or at >= 8 else bad for at in range(length)]
+
+        def series(metric: str, values: Values, **labels: str) -> Series:
+            return Series(metric=metric, labels={"objective": rule.objective, **labels}, values=values)
+
+        return Scenario(
+            name=name,
+            step=step,
+            series=(
+                series(PERIOD_EVENTS, [expected / 2] * length, judgement="good"),
+                series(PERIOD_EVENTS, spent, judgement="bad"),
+                series(PERIOD_EXPECTED, [expected] * length),
+            ),
+        )
+
+    yield counted("just enough of the period's budget is used, and a new period begins", used * Fraction(103, 100))
+    yield counted("almost enough of the period's budget is used", used * Fraction(97, 100))
     yield Scenario(name="no results, no alert", step=step, series=())
 
 

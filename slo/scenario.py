@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stormwatch.slo.objective import Objective
-from stormwatch.slo.prometheus import LOOK_BACK
+from stormwatch.slo.objective import EXPIRY, Objective
+from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Expiring, NoEvidence, Rule, Windows
 
 Number = int | Fraction
@@ -22,7 +22,6 @@ Values = Sequence[Number | None]
 Known = bool | None
 """None: it depends on what we do not want to depend on."""
 
-EXPIRY = "probe_ssl_earliest_cert_expiry"
 SUCCESS = "probe_success"
 MAINTENANCE = "stormwatch_maintenance"
 EVIDENCE = "stormwatch_probe_evidence_timestamp_seconds"
@@ -133,12 +132,23 @@ class Judge:
 
     def _budget_low(self, rule: BudgetLeft, scenario: Scenario, at: int) -> Known:
         objective = self.objectives[rule.objective]
+        if objective.calendar is not None:
+            return self._period_low(rule, objective, scenario, at)
         answers: list[Known] = []
         for bad, total in _increases(rule.objective, objective.window, scenario, at):
             allowed = objective.budget * max(Fraction(total), self.expected[rule.objective])
             left = 1 - bad / allowed
             answers.append(_above(rule.below - left, Fraction(0)) if total else False)
         return _agree(answers)
+
+    def _period_low(self, rule: BudgetLeft, objective: Objective, scenario: Scenario, at: int) -> Known:
+        named = {"objective": rule.objective}
+        bad = sum(scenario.now(at, PERIOD_EVENTS, judgement="bad", **named), Fraction(0))
+        total = sum(scenario.now(at, PERIOD_EVENTS, **named), Fraction(0))
+        full = sum(scenario.now(at, PERIOD_EXPECTED, **named), Fraction(0))
+        if not total or not full:
+            return False
+        return _above(rule.below - (1 - bad / (objective.budget * max(total, full))), Fraction(0))
 
 
 def _increases(objective: str, window: float, scenario: Scenario, at: int) -> list[tuple[Number, Number]]:

@@ -1,7 +1,7 @@
 """Sloth's SLOs as promises of ours, with the names, labels and alerts that they have there."""
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from dataclasses import replace
 from typing import Final
 
 from stormwatch.probes.units import show_duration
@@ -9,7 +9,7 @@ from stormwatch.slo.alert import Severity
 from stormwatch.slo.indicator import Indicator, NotOurs, of_error_ratio, of_ratio
 from stormwatch.slo.policy import DAY, POLICIES, Burn
 from stormwatch.slo.promise import NotCarried, Place, Promise, Refusal
-from stormwatch.slo.sloth import SLO, AlertWindows, ResourceSpec, Spec, share
+from stormwatch.slo.sloth import SLO, AlertWindows, ResourceSpec, Spec
 
 PERIOD: Final = 30.0 * DAY
 """Seconds that sloth counts over when nobody says otherwise."""
@@ -39,7 +39,7 @@ def _promise(spec: Spec | ResourceSpec, slo: SLO, place: Place, period: float, w
             (*place, "objective"), "100% leaves no budget, so the first failure ends it; promise less, like 99.9"
         )
     notes = [*([slo.description] if slo.description else []), *indicator.notes]
-    burns = _burns(slo, period, windows)
+    burns = _burns(slo, windows, notes)
     if burns is None and period not in BUILT_IN:
         notes.append(
             f"sloth has no windows for {show_duration(period)}: those of the policy workbook shrink with the period"
@@ -75,37 +75,35 @@ def _indicator(slo: SLO, place: Place) -> Indicator:
         raise NotCarried(place, str(error)) from error
 
 
-def _burns(slo: SLO, period: float, windows: AlertWindows | None) -> tuple[Burn, ...] | None:
+def _burns(slo: SLO, windows: AlertWindows | None, notes: list[str]) -> tuple[Burn, ...] | None:
     """The burn rates of its alerts; None when they are those of our default policy."""
     disabled = {Severity.PAGE: slo.alerting.page_alert.disable, Severity.TICKET: slo.alerting.ticket_alert.disable}
     if windows is None and not any(disabled.values()):
         return None
-    every = _of_windows(windows, period) if windows else _of_workbook(period)
-    return tuple(burn for burn in every if not disabled[burn.severity])
+    every = tuple(_of_windows(windows)) if windows else _of_workbook()
+    told = tuple(burn for burn in every if not disabled[burn.severity])
+    if told:
+        return told
+    # Ours always has rules: those that tell nobody but who asked for infos are the nearest to none.
+    notes.append("its alerts were disabled: what would be a ticket is an info here, and there is no page")
+    return tuple(replace(burn, severity=Severity.INFO) for burn in every if burn.severity is Severity.TICKET)
 
 
-def _of_windows(windows: AlertWindows, period: float) -> Iterator[Burn]:
+def _of_windows(windows: AlertWindows) -> Iterator[Burn]:
     for severity, pair in ((Severity.PAGE, windows.spec.page), (Severity.TICKET, windows.spec.ticket)):
         for window in (pair.quick, pair.slow):
-            long = round(window.long_window)
             yield Burn(
                 severity=severity,
-                long=long,
-                short=round(window.short_window),
-                factor=share(window) * Fraction(period) / long,
+                long=window.long_window,
+                short=window.short_window,
+                share=window.error_budget_percent / 100,
+                literal=True,
             )
 
 
-def _of_workbook(period: float) -> Iterator[Burn]:
-    """Sloth's own windows: the workbook's, with the same share of the budget for 28 days as for 30."""
-    for burn in POLICIES["workbook"].burns:
-        assert burn.share is not None
-        yield Burn(
-            severity=burn.severity,
-            long=burn.long,
-            short=burn.short,
-            factor=burn.share * Fraction(period) / burn.long,
-        )
+def _of_workbook() -> tuple[Burn, ...]:
+    """Sloth's own windows are the workbook's, with the same share of the budget for 28 days as for 30."""
+    return tuple(replace(burn, literal=True) for burn in POLICIES["workbook"].burns)
 
 
 def _differences(slo: SLO) -> Iterator[str]:

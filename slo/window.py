@@ -74,6 +74,19 @@ class Ledger:
         counts = [tally.between(now - window, now) for tally in tallies]
         return Counts(sum(each.good for each in counts), sum(each.bad for each in counts))
 
+    def since(self, after: float, now: float) -> Counts:
+        """What was counted later than `after`, in the coarsest cells that there are: midnights are ends of them everywhere."""
+        counts = [tally.between(after, now) for tally in self._tallies[max(self._tallies)].values()]
+        return Counts(sum(each.good for each in counts), sum(each.bad for each in counts))
+
+    def add_hour(self, hour: float, *, good: int, bad: int) -> None:
+        """Count what is only known by the hour: all of it at the hour's end."""
+        for size, tallies in self._tallies.items():
+            tally = tallies.get("")
+            if tally is None:
+                tally = tallies[""] = Tally(size, keep=self._longest[size])
+            tally.add(hour + 3600, good=good, bad=bad)
+
     @property
     def runs(self) -> int:
         """How many stored runs there are: what the memory grows with."""
