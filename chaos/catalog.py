@@ -6,9 +6,33 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
+from stormwatch.chaos.dns_options import (
+    DnsBogus,
+    DnsCnameLoop,
+    DnsEmpty,
+    DnsNxdomain,
+    DnsRefused,
+    DnsServfail,
+    DnsSlow,
+    DnsStaleSoa,
+    DnsTimeout,
+    DnsTruncated,
+    DnsWrongAddress,
+)
 from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.option import Options
-from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency, TcpReset
+from stormwatch.chaos.tcp_options import (
+    TcpBandwidth,
+    TcpBlackhole,
+    TcpCorrupt,
+    TcpLatency,
+    TcpRefused,
+    TcpReset,
+    TcpSlicer,
+    TcpSlowClose,
+    TcpTimeout,
+    TcpTruncate,
+)
 from stormwatch.probes.result import Reason
 
 O_co = TypeVar("O_co", bound=Options, covariant=True)
@@ -33,6 +57,8 @@ class FaultKind(Generic[O_co]):
     """Whether it needs a route that is looked into: one with `tls`, or with `http: true`."""
     reason_note: str = ""
     """When the reasons need a word of explanation."""
+    of_names: bool = False
+    """Whether it is about questions to a name server: it needs a route with `dns: true`."""
 
 
 FAULTS: Mapping[str, FaultKind[Options]] = {
@@ -53,12 +79,141 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
         ),
         FaultKind("tcp-reset", TcpReset, "connections end with RST", frozenset({Reason.RESET})),
         FaultKind(
+            "tcp-bandwidth",
+            TcpBandwidth,
+            "what passes goes through a slow line",
+            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+            reason_note="too-slow while the answer comes within the probe's timeout, timeout when it does not",
+        ),
+        FaultKind(
+            "tcp-slicer",
+            TcpSlicer,
+            "what passes comes in small pieces",
+            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+            reason_note="as with tcp-latency, by the number of pieces; a service that reads pieces wrongly shows as status or protocol",
+        ),
+        FaultKind(
+            "tcp-slow-close",
+            TcpSlowClose,
+            "the end of a connection comes later",
+            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+            reason_note="only of answers that end with their connection; others are whole before",
+        ),
+        FaultKind(
+            "tcp-truncate",
+            TcpTruncate,
+            "connections are closed after so many bytes",
+            frozenset({Reason.PROTOCOL, Reason.RESET}),
+            reason_note="reset when nothing of the answer came",
+        ),
+        FaultKind(
+            "tcp-corrupt",
+            TcpCorrupt,
+            "bits of what passes are turned over",
+            frozenset(
+                {Reason.PROTOCOL, Reason.TLS, Reason.CERTIFICATE, Reason.ASSERTION, Reason.STATUS, Reason.TIMEOUT}
+            ),
+            reason_note="by what the bytes meant; through TLS always tls or protocol",
+        ),
+        FaultKind(
+            "tcp-timeout",
+            TcpTimeout,
+            "connections stay silent and are closed",
+            frozenset({Reason.TIMEOUT, Reason.RESET, Reason.PROTOCOL}),
+            reason_note="timeout when the probe's timeout is shorter than `after`",
+        ),
+        FaultKind("tcp-refused", TcpRefused, "new connections are refused", frozenset({Reason.REFUSED})),
+        FaultKind(
             "http-status",
             HttpStatus,
             "matching requests are answered with a status of your choice",
             frozenset({Reason.STATUS, Reason.ASSERTION, Reason.STEP}),
             looks_inside=True,
             reason_note="assertion when the status is an accepted one and the body is not",
+        ),
+        FaultKind(
+            "dns-nxdomain",
+            DnsNxdomain,
+            "names do not exist",
+            frozenset({Reason.DNS}),
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-servfail",
+            DnsServfail,
+            "the name server answers that it failed",
+            frozenset({Reason.DNS}),
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-refused",
+            DnsRefused,
+            "the name server refuses to answer",
+            frozenset({Reason.DNS}),
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-empty",
+            DnsEmpty,
+            "names exist and have no records",
+            frozenset({Reason.DNS, Reason.ASSERTION}),
+            reason_note="assertion of a dns probe that says which answers it expects",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-timeout",
+            DnsTimeout,
+            "questions get no answer",
+            frozenset({Reason.TIMEOUT, Reason.DNS}),
+            reason_note="dns where the system's resolver gives up before the probe does",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-slow",
+            DnsSlow,
+            "answers come later",
+            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+            reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-truncated",
+            DnsTruncated,
+            "answers over UDP are cut off",
+            frozenset({Reason.DNS, Reason.RESET, Reason.TIMEOUT, Reason.ASSERTION}),
+            reason_note="none where the question over TCP works; otherwise what happens to that",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-wrong-address",
+            DnsWrongAddress,
+            "names lead to another address",
+            frozenset({Reason.ASSERTION, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT, Reason.CERTIFICATE}),
+            reason_note="assertion of a dns probe; other probes see what is (not) at that address",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-cname-loop",
+            DnsCnameLoop,
+            "names are aliases that lead back to themselves",
+            frozenset({Reason.DNS, Reason.ASSERTION}),
+            reason_note="assertion of a dns probe that says which answers it expects",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-bogus",
+            DnsBogus,
+            "signatures of DNSSEC are wrong",
+            frozenset({Reason.ASSERTION, Reason.DNS}),
+            reason_note="assertion of a dns probe that validates, dns where a resolver in between does",
+            of_names=True,
+        ),
+        FaultKind(
+            "dns-stale-soa",
+            DnsStaleSoa,
+            "the zone's serial number is an older one",
+            frozenset({Reason.ASSERTION}),
+            of_names=True,
         ),
     )
 }

@@ -2,12 +2,14 @@
 
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
 from stormwatch.chaos.address import parse_address
+from stormwatch.chaos.catalog import FaultKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +44,21 @@ class Route:
     """End TLS here and open it anew, so that requests can be looked at."""
     http: bool = False
     """Look for HTTP requests on a route without `tls` too. Streams that are not HTTP pass all the same."""
+    dns: bool = False
+    """Pass on questions to a name server, over UDP and TCP. For the faults of names, and for no others."""
 
     def __post_init__(self) -> None:
         parse_address(self.listen)
-        parse_address(self.upstream)
+        host, _ = parse_address(self.upstream)
+        if not self.dns:
+            return
+        if self.tls or self.http:
+            raise ValueError("dns passes on plain DNS: leave `tls` and `http` out, or make a route of its own for them")
+        try:
+            ip_address(host)
+        except ValueError:
+            # A name would have to be looked up, most likely by the very server that is about to be broken.
+            raise ValueError(f"the upstream of a dns route is an address like 127.0.0.1:53, not {host!r}") from None
 
     @property
     def looked_into(self) -> bool:
@@ -60,7 +73,19 @@ class Route:
             "upstream": self.upstream,
             "tls": self.tls is not None,
             "looked_into": self.looked_into,
+            "dns": self.dns,
         }
+
+
+def misplaced(kind: FaultKind[Any], route: Route) -> str:
+    """Why a route cannot have a fault of this kind, and the remedy; empty when it can."""
+    if kind.of_names and not route.dns:
+        return f"{kind.name} is about questions to a name server, and the route {route.name} is not one for them; give it `dns: true`"
+    if route.dns and not kind.of_names:
+        return (
+            f"{kind.name} is about connections, and the route {route.name} passes on DNS; take one of the dns- faults"
+        )
+    return ""
 
 
 def server_context(tls: RouteTls) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ from typing import Any
 from stormwatch.chaos.catalog import FaultKind
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import FaultSpec
-from stormwatch.chaos.route import Route, client_context, server_context
+from stormwatch.chaos.route import Route, client_context, misplaced, server_context
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import DrillEntry, ExpectedAlertEntry, ProxiesEntry
@@ -165,6 +165,9 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
             (*at, "kind"),
             f"{kind} looks at requests, and the route {route.name} is not looked into; give it `tls`, or `http: true`",
         )
+        return None
+    if route is not None and (reason := misplaced(faults[kind], route)):
+        draft.complain((*at, "kind"), reason)
         return None
     if options is None or not sound or not isinstance(target, str):
         return None

@@ -44,7 +44,15 @@ def test_a_fault_is_read_as_users_write_it_and_written_back(written: dict[str, A
         ("http-status", {"status": 204, "body": "x"}, "an answer with status 204 has no body"),
         ("http-status", {"method": "GET POST"}, "method is written like *, POST or GET,HEAD, not 'GET POST'"),
         ("http-status", {"content_type": "a\r\nb"}, "content_type is a media type like text/html"),
-        ("dns-nxdomain", {}, "there is no fault 'dns-nxdomain'; there are tcp-latency"),
+        ("dns-nxdomains", {}, "there is no fault 'dns-nxdomains'; there are tcp-latency"),
+        ("dns-nxdomain", {"name": ""}, "name is a glob like *.shop.example, or * for all names; it is empty"),
+        ("dns-servfail", {"type": "A,AAAAA"}, "type: there is no record type 'AAAAA'; write *, A or A,AAAA"),
+        ("dns-slow", {"delay": "0s"}, "delay must be more than 0s"),
+        ("dns-slow", {"delay": "1s", "jitter": "2s"}, "jitter (2 s) must not be more than delay (1 s)"),
+        ("dns-wrong-address", {"ipv4": "::1"}, "ipv4 is an IPv4 address, or empty, not '::1'"),
+        ("dns-wrong-address", {"ipv4": "", "ipv6": ""}, "ipv4 and ipv6 are both empty"),
+        ("dns-timeout", {"share": "0%"}, "share must be more than 0%"),
+        ("dns-stale-soa", {"behind": 0}, "greater than or equal to 1"),
     ],
 )
 def test_a_mistake_is_named(kind: str, options: dict[str, Any], said: str) -> None:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from stormwatch.chaos.control import proxying
+from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import SystemClock
@@ -69,7 +70,7 @@ async def test_deleting_twice_is_not_there_the_second_time_and_still_tells() -> 
         (
             {"kind": "tcp-latenci", "lease": 1},
             400,
-            "there is no fault 'tcp-latenci'; there are tcp-latency, tcp-blackhole, tcp-reset, http-status",
+            f"there is no fault 'tcp-latenci'; there are {', '.join(FAULTS)}",
         ),
         ([], 400, "the body must be a JSON object, not list"),
     ],
