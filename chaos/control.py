@@ -27,8 +27,10 @@ from starlette.routing import Route as Path
 
 from stormwatch.chaos.address import parse_address, show_address
 from stormwatch.chaos.catalog import read_options
+from stormwatch.chaos.dns_gate import DnsGate
+from stormwatch.chaos.door import bound_socket
 from stormwatch.chaos.process import identify
-from stormwatch.chaos.proxy import Conflict, Ended, Gate, Proxy, UnknownFault, UnknownRoute, bound_socket
+from stormwatch.chaos.proxy import Conflict, Ended, Gate, Proxy, UnknownFault, UnknownRoute
 from stormwatch.chaos.proxy_control import SERVICE
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import Clock, SystemClock
@@ -158,6 +160,7 @@ def control_app(proxy: Proxy) -> Starlette:
             UnknownRoute: _unknown_route,
             UnknownFault: _unknown_fault,
             Conflict: _conflict,
+            OSError: _stuck,
         },
     )
 
@@ -212,7 +215,7 @@ def _lease(body: dict[str, Any]) -> float:
     return float(lease)
 
 
-def _gate_as_json(gate: Gate, proxy: Proxy) -> dict[str, Any]:
+def _gate_as_json(gate: Gate | DnsGate, proxy: Proxy) -> dict[str, Any]:
     return {
         **gate.route.as_json(),
         "listen": gate.address,
@@ -248,6 +251,10 @@ async def _unknown_fault(_request: Request, error: Exception) -> Response:
 
 async def _conflict(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error), "status": 409}, 409)
+
+
+async def _stuck(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"the fault is still in place: {error}; try again", "status": 503}, 503)
 
 
 def _one_line(error: ValueError) -> str:

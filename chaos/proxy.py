@@ -1,7 +1,9 @@
 """The fault proxy: routes that pass traffic on, faults that are put on them, and leases that end by themselves."""
 
 import asyncio
+import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections import deque
@@ -9,19 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from stormwatch.chaos.address import parse_address, show_address
 from stormwatch.chaos.catalog import FAULTS
+from stormwatch.chaos.dns_gate import DnsGate
+from stormwatch.chaos.door import Door
 from stormwatch.chaos.fault import Evidence
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.link import Link
 from stormwatch.chaos.option import Options
-from stormwatch.chaos.route import Route, client_context, server_context
+from stormwatch.chaos.route import Route, client_context, misplaced, server_context
 from stormwatch.probes.clock import Clock
 
 log = logging.getLogger(__name__)
 
 LONGEST_LEASE = 3600.0
 """Seconds: no fault lives longer than this without being renewed."""
+IN_USE = 300.0
+"""Seconds since the last client within which a route counts as in use: probes come every few minutes at the least."""
+RETRY = 1.0
+"""Seconds until the end of a fault that could not be taken away is tried again."""
 GRACE = 2.0
 """Seconds that connections have to end when the proxy stops."""
 
@@ -66,8 +73,9 @@ class Gate:
         self.links: set[Link] = set()
         self.accepted = 0
         self.address = ""
-        self._listening: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._door = Door(route.listen, self._welcome)
+        self._visited = -math.inf
+        """When a client came last, on the monotonic clock."""
 
     def gone(self, link: Link) -> None:
         """A link has ended."""
@@ -78,50 +86,45 @@ class Gate:
         self.faults[injection.id] = injection
         for link in list(self.links):
             link.inject(injection)
+        if injection.refuses:
+            self._door.shut(lambda: self._refused(injection))
 
     def take(self, fault: str) -> Injection | None:
-        """A fault ends."""
-        injection = self.faults.pop(fault, None)
-        if injection:
-            for link in list(self.links):
-                try:
-                    link.remove(injection)
-                except Exception:
-                    # One connection that breaks must not keep the fault in place on the others.
-                    log.exception("route %s: a connection did not let go of %s", self.route.name, injection.kind)
-                    link.abort()
+        """A fault ends. Raises OSError when the port cannot be opened again: then it is still in place."""
+        injection = self.faults.get(fault)
+        if injection is None:
+            return None
+        if injection.refuses and not any(one.refuses for one in self.faults.values() if one is not injection):
+            self._door.reopen()
+        del self.faults[fault]
+        for link in list(self.links):
+            try:
+                link.remove(injection)
+            except Exception:
+                # One connection that breaks must not keep the fault in place on the others.
+                log.exception("route %s: a connection did not let go of %s", self.route.name, injection.kind)
+                link.abort()
         return injection
 
     def open(self) -> None:
         """Listen. Raises OSError, with the address in it, when that cannot be had."""
-        self._listening = bound_socket(self.route.listen)
-        host, port = self._listening.getsockname()[:2]
-        self.address = show_address(host, port)
-        self._accepting = asyncio.create_task(self._accept(self._listening), name=f"route {self.route.name}")
+        self.address = self._door.open()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        # By hand and not by `create_server`: a client in a black hole must not get as far as a transport, whose reading
-        # uvloop starts whatever one says, and must not begin its TLS handshake.
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                log.warning("route %s: cannot accept: %s", self.route.name, error.strerror)
-                await asyncio.sleep(0.1)
-                continue
-            self.accepted += 1
-            link = Link(self, list(self.faults.values()))
-            self.links.add(link)
-            link.begin(client)
+    def _welcome(self, client: socket.socket) -> None:
+        self.accepted += 1
+        self._visited = self.clock.monotonic()
+        link = Link(self, list(self.faults.values()))
+        self.links.add(link)
+        link.begin(client)
+
+    def _refused(self, injection: Injection) -> None:
+        # A closed port counts as a fault that reached traffic when this route is known to have some.
+        if self.links or injection.first is not None or self.clock.monotonic() - self._visited < IN_USE:
+            injection.touch(self.clock.now(), connections=1)
 
     async def close(self) -> None:
         """Take the faults away, let what is under way end, then end it."""
-        if self._accepting:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
-        if self._listening:
-            self._listening.close()
+        await self._door.close()
         for fault in list(self.faults):
             self.take(fault)
         links = list(self.links)
@@ -144,7 +147,9 @@ class Proxy:
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"routes must have names of their own; twice: {', '.join(sorted(twice))}")
         self.clock = clock
-        self.gates = {route.name: Gate(route, clock) for route in routes}
+        self.gates: dict[str, Gate | DnsGate] = {
+            route.name: DnsGate(route, clock) if route.dns else Gate(route, clock) for route in routes
+        }
         self.ended: deque[Ended] = deque(maxlen=1000)
         """The last faults that ended, so that their evidence can still be asked for."""
         self._leases = asyncio.Event()
@@ -162,6 +167,8 @@ class Proxy:
             raise Conflict(
                 f"{kind} needs to see requests, and route {route} is not looked into: give it `tls` or `http: true`"
             )
+        if reason := misplaced(FAULTS[kind], gate.route):
+            raise Conflict(reason)
         there = gate.faults.get(fault)
         if there is not None and there.expires <= self.clock.monotonic():
             self.take(route, fault, "lease ran out")
@@ -194,7 +201,7 @@ class Proxy:
         return there
 
     def take(self, route: str, fault: str, how: str = "reverted") -> Ended:
-        """Take a fault away. Raises UnknownRoute, UnknownFault."""
+        """Take a fault away. Raises UnknownRoute, UnknownFault; OSError when it cannot be: then it is still in place."""
         there = self.find(route, fault) if how == "reverted" else self.gate(route).faults[fault]
         self.gate(route).take(fault)
         ended = Ended(fault, route, how, self.clock.now(), there.evidence())
@@ -202,7 +209,7 @@ class Proxy:
         log.info("route %s: %s ends: %s", route, there.kind, how)
         return ended
 
-    def gate(self, route: str) -> Gate:
+    def gate(self, route: str) -> Gate | DnsGate:
         """A route at work. Raises UnknownRoute."""
         if route not in self.gates:
             raise UnknownRoute(f"there is no route {route}; there are {', '.join(self.gates) or 'none'}")
@@ -227,7 +234,8 @@ class Proxy:
             await asyncio.gather(self._reaper, return_exceptions=True)
         for gate in self.gates.values():
             for fault in list(gate.faults):
-                self.take(gate.route.name, fault, "proxy stopped")
+                with contextlib.suppress(OSError):  # a port that does not open again will be closed anyway
+                    self.take(gate.route.name, fault, "proxy stopped")
         await asyncio.gather(*(gate.close() for gate in self.gates.values()))
 
     async def _end_leases(self) -> None:
@@ -245,20 +253,9 @@ class Proxy:
                 await asyncio.gather(*waiting, return_exceptions=True)
             now = self.clock.monotonic()
             for gate in self.gates.values():
-                for fault in [one.id for one in gate.faults.values() if one.expires <= now]:
-                    self.take(gate.route.name, fault, "lease ran out")
-
-
-def bound_socket(listen: str) -> socket.socket:
-    """A listening socket. Raises OSError, with the address in it, when that cannot be had."""
-    host, port = parse_address(listen)
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-        bound.listen(1024)
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from error
-    bound.setblocking(False)
-    return bound
+                for one in [one for one in gate.faults.values() if one.expires <= now]:
+                    try:
+                        self.take(gate.route.name, one.id, "lease ran out")
+                    except OSError:
+                        log.exception("route %s: %s cannot be ended; tried again", gate.route.name, one.kind)
+                        one.expires = now + RETRY
