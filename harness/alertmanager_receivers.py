@@ -9,7 +9,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stormwatch.harness.config import Config
-from stormwatch.harness.entry import AnyNotifyEntry, EmailEntry, PagerDutyEntry, SlackEntry, WebhookEntry
+from stormwatch.harness.entry import (
+    AnyNotifyEntry,
+    EmailEntry,
+    PagerDutyEntry,
+    SlackEntry,
+    TeamsEntry,
+    WebhookEntry,
+    WordedEntry,
+)
 from stormwatch.harness.problem import Problem
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.alertmanager import RESERVED, Receiver
@@ -22,6 +30,8 @@ OLDEST = (0, 25)
 """The Alertmanager that is written for unless told otherwise: Debian's."""
 URL_FILES = (0, 26)
 """Since when a webhook's address can stand in a file."""
+TEAMS = (0, 28)
+"""Since when it reaches the workflows of Microsoft Teams."""
 IMPLICIT_TLS = 465
 """The only port at which Alertmanager begins with TLS."""
 
@@ -102,6 +112,8 @@ class _Writing:
             raise Problem(
                 f"{self._config.path}: the channel {entry.name} needs another name for Alertmanager, which has one of its own"
             )
+        if isinstance(entry, WordedEntry) and (entry.title or entry.body):
+            self.left_out.append(f"the words of {entry.name}: Alertmanager has templates of another language")
         if entry.fallback:
             self.left_out.append(f"the fallback of {entry.name}, {entry.fallback}: Alertmanager knows no fallback")
         settings = self._settings(entry)
@@ -138,7 +150,23 @@ class _Writing:
             if entry.secret:
                 self.left_out.append(f"the signature of {entry.name}: Alertmanager does not sign its requests")
             return self.webhook(entry.name, entry.url, f"alerts.notify[{entry.name}].url")
-        self.left_out.append(f"{entry.name}: Alertmanager has no receiver for {entry.to}")
+        if isinstance(entry, TeamsEntry) and self._version >= TEAMS:
+            return {
+                "msteamsv2_configs": [
+                    {
+                        "webhook_url_file": self._file(entry.name, "url"),
+                        "title": _SUBJECT,
+                        "text": _PLAIN,
+                        "send_resolved": True,
+                    }
+                ]
+            }
+        self.left_out.append(
+            f"{entry.name}: an Alertmanager before 0.28 does not reach the workflows of Teams; give --alertmanager-version "
+            "0.28 when yours is as new"
+            if isinstance(entry, TeamsEntry)
+            else f"{entry.name}: Alertmanager has no receiver for {entry.to}"
+        )
         return None
 
     def _pagerduty(self, entry: PagerDutyEntry) -> dict[str, Any]:
@@ -193,6 +221,7 @@ class _Writing:
 
 
 _SUBJECT = "[{{ .Status | toUpper }}] {{ range $at, $alert := .Alerts }}{{ if $at }}; {{ end }}{{ $alert.Annotations.summary }}{{ end }}"
+_PLAIN = "{{ range .Alerts }}{{ .Annotations.description }} {{ .Annotations.runbook }}\n\n{{ end }}"
 _TEXT = (
     "{{ range .Alerts }}{{ .Annotations.description }}"
     "{{ if .Annotations.runbook }} <{{ .Annotations.runbook }}|Runbook>{{ end }}\n{{ end }}"

@@ -182,6 +182,27 @@ def test_a_secret_address_is_a_file_of_newer_alertmanagers(tmp_path: Path) -> No
     }
 
 
+def test_teams_and_what_alertmanager_has_no_receiver_for(tmp_path: Path) -> None:
+    """The workflows of Teams since 0.28; texts and the words of a template of ours never."""
+    (tmp_path / "stormwatch.yaml").write_text(
+        CONFIG[: CONFIG.index("    - {name: oncall")]
+        + "    - {name: a, to: teams, url: 'https://h/${env:A_SECRET}', title: '{{ status }}'}\n"
+        + "    - {name: b, to: sms, url: 'https://h/', numbers: ['+4915112345678'], token: '${env:A_SECRET}'}\n"
+        + "    - {name: c, to: webhook, url: 'http://127.0.0.1:9/'}\n"
+    )
+
+    old, new = rules(tmp_path), rules(tmp_path, "--alertmanager-version", "0.28")
+
+    assert "left out: a: an Alertmanager before 0.28 does not reach the workflows of Teams" in old.stderr
+    assert [each["name"] for each in yaml.safe_load(old.stdout)["receivers"]] == ["c", "watchdog"]
+    (teams,) = yaml.safe_load(new.stdout)["receivers"][0]["msteamsv2_configs"]
+    assert teams["webhook_url_file"] == "/etc/alertmanager/secrets/a.url"
+    for said in (old.stderr, new.stderr):
+        assert "left out: b: Alertmanager has no receiver for sms" in said
+        assert "left out: the words of a: Alertmanager has templates of another language" in said
+    assert SECRET not in old.stdout + old.stderr + new.stdout + new.stderr
+
+
 def test_the_real_alertmanager_tells_pages_at_night_and_keeps_tickets(tmp_path: Path) -> None:
     """By the hours of each channel: one is open now, the other is not today."""
     with Receiver() as day, Receiver() as night:
