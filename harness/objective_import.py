@@ -7,21 +7,21 @@ Where a configuration is there already, objectives are about its probes; what it
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import yaml
 
 from stormwatch.harness.document import Document, Place
-from stormwatch.harness.entry import RESERVED, ObjectiveEntry
+from stormwatch.harness.entry import RESERVED
 from stormwatch.harness.mistake import Mistake
 from stormwatch.probes.probe import Probe
-from stormwatch.probes.units import show_ratio
+from stormwatch.probes.units import parse_ratio, show_ratio
 from stormwatch.slo.openslo_annotation import exact_duration
-from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
+from stormwatch.slo.policy import POLICIES, Burn
 from stormwatch.slo.promise import Promise, Refusal
-
-_SUPPORTED: Final = frozenset(each.name for each in fields(ObjectiveEntry))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,27 +122,30 @@ def _objective(promise: Promise, probes: "_Probes", taken: Container[str]) -> En
     if promise.name in taken:
         raise _NotWritten(f"another objective is called {promise.name} too; rename one of them")
     notes = list(promise.notes)
-    data: dict[str, Any] = {"name": promise.name, **probes.judged(promise, notes), "target": show_ratio(promise.target)}
+    data: dict[str, Any] = {"name": promise.name, **probes.judged(promise, notes), "target": _percent(promise.target)}
     if promise.calendar:
-        _need("timezone", f"its window is a calendar {promise.calendar}, and windows are rolling here")
         data |= {"window": promise.calendar, "timezone": promise.timezone}
     else:
         data["window"] = exact_duration(promise.window)
-    if promise.indicator.slower_than is not None:
-        data["slower_than"] = exact_duration(float(promise.indicator.slower_than))
+    indicator = promise.indicator
+    if indicator.slower_than is not None:
+        data["slower_than"] = exact_duration(float(indicator.slower_than))
+    if indicator.step:
+        data["step"] = indicator.step
+    if indicator.expires_within is not None:
+        data["certificate_expires_within"] = exact_duration(float(indicator.expires_within))
     if promise.slice_seconds is not None and promise.slice_target is not None:
-        _need("slice", "it counts time slices, and runs are counted here")
         data |= {
             "method": "timeslices",
             "slice": exact_duration(promise.slice_seconds),
-            "slice_target": show_ratio(promise.slice_target),
+            "slice_target": _percent(promise.slice_target),
         }
     if promise.policy:
         if promise.policy not in POLICIES:
             raise _NotWritten(f"no policy is called {promise.policy}; there are {', '.join(POLICIES)}")
         data["policy"] = promise.policy
-    elif promise.burns is not None:
-        notes.append(f"its own burn rates are not carried over: the policy {DEFAULT_POLICY} guards it")
+    if promise.burns:
+        data["burns"] = [_burn(burn, promise.window) for burn in promise.burns]
     if labels := _labels(promise.labels, notes):
         data["labels"] = labels
     if promise.runbook:
@@ -150,9 +153,31 @@ def _objective(promise: Promise, probes: "_Probes", taken: Container[str]) -> En
     return Entry(data=data, notes=tuple(notes))
 
 
-def _need(key: str, reason: str) -> None:
-    if key not in _SUPPORTED:
-        raise _NotWritten(reason)
+def _burn(burn: Burn, period: float) -> dict[str, Any]:
+    """A burn rate as it is written: by its factor, or where that is no decimal by its share of the budget."""
+    data: dict[str, Any] = {
+        "severity": burn.severity.value,
+        "long": exact_duration(burn.long),
+        "short": exact_duration(burn.short),
+    }
+    if burn.share is None and burn.factor is not None and Fraction(repr(float(burn.factor))) == burn.factor:
+        data["factor"] = int(burn.factor) if burn.factor.denominator == 1 else float(burn.factor)
+    else:
+        share = burn.share or (burn.factor or 0) * Fraction(burn.long) / Fraction(period)
+        data["share"] = _percent(Fraction(share))
+    if burn.lasting:
+        data["for"] = exact_duration(burn.lasting)
+    return data
+
+
+def _percent(share: Fraction) -> str:
+    """Exactly. Raises _NotWritten for what has no end as a decimal."""
+    text = show_ratio(share)
+    if parse_ratio(text) != share:
+        text = f"{Decimal(repr(float(share * 100))):f}%"
+    if parse_ratio(text) != share:
+        raise _NotWritten(f"{share} is no share that can be written in percent")
+    return text
 
 
 def _labels(given: Mapping[str, str], notes: list[str]) -> dict[str, str]:
@@ -267,7 +292,8 @@ def _written(entry: Entry) -> list[str]:
     text = yaml.safe_dump([_escaped(entry.data)], sort_keys=False, allow_unicode=True, width=10**6)
     return [
         *(f"  # {_line(note)}" for note in entry.notes),
-        *(f"  {line}" for line in text.rstrip().splitlines()),
+        # Only these end a line: Unicode knows more that do, and texts may hold them.
+        *(f"  {line}" for line in text.rstrip("\n").split("\n")),
     ]
 
 

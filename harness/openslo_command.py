@@ -12,6 +12,7 @@ from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, write
 from stormwatch.harness.problem import Problem
 
 if TYPE_CHECKING:
+    from stormwatch.harness.config import Config
     from stormwatch.harness.objective_import import Found, Imported, Known
     from stormwatch.harness.openslo_files import OpenSLO
 
@@ -51,7 +52,7 @@ def import_openslo(files: Files, config: Existing = None, out: Out = None, form:
         read = read_openslo(files)
     except ConfigError as error:
         raise Problem(*error.lines) from error
-    finish(imported("OpenSLO", _found(read), known_of(config)), out, form, nothing="there is no SLO in it")
+    finish(imported("OpenSLO", found_of(read), known_of(config)), out, form, nothing="there is no SLO in it")
 
 
 @exporting.command("openslo")
@@ -73,7 +74,7 @@ def export_openslo(
     loaded = load_config(config)
     if not loaded.objectives:
         raise Problem(f"{config}: there are no objectives in it; add one under `objectives:`")
-    made = list(documents(loaded.objectives, loaded.rules, loaded.policies, prometheus=prometheus))
+    made = list(documents(loaded.objectives, loaded.probes, loaded.rules, loaded.policies, prometheus=prometheus))
     text = json.dumps(made, indent=2) + "\n" if form is Shape.JSON else "---\n".join(map(yaml_text, made))
     write(text, out)
 
@@ -82,15 +83,20 @@ def known_of(config: Path | None) -> "Known":
     """What a configuration has; nothing when there is none. Raises Problem."""
     from stormwatch.harness.objective_import import Known
 
-    if config is None:
-        return Known()
-    loaded = load_config(config)
+    return known_in(load_config(config)) if config else Known()
+
+
+def known_in(config: "Config") -> "Known":
+    """What objectives can be about."""
+    from stormwatch.harness.objective_import import Known
+
     return Known(
-        probes=loaded.probes,
+        probes=config.probes,
         labels={
-            probe.name: {**probe.labels, "kind": probe.kind, "location": loaded.location} for probe in loaded.probes
+            probe.name: {**probe.labels, "probe": probe.name, "kind": probe.kind, "location": config.location}
+            for probe in config.probes
         },
-        objectives=frozenset(objective.name for objective in loaded.objectives),
+        objectives=frozenset(objective.name for objective in config.objectives),
     )
 
 
@@ -103,7 +109,8 @@ def finish(made: "Imported", out: Path | None, form: Shape, *, nothing: str) -> 
     write(json.dumps(made.as_json(), indent=2) + "\n" if form is Shape.JSON else made.text(), out)
 
 
-def _found(read: "OpenSLO") -> Iterator["Found"]:
+def found_of(read: "OpenSLO") -> Iterator["Found"]:
+    """What all SLOs promise, each with its place."""
     from stormwatch.harness.objective_import import Found
     from stormwatch.slo.openslo_promise import promises
 

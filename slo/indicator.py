@@ -10,7 +10,8 @@ Counted are our counters and what blackbox_exporter and we both export, in the f
 | `sum_over_time(probe_success[…])`, `count_over_time((probe_success == 0)[…:])` | `count_over_time(probe_success[…])` |
 | `count_over_time((probe_duration_seconds <= 0.5)[…:])` | `count_over_time(probe_duration_seconds[…])` |
 
-and differences and quotients of these. What is about other metrics raises `NotOurs`: stormwatch judges runs of its probes.
+and differences and quotients of these; compared with a threshold are durations of runs and steps, `probe_success`, and
+`probe_ssl_earliest_cert_expiry - time()`. What is about other metrics raises `NotOurs`: stormwatch judges runs of its probes.
 """
 
 import re
@@ -20,6 +21,7 @@ from enum import Enum, auto
 from fractions import Fraction
 from typing import Final
 
+from stormwatch.slo.objective import EXPIRY
 from stormwatch.slo.query import Binary, Call, Expression, NotRead, Number, Selector, read_query
 
 
@@ -36,7 +38,11 @@ class Indicator:
     probes: tuple[str, ...] = ()
     """Names of the probes, where a file tells them beside the query; then `match` is empty."""
     slower_than: Fraction | None = None
-    """Seconds: a run that took longer is bad."""
+    """Seconds: a run (or step) that took longer is bad."""
+    step: str = ""
+    """The step or phase that is judged instead of the run."""
+    expires_within: Fraction | None = None
+    """Seconds: a run that sees a certificate which expires sooner is bad."""
     notes: tuple[str, ...] = ()
     """How it differs from the query."""
 
@@ -80,11 +86,13 @@ def of_success_ratio(query: str) -> Indicator:
 
 
 def of_threshold(query: str, op: str, value: Fraction) -> Indicator:
-    """From a value that is compared: `probe_duration_seconds` at most, `probe_success` at least. Raises NotOurs.
+    """From a value that is compared: a duration at most, `probe_success` or what is left of a certificate at least.
 
-    `op` is one of OpenSLO's lte, lt, gte, gt; a good value compares so.
+    Raises NotOurs. `op` is one of OpenSLO's lte, lt, gte, gt; a good value compares so.
     """
     tree = _bare(_read(query))
+    if isinstance(tree, Binary) and (tree.op, tree.right) == ("-", Call("time")) and isinstance(tree.left, Selector):
+        return _expiring(tree.left, op, value)
     if isinstance(tree, Call) and tree.name.endswith("_over_time"):
         raise NotOurs(
             f"{tree.name} makes one number of several runs, and each run is judged by itself; "
@@ -92,19 +100,45 @@ def of_threshold(query: str, op: str, value: Fraction) -> Indicator:
         )
     if not isinstance(tree, Selector) or tree.over:
         raise NotOurs("a threshold is compared with one metric of a probe, and this is a computation")
-    if tree.metric == "probe_duration_seconds" and op in ("lte", "lt"):
-        if value <= 0:
-            raise NotOurs("no run takes less than no time")
-        strict = ("the limit itself counts as fast enough",) if op == "lt" else ()
-        return Indicator(match=_match(tree), slower_than=value, notes=(*strict, _DOWN_IS_BAD))
+    if tree.metric in _DURATIONS and op in ("lte", "lt"):
+        return _quick(tree, op, value)
     if tree.metric == "probe_success" and ((op == "gte" and 0 < value <= 1) or (op == "gt" and 0 <= value < 1)):
         return Indicator(match=_match(tree))
-    if tree.metric in _MEASURED:
+    if tree.metric in _MEASURED | _DURATIONS:
         raise NotOurs(f"{tree.metric} {op} {float(value):g} is no promise that a run can keep")
     raise NotOurs(_foreign(tree.metric))
 
 
+def _quick(selector: Selector, op: str, value: Fraction) -> Indicator:
+    """A run, or one step of it, that takes at most so long."""
+    if value <= 0:
+        raise NotOurs("no run takes less than no time")
+    strict = ("the limit itself counts as fast enough",) if op == "lt" else ()
+    if selector.metric == "probe_duration_seconds":
+        return Indicator(match=_match(selector), slower_than=value, notes=(*strict, _DOWN_IS_BAD))
+    steps = [matcher.value for matcher in selector.matchers if (matcher.label, matcher.op) == ("step", "=")]
+    if len(steps) != 1:
+        raise NotOurs('each step takes its own time, so one is asked for, like step="pay"')
+    rest = replace(selector, matchers=tuple(each for each in selector.matchers if each.label != "step"))
+    return Indicator(
+        match=_match(rest), slower_than=value, step=steps[0], notes=(*strict, "a step that fails is bad, however quick")
+    )
+
+
+def _expiring(selector: Selector, op: str, value: Fraction) -> Indicator:
+    """What is left of a certificate is so much at the least."""
+    if selector.metric != EXPIRY:
+        raise NotOurs(_foreign(selector.metric))
+    if op not in ("gte", "gt") or value <= 0:
+        raise NotOurs("a certificate is to be valid for some time more: op: gt and a value above 0")
+    strict = ("exactly this much is enough",) if op == "gt" else ()
+    return Indicator(match=_match(selector), expires_within=value, notes=strict)
+
+
 _MEASURED: Final = frozenset({"probe_success", "probe_duration_seconds"})
+_DURATIONS: Final = frozenset(
+    {"probe_duration_seconds", "stormwatch_journey_step_duration_seconds", "stormwatch_api_step_duration_seconds"}
+)
 _DOWN_IS_BAD: Final = "a run that is down is bad, however quick it was"
 _RUNS: Final = "stormwatch_probe_runs_total"
 _EVENTS: Final = "stormwatch_objective_events_total"
@@ -129,7 +163,7 @@ def _read(query: str) -> Expression:
 
 
 def _bare(tree: Expression) -> Expression:
-    while isinstance(tree, Call) and tree.name in _TRANSPARENT:
+    while isinstance(tree, Call) and tree.name in _TRANSPARENT and tree.of is not None:
         tree = tree.of
     return tree
 
@@ -145,7 +179,7 @@ def _ratio(tree: Expression, wanted: _Share) -> Indicator:
                 f"is the share of {part.share.name.lower()} runs, and that of {wanted.name.lower()} ones is asked for"
             )
         return _indicator(part, whole)
-    bare = tree.of if isinstance(tree, Call) and tree.name in ("avg", "sum") else tree
+    bare = tree.of if isinstance(tree, Call) and tree.name in ("avg", "sum") and tree.of else tree
     if isinstance(bare, Call) and bare.name == "avg_over_time" and isinstance(bare.of, Selector):
         if bare.of.metric != "probe_success":
             raise NotOurs(_foreign(bare.of.metric))
@@ -235,7 +269,7 @@ def _by_label(selector: Selector, label: str, shares: Mapping[str, _Share], *, a
     raise NotOurs(f'{label}{op}"{value}" is none of {", ".join(shares)}, or both')
 
 
-def _samples(function: str, tree: Expression) -> _Count:
+def _samples(function: str, tree: Expression | None) -> _Count:
     if isinstance(tree, Selector):
         if tree.metric == "probe_success" and function == "sum_over_time":
             return _Count(_Share.GOOD, _key(tree))
@@ -283,12 +317,12 @@ def _metrics(tree: Expression) -> list[str]:
     if isinstance(tree, Selector):
         return [tree.metric]
     if isinstance(tree, Call):
-        return _metrics(tree.of)
+        return _metrics(tree.of) if tree.of else []
     return [*_metrics(tree.left), *_metrics(tree.right)] if isinstance(tree, Binary) else []
 
 
 def _known(metric: str) -> bool:
-    return metric in _MEASURED | {_RUNS, _EVENTS, _BUCKET, _OF_HISTOGRAM}
+    return metric in _MEASURED | _DURATIONS | {_RUNS, _EVENTS, _BUCKET, _OF_HISTOGRAM, EXPIRY}
 
 
 def _foreign(metric: str) -> str:

@@ -86,10 +86,11 @@ def _burn(alert: _Alert, notes: list[str]) -> Burn:
     lasting = condition.alert_after.seconds if condition.alert_after else 0
     return Burn(
         severity=severity,
-        long=round(long),
-        short=round(ours.short or long),
+        long=float(long),
+        short=float(ours.short or long),
         factor=ours.factor or condition.threshold,
         lasting=float(lasting if ours.lasting is None else ours.lasting),
+        literal=True,
     )
 
 

@@ -5,6 +5,9 @@
 | `stormwatch/objective` | SLO | the name, where OpenSLO's rules for names changed it |
 | `stormwatch/probes` | SLO | the probes that it judges, with commas between them |
 | `stormwatch/slower-than` | SLO | a run that took longer is bad |
+| `stormwatch/step` | SLO | the step or phase that is judged instead of the run |
+| `stormwatch/certificate-expires-within` | SLO | the certificate is judged instead of the run |
+| `stormwatch/slice` | SLO | the length of a time slice, where OpenSLO's units cannot say it |
 | `stormwatch/window` | SLO | the window, where OpenSLO's units cannot say it |
 | `stormwatch/policy` | SLO | the policy whose rules guard it; the alert policies show what follows from it |
 | `stormwatch/labels` | SLO | labels, as a JSON object, whose names OpenSLO does not allow |
@@ -27,7 +30,8 @@ from stormwatch.slo.promise import NotCarried, Place
 
 PREFIX: Final = "stormwatch/"
 _KEYS: Final = frozenset(
-    {"objective", "probes", "slower-than", "window", "policy", "labels", "runbook"}
+    {"objective", "probes", "slower-than", "step", "certificate-expires-within"}
+    | {"slice", "window", "policy", "labels", "runbook"}
     | {"short-window", "long-window", "factor", "for"}
 )
 
@@ -39,6 +43,9 @@ class Ours:
     name: str = ""
     probes: tuple[str, ...] = ()
     slower_than: Fraction | None = None
+    step: str = ""
+    expires_within: Fraction | None = None
+    slice_seconds: float | None = None
     window: float | None = None
     policy: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -56,11 +63,13 @@ def read_annotations(annotations: Mapping[str, str]) -> Ours:
         raise ValueError(
             f"no annotation is called {PREFIX}{key}; known: {', '.join(sorted(PREFIX + each for each in _KEYS))}"
         )
-    slower_than = _seconds(given, "slower-than")
     return Ours(
         name=given.get("objective", ""),
         probes=tuple(name.strip() for name in given["probes"].split(",")) if "probes" in given else (),
-        slower_than=None if slower_than is None else Fraction(repr(slower_than)),
+        slower_than=_fraction(_seconds(given, "slower-than")),
+        step=given.get("step", ""),
+        expires_within=_fraction(_seconds(given, "certificate-expires-within")),
+        slice_seconds=_seconds(given, "slice"),
         window=_seconds(given, "window"),
         policy=given.get("policy", ""),
         labels=_labels(given.get("labels", "{}")),
@@ -93,6 +102,10 @@ def _seconds(given: Mapping[str, str], key: str) -> float | None:
         return parse_duration(given[key])
     except ValueError as error:
         raise ValueError(f"{PREFIX}{key}: {error}") from error
+
+
+def _fraction(seconds: float | None) -> Fraction | None:
+    return None if seconds is None else Fraction(repr(seconds))
 
 
 def _labels(text: str) -> dict[str, str]:

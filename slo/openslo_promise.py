@@ -22,6 +22,8 @@ from stormwatch.slo.openslo_annotation import Ours, annotations_of
 from stormwatch.slo.openslo_library import Library, missing
 from stormwatch.slo.promise import NotCarried, Place, Promise, Refusal
 
+MONTHS: Final = 24
+"""Minutes up to which somebody who wrote `m` may have meant months: OpenSLO's own example did."""
 _CALENDARS: Final[Mapping[str, str]] = {"1w": "week", "1M": "month", "1Q": "quarter"}
 
 
@@ -45,7 +47,7 @@ def _promise(slo: SLO, objective: Objective, name: str, place: Place, library: L
         )
     # In the order of what can be mended least: a query about other things, then the way of counting, then the window.
     indicator = _indicator(slo, objective, place, library, ours)
-    slice_seconds, slice_target = _slices(slo, objective, place)
+    slice_seconds, slice_target = _slices(slo, objective, place, ours)
     notes = list(indicator.notes)
     window, calendar, timezone = _window(spec.time_window[0], ours, notes)
     target = objective.target if objective.target is not None else (objective.target_percent or Fraction(0)) / 100
@@ -91,7 +93,7 @@ def _labels(slo: SLO, ours: Ours) -> dict[str, str]:
 def _window(window: TimeWindow, ours: Ours, notes: list[str]) -> tuple[float, str, str]:
     duration = window.duration
     place: Place = ("spec", "timeWindow", 0)
-    if duration.unit == "m":
+    if ours.window is None and duration.unit == "m" and (duration.count <= MONTHS or not window.is_rolling):
         raise NotCarried(
             (*place, "duration"),
             f"{duration} is {duration.count} minute{'s' if duration.count > 1 else ''}; "
@@ -127,7 +129,7 @@ def _check_start(calendar: str, text: str, place: Place) -> None:
         )
 
 
-def _slices(slo: SLO, objective: Objective, place: Place) -> tuple[float | None, Fraction | None]:
+def _slices(slo: SLO, objective: Objective, place: Place, ours: Ours) -> tuple[float | None, Fraction | None]:
     method = slo.spec.budgeting_method
     if method == "Occurrences":
         return None, None
@@ -143,13 +145,19 @@ def _slices(slo: SLO, objective: Objective, place: Place) -> tuple[float | None,
         raise NotCarried(
             (*place, "timeSliceWindow"), f"a slice of {objective.time_slice_window} has no length of its own"
         )
-    return float(objective.time_slice_window.seconds), objective.time_slice_target
+    return ours.slice_seconds or float(objective.time_slice_window.seconds), objective.time_slice_target
 
 
 def _indicator(slo: SLO, objective: Objective, place: Place, library: Library, ours: Ours) -> Indicator:
     spec = slo.spec
     if ours.probes:
-        return Indicator(match={}, probes=ours.probes, slower_than=ours.slower_than)
+        return Indicator(
+            match={},
+            probes=ours.probes,
+            slower_than=ours.slower_than,
+            step=ours.step,
+            expires_within=ours.expires_within,
+        )
     at: Place = ("spec", "indicator", "spec")
     if spec.indicator is not None:
         sli = spec.indicator.spec

@@ -48,7 +48,8 @@ class Call:
     """A function or an aggregation of one expression."""
 
     name: str
-    of: "Expression"
+    of: "Expression | None" = None
+    """None: it takes nothing, like `time()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class _Reader:
         name = self._take()
         self._refuse_groups(name)
         if self._is("("):
-            call = Call(name, self._bracketed())
+            call = Call(name, self._argument())
             self._refuse_groups(name)
             return call
         matchers = self._matchers() if self._is("{") else ()
@@ -177,6 +178,13 @@ class _Reader:
     def _refuse_groups(self, name: str) -> None:
         if name in _AGGREGATIONS and self.kind == "name" and self.value in ("by", "without"):
             raise NotRead(f"{name} {self.value} makes several series, and an objective counts in one")
+
+    def _argument(self) -> Expression | None:
+        if self._tokens[self._at + 1] != ("sign", ")"):
+            return self._bracketed()
+        self._expect("(")
+        self._expect(")")
+        return None
 
     def _bracketed(self) -> Expression:
         self._expect("(")

@@ -7,7 +7,6 @@ Source: the types at https://github.com/slok/sloth, `pkg/prometheus/api/v1`, `pk
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -279,8 +278,3 @@ def breaches_of_windows(windows: AlertWindows) -> Iterator[Breach]:
                 )
             if not 0 < window.short_window <= window.long_window <= spec.slo_period:
                 yield place, "shortWindow is to be at most longWindow, and that at most sloPeriod"
-
-
-def share(window: Window) -> Fraction:
-    """The share of the budget that a pair of windows lets go."""
-    return window.error_budget_percent / 100
