@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stormwatch.exporters.channel import Channel, Failed, Receipt, Refused, Sending
+from stormwatch.exporters.flapping import USUAL, Damping
 from stormwatch.exporters.grouping import Acknowledgement, Due, Grouping, Route
 from stormwatch.exporters.message import Message, Why
 from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Changes, Delivery, DeliveryState, Outbox
 from stormwatch.exporters.silence import Silence
 from stormwatch.exporters.step import Reached, Step, unheard
-from stormwatch.exporters.template import Templates, Words
+from stormwatch.exporters.template import STANDARD, Templates, Words
 from stormwatch.probes.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Line:
     fallback: str = ""
     """The channel that takes over; empty: none."""
     fallback_after: float = FALLBACK_AFTER
-    templates: Templates = Templates()
+    templates: Templates = STANDARD
     """What it says in other words than the standard ones."""
     leaves_out: frozenset[Why] = frozenset()
     """What this channel is not told of an incident that it was told of."""
@@ -84,6 +85,7 @@ class Dispatcher:
         outbox: Outbox,
         *,
         page: str = "",
+        damping: Damping = USUAL,
         clock: Clock | None = None,
         on_delivered: Delivered = lambda _notification, _at: None,
         jitter: Callable[[], float] = random.random,
@@ -95,11 +97,13 @@ class Dispatcher:
         `step` hears of every step, for tests that stop there for good.
         """
         self.workers = {line.channel.name: _Worker(line, Counts(line.channel.name)) for line in lines}
-        self.grouping = Grouping((each.line.route for each in self.workers.values() if each.line.is_told), page=page)
+        self.grouping = Grouping(
+            (each.line.route for each in self.workers.values() if each.line.is_told), page=page, damping=damping
+        )
         self.fallback_active: dict[str, set[str]] = {name: set() for name in self.workers}
         """Keys of the incidents that a channel's fallback tells, too."""
         self._outbox = outbox
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._on_delivered = on_delivered
         self._jitter = jitter
         self._mask = mask or _unmasked
@@ -117,17 +121,17 @@ class Dispatcher:
         for worker in self.workers.values():
             worker.counts.waiting = sum(len(each) for each in worker.waiting.values())
             oldest = min((each.created for line in worker.waiting.values() for each in line), default=None)
-            worker.counts.oldest = 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
+            worker.counts.oldest = 0.0 if oldest is None else max(0.0, self.clock.now() - oldest)
             worker.counts.fallback_active = bool(self.fallback_active[worker.line.channel.name])
         return [worker.counts for worker in self.workers.values()]
 
     async def begin(self) -> None:
         """Go on where an earlier life ended."""
-        now = self._clock.now()
+        now = self.clock.now()
         alerts, groups, silences = [
             (await self._outbox.records(kind)).values() for kind in ("alert", "group", "silence")
         ]
-        self.grouping.restore(alerts, groups, silences, now)
+        self.grouping.restore(alerts, groups, silences, now, flaps=await self._outbox.records("flaps"))
         self._threads = await self._outbox.records("thread")
         self._next_id = await self._outbox.next_id()
         for key, document in (await self._outbox.records("fallback")).items():
@@ -157,7 +161,7 @@ class Dispatcher:
                 tasks.create_task(self._work(worker), name=f"channel {name}")
             while True:
                 await asyncio.shield(self._advance())
-                now = self._clock.now()
+                now = self.clock.now()
                 await self._wait(self._news, min(self.grouping.next_at(now), self._next_passing_on()) - now)
 
     async def aclose(self) -> None:
@@ -185,7 +189,7 @@ class Dispatcher:
 
     async def acknowledge(self, fingerprint: str, *, by: str, lasting: float) -> bool:
         """Somebody takes an alert for some seconds; 0 gives it back. False: no such alert fires."""
-        now = self._clock.now()
+        now = self.clock.now()
         async with self._changing:
             taken = Acknowledgement(by=by, until=now + lasting) if lasting > 0 else None
             if not self.grouping.acknowledge(fingerprint, taken, now):
@@ -196,7 +200,7 @@ class Dispatcher:
 
     async def silence(self, silence: Silence) -> None:
         """Nobody is told of some alerts for some time. One with the same id is replaced: an end in the past ends it."""
-        now = self._clock.now()
+        now = self.clock.now()
         async with self._changing:
             changes = Changes()
             self.grouping.silences[silence.id] = silence
@@ -211,7 +215,7 @@ class Dispatcher:
     async def _advance(self) -> None:
         """Take what came in, and put on disk what follows from it and from the time."""
         async with self._changing:
-            now = self._clock.now()
+            now = self.clock.now()
             due: list[Due] = []
             while self._intake:
                 due += self.grouping.take(self._intake.popleft(), now)
@@ -219,7 +223,7 @@ class Dispatcher:
             await self._commit(due)
 
     async def _commit(self, due: Sequence[Due]) -> None:
-        now, changes, made = self._clock.now(), Changes(), list[Delivery]()
+        now, changes, made = self.clock.now(), Changes(), list[Delivery]()
         for each in due:
             made += self._deliveries(each, now, changes)
         made += self._passed_on(now, changes)
@@ -227,6 +231,9 @@ class Dispatcher:
             changes.records["alert", key] = self.grouping.alert_record(key)
         for place in self.grouping.dirty_groups:
             changes.records["group", " ".join(place)] = self.grouping.group_record(place)
+        for key in self.grouping.damper.dirty:
+            changes.records["flaps", key] = self.grouping.damper.record(key)
+        self.grouping.damper.dirty.clear()
         self.grouping.dirty_alerts.clear()
         self.grouping.dirty_groups.clear()
         for each in made:
@@ -322,10 +329,10 @@ class Dispatcher:
 
     async def _work(self, worker: _Worker) -> None:
         while True:
-            now = self._clock.now()
+            now = self.clock.now()
             heads = [waiting[0] for waiting in worker.waiting.values()]
             first = min(heads, key=lambda each: (each.due, each.id), default=None)
-            limit = worker.not_before - self._clock.monotonic()
+            limit = worker.not_before - self.clock.monotonic()
             due = 0.0 if first is None or first.due - now > LONGEST_WAIT else first.due - now  # the clock was set back
             pause = float("inf") if first is None else max(due, limit)
             if first is None or pause > 0:
@@ -340,9 +347,9 @@ class Dispatcher:
         delivery.attempts += 1
         changes = Changes()
         changes.put(delivery)
-        await self._outbox.write(changes, now=self._clock.now())
+        await self._outbox.write(changes, now=self.clock.now())
         thread_key = f"{channel.name} {message.incident}"
-        worker.not_before = self._clock.monotonic() + channel.pause
+        worker.not_before = self.clock.monotonic() + channel.pause
         words = self._words(worker, message)
         self._step(Step.SEND)
         try:
@@ -352,7 +359,7 @@ class Dispatcher:
                         message=message,
                         thread=self._threads.get(thread_key, {}),
                         in_doubt=delivery.attempts > 1,
-                        now=self._clock.now(),
+                        now=self.clock.now(),
                         title=words.title,
                         body=words.body,
                     )
@@ -374,7 +381,7 @@ class Dispatcher:
         self, worker: _Worker, delivery: Delivery, *, receipt: Receipt | None = None, refusal: str = ""
     ) -> None:
         """The receiver took it or refused it for good."""
-        now, changes, message = self._clock.now(), Changes(), delivery.message
+        now, changes, message = self.clock.now(), Changes(), delivery.message
         delivery.settled = now
         made: list[Delivery] = []
         if receipt is None:
@@ -428,9 +435,9 @@ class Dispatcher:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(delivery.attempts - 1, 10))
         pause *= (1 + self._jitter()) / 2
         delivery.said = said
-        delivery.due = self._clock.now() + max(pause, failure.retry_after)
+        delivery.due = self.clock.now() + max(pause, failure.retry_after)
         # Others may go through where one fails, but a receiver in trouble is not overrun by all that waits.
-        worker.not_before = self._clock.monotonic() + max(failure.retry_after, min(pause, FIRST_PAUSE))
+        worker.not_before = self.clock.monotonic() + max(failure.retry_after, min(pause, FIRST_PAUSE))
         if said != worker.trouble:  # once for each new trouble, not once for each try
             log.error("%s did not take %r: %s", delivery.channel, delivery.message.title, said)
         worker.trouble = said
@@ -451,8 +458,8 @@ class Dispatcher:
         if worker.trying:
             await asyncio.gather(worker.trying, return_exceptions=True)
         for key in list(worker.waiting):
-            while (waiting := worker.waiting.get(key)) and waiting[0].due <= self._clock.now():
-                limit = worker.not_before - self._clock.monotonic()
+            while (waiting := worker.waiting.get(key)) and waiting[0].due <= self.clock.now():
+                limit = worker.not_before - self.clock.monotonic()
                 if limit > 0:
                     await asyncio.sleep(limit)
                 await self._try(worker, waiting[0])

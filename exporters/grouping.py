@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stormwatch.exporters.flapping import USUAL, Damper, Damping
 from stormwatch.exporters.hours import Hours
 from stormwatch.exporters.message import Message, Why
 from stormwatch.exporters.notification import Notification
@@ -54,6 +55,8 @@ class Route:
     """Whether a page mutes the tickets of its objective here."""
     hours: Hours | None = None
     """When it is told of what can wait. None: always."""
+    damping: bool = True
+    """Whether flapping is told as one here. Otherwise every beginning and every end is."""
 
     def wants(self, notification: Notification) -> bool:
         """Whether this channel is told of an alert."""
@@ -104,20 +107,21 @@ class _Group:
     sequence: int = 0
     told_at: float = 0.0
     told: dict[str, str] = field(default_factory=dict[str, str])
-    """What people know of each alert, by fingerprint: `firing` or `acknowledged`."""
+    """What people know of each alert, by fingerprint: `firing`, `flapping` or `acknowledged`."""
     members: dict[str, Notification] = field(default_factory=dict[str, Notification])
 
 
 class Grouping:
     """All groups of all channels. What changed is in `dirty_alerts` and `dirty_groups` until the owner has written it."""
 
-    def __init__(self, routes: Iterable[Route], *, page: str = "") -> None:
+    def __init__(self, routes: Iterable[Route], *, page: str = "", damping: Damping = USUAL) -> None:
         """`page` is the address of the status page, for the messages."""
         self.alerts: dict[str, Notification] = {}
         """What fires, by fingerprint."""
         self.acknowledged: dict[str, Acknowledgement] = {}
         """Who took what, by fingerprint."""
         self.silences: dict[str, Silence] = {}
+        self.damper = Damper(damping)
         self.dirty_alerts: set[str] = set()
         self.dirty_groups: set[Place] = set()
         self._routes = {route.channel: route for route in routes}
@@ -136,35 +140,36 @@ class Grouping:
         """
         key, known = notification.fingerprint, self.alerts.get(notification.fingerprint)
         if notification.is_resolved:
-            if known is None:
+            if known is None or self.damper.holds_already(key):
                 return []
-            del self.alerts[key]
-            self.acknowledged.pop(key, None)
-            self._count_page(known, firing=False)
-        elif known is not None:
-            return []
-        else:
+            if self.damper.holds(notification):
+                return self._spread(notification, now, damping=False)
+            return self._end(notification, now)
+        if known is None:
             self.alerts[key] = notification
             self._count_page(notification, firing=True)
-        self.dirty_alerts.add(key)
-        due: list[Due] = []
-        for route in self._routes.values():
-            if route.wants(notification):
-                due += self._admit(route, notification, now)
-        return due
+            self.dirty_alerts.add(key)
+            self.damper.begins(key, now)
+            return self._spread(notification, now)
+        if not self.damper.holds_already(key):
+            return []
+        begins_to_flap = self.damper.begins(key, now)
+        due = self._spread(notification, now, damping=False)
+        return due + self._tell_of_flapping(key, now) if begins_to_flap else due
 
     def due(self, now: float) -> list[Due]:
         """What has to be told by now."""
+        told = [each for end in self.damper.released(now) for each in self._end(end, now, damping=True)]
         for place in list(self._watched):
             if place not in self._due or self._due[place] > now:
                 self._schedule(place, now, now)
         places = [place for place, at in self._due.items() if at <= now]
-        return [each for place in places for each in self._tell(place, now)]
+        return told + [each for place in places for each in self._tell(place, now)]
 
     def next_at(self, now: float) -> float:
         """Unix time at which `due` has to be asked again at the latest."""
         watched = now + 1.0 if self._watched else float("inf")
-        return min(watched, min(self._due.values(), default=float("inf")))
+        return min(watched, self.damper.next_at(), min(self._due.values(), default=float("inf")))
 
     def acknowledge(self, fingerprint: str, taken: Acknowledgement | None, now: float) -> bool:
         """Somebody took an alert, or gives it back (None). False: it does not fire."""
@@ -222,8 +227,11 @@ class Grouping:
         groups: Iterable[Mapping[str, Any]],
         silences: Iterable[Mapping[str, Any]],
         now: float,
+        *,
+        flaps: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Go on where an earlier life was. A group whose message was not written yet is told now."""
+        self.damper.restore(flaps or {})
         for document in silences:
             silence = Silence.from_json(document)
             self.silences[silence.id] = silence
@@ -247,6 +255,36 @@ class Grouping:
                 members={each.fingerprint: each for each in members},
             )
             self._due[place] = now
+
+    def _end(self, notification: Notification, now: float, *, damping: bool | None = None) -> list[Due]:
+        """An alert is over, and people may know."""
+        known = self.alerts.pop(notification.fingerprint, None)
+        if known is None:
+            return []
+        self.acknowledged.pop(notification.fingerprint, None)
+        self._count_page(known, firing=False)
+        self.dirty_alerts.add(notification.fingerprint)
+        return self._spread(notification, now, damping=damping)
+
+    def _spread(self, notification: Notification, now: float, *, damping: bool | None = None) -> list[Due]:
+        """Tell those who want to hear of it; with `damping` only those for whom flapping is one, or is not."""
+        return [
+            each
+            for route in self._routes.values()
+            if route.wants(notification) and (damping is None or route.damping is damping)
+            for each in self._admit(route, notification, now)
+        ]
+
+    def _tell_of_flapping(self, key: str, now: float) -> list[Due]:
+        """Tell those who know the alert as firing that it comes and goes."""
+        due: list[Due] = []
+        for place, group in list(self._groups.items()):
+            route = self._routes[place[0]]
+            if route.damping and key in group.members:
+                self.dirty_groups.add(place)
+                self._schedule(place, max(now, group.told_at + route.group_interval), now)
+                due += self._tell(place, now) if self._due[place] <= now else []
+        return due
 
     def _admit(self, route: Route, notification: Notification, now: float) -> list[Due]:
         labels = route.labels_of(notification)
@@ -305,7 +343,7 @@ class Grouping:
             sequence=group.sequence,
             why=why,
             group=group.labels,
-            alerts=tuple(group.members[key] for key in states),
+            alerts=tuple(self._marked(route, group.members[key]) for key in states),
             news=frozenset(news),
             acknowledged={key: self.acknowledged[key].by for key in states if states[key] == "acknowledged"},
             page=self._page,
@@ -325,6 +363,9 @@ class Grouping:
             self._due[place] = now + route.repeat_interval
         return [Due(place=place, message=message)]
 
+    def _marked(self, route: Route, notification: Notification) -> Notification:
+        return notification if notification.is_resolved or not route.damping else self.damper.marked(notification)
+
     def _states(self, route: Route, group: _Group, now: float) -> tuple[dict[str, str], bool]:
         """What people should know of each alert, and whether something is held back."""
         states: dict[str, str] = {}
@@ -341,7 +382,10 @@ class Grouping:
                 continue
             taken = self.acknowledged.get(key)
             is_taken = taken is not None and now < taken.until
-            states[key] = "acknowledged" if is_taken and route.acknowledgements else "firing"
+            if is_taken and route.acknowledgements:
+                states[key] = "acknowledged"
+            else:
+                states[key] = "flapping" if route.damping and self.damper.is_flapping(key) else "firing"
         return states, held
 
     def _is_held(self, route: Route, notification: Notification, now: float) -> bool:
@@ -370,7 +414,9 @@ class Grouping:
             return Why.FIRST
         if changed == {"acknowledged"}:
             return Why.ACKNOWLEDGED
-        if changed == {"firing"} and all(group.told.get(key) == "acknowledged" for key in news):
+        if changed == {"flapping"} and all(group.told.get(key) == "firing" for key in news):
+            return Why.FLAPPING
+        if changed <= {"firing", "flapping"} and all(group.told.get(key) == "acknowledged" for key in news):
             return Why.LAPSED
         return Why.NEWS
 

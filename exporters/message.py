@@ -9,7 +9,17 @@ from stormwatch.exporters.notification import Notification, rfc3339
 
 SEVERITIES = ("page", "high", "ticket", "info")
 """The most urgent first."""
-FACTS = ("summary", "description", "last_failure", "runbook_url", "runbook", "dashboard", "windows", "value")
+FACTS = (
+    "summary",
+    "description",
+    "flapping",
+    "last_failure",
+    "runbook_url",
+    "runbook",
+    "dashboard",
+    "windows",
+    "value",
+)
 """Annotations in the order in which people read them; others follow."""
 
 
@@ -24,6 +34,8 @@ class Why(StrEnum):
     """All is over."""
     ACKNOWLEDGED = "acknowledged"
     """Somebody took it."""
+    FLAPPING = "flapping"
+    """It comes and goes; its next ends are held back until it is stable."""
     LAPSED = "acknowledgement lapsed"
     """Somebody took it, the time for that is over, and it fires still."""
     REPEAT = "repeat"
@@ -86,7 +98,8 @@ class Message:
         what = ", ".join(subjects[:3]) + (f" and {len(subjects) - 3} more" if len(subjects) > 3 else "")
         names = "/".join(dict.fromkeys(each.labels.get("alertname", "alert") for each in shown))
         test = "[TEST] " if any(each.labels.get("test") for each in self.alerts) else ""
-        return f"{test}[{self.status.upper()}] {self.severity}: {names}: {what}"
+        flapping = " (flapping)" if any("flapping" in each.annotations for each in firing) else ""
+        return f"{test}[{self.status.upper()}] {self.severity}: {names}: {what}{flapping}"
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""

@@ -98,6 +98,10 @@ class Templates:
         return Words(title=title, body=body)
 
 
+STANDARD: Final = Templates()
+"""The words of a channel that has none of its own."""
+
+
 def line_of(source: str, *, longest: int) -> Line:
     """Compile a template and try it on a sample. Raises TemplateMistake: a mistake is found when the file is read."""
     line = Line(source, longest=longest)

@@ -7,6 +7,7 @@ from typing import Any
 
 from stormwatch.exporters import apprise_channel, sms
 from stormwatch.exporters.dead_man import Switch
+from stormwatch.exporters.flapping import USUAL, Damping
 from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, TemplateMistake, line_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
@@ -50,6 +51,8 @@ class Alerts:
     """Address of an Alertmanager. Not shown: it may hold a secret."""
     webhook: str | None = field(default=None, repr=False)
     """Address that gets Alertmanager's webhook payload. Not shown: it may hold a secret."""
+    flapping: Damping = USUAL
+    """When an alert that comes and goes is told as one."""
     notify: tuple[AnyNotifyEntry, ...] = ()
     """The channels."""
     watchdog: Switch | None = field(default=None, repr=False)

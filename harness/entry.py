@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
+from stormwatch.exporters.flapping import USUAL
 from stormwatch.exporters.hours import Hours
 from stormwatch.exporters.sms import ANSWER_ID as SMS_ANSWER_ID
 from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
@@ -512,6 +513,22 @@ class WatchdogEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlappingEntry:
+    """When an alert that comes and goes is told as one."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    after: Annotated[int, Field(ge=0, le=100)] = USUAL.after
+    """How many times it must begin to fire within `within`; 0: never, each beginning and each end is told."""
+    within: Positive = USUAL.within
+    """The time in which that is counted."""
+    stable: Positive = USUAL.stable
+    """Time for which a flapping alert must be quiet before its end is told."""
+    recovery: Seconds = USUAL.recovery
+    """The same for an alert that does not flap: its end is told so much later, and not at all if it fires again before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlertsEntry:
     """Who is told about alerts."""
 
@@ -521,6 +538,8 @@ class AlertsEntry:
     """Prometheus' Alertmanager: its address without a path. May hold secrets."""
     webhook: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9000/hook"]})] = None
     """Receives Alertmanager's webhook payload, version 4. May hold secrets."""
+    flapping: FlappingEntry = FlappingEntry()
+    """When an alert that comes and goes is told as one, in the channels of `notify`."""
     notify: tuple[Annotated[AnyNotifyEntry, Field(discriminator="to")], ...] = ()
     """Channels that tell people, with what each is told."""
     watchdog: WatchdogEntry | None = None

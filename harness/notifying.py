@@ -113,7 +113,14 @@ async def open_dispatcher(
     except OutboxUnavailable as error:
         raise Problem(f"{error}; choose another directory with --data") from error
     dispatcher = Dispatcher(
-        lines, outbox, page=page, clock=clock, on_delivered=on_delivered, mask=mask_of(config.secrets), step=step
+        lines,
+        outbox,
+        page=page,
+        damping=config.alerts.flapping,
+        clock=clock,
+        on_delivered=on_delivered,
+        mask=mask_of(config.secrets),
+        step=step,
     )
     await dispatcher.begin()
     return dispatcher, outbox
@@ -123,7 +130,7 @@ def lines_of(config: Config) -> list[Line]:
     """The channels of a configuration with what each is told."""
     lines = [_line(entry) for entry in config.alerts.notify]
     if config.alerts.webhook:
-        route = Route(channel="webhook", inhibition=False)
+        route = Route(channel="webhook", inhibition=False, damping=False)
         lines.append(Line(channel=WebhookChannel("webhook", config.alerts.webhook), route=route))
     return lines
 
