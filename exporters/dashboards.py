@@ -49,15 +49,14 @@ PROBER = Dashboard(
                 ),
                 Panel(
                     title="Due moments that were let go",
-                    description="A second, by probe: its last run was not over, or the prober was late.",
+                    description="A second, of the ten probes with most of them: a run was not over, or the prober was late.",
                     unit="ops",
                     queries=(
                         Query(
-                            expression=f"sum by (probe) ({rate(of_job('stormwatch_schedule_skipped_total'))}) > 0",
+                            expression=f"topk(10, sum by (probe) ({rate(of_job('stormwatch_schedule_skipped_total'))}))",
                             legend="{{probe}}",
                         ),
                     ),
-                    empty="no run was let go",
                 ),
                 Panel(
                     title="Runs under way",

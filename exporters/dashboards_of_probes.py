@@ -562,6 +562,7 @@ CERTIFICATES = Dashboard(
                         ),
                     ),
                     names=YES_IS_GOOD,
+                    empty="no probe asks for revocation",
                 ),
                 Panel(
                     title="Revoked",
