@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from stormwatch.harness import meaning
+from stormwatch.harness.alertmanager_receivers import receivers_of
 from stormwatch.harness.config import Config, load
 from stormwatch.harness.drift_command import Asked, Drift, drift_of
 from stormwatch.harness.problem import Exit, Problem
@@ -128,20 +130,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
     listen, prometheus, alertmanager = (free_port() for _ in range(3))
     (directory / "stormwatch.yaml").write_text(CONFIG)
 
-    def write(*arguments: str, to: str) -> None:
-        subprocess.run(
-            [STORMWATCH, "rules", *arguments, "-o", to],
-            cwd=directory,
-            check=True,
-            timeout=60,
-            env={**os.environ, **SECRETS},
-        )
-
-    write(to="rules.yml")
-    write("--for", "prober", to="prober.yml")
-    write("--for", "alertmanager", "--watchdog", DEAD_MAN, to="alertmanager.yml")
-    write("--for", "scrape", "--listen", f"127.0.0.1:{listen}", to="scrape.yml")
-    scraped = yaml.safe_load((directory / "scrape.yml").read_text())
+    config = load(directory / "stormwatch.yaml", environ=SECRETS)
+    (directory / "rules.yml").write_text(meaning.prometheus_rules(config))
+    (directory / "prober.yml").write_text(meaning.prober_rules())
+    (directory / "alertmanager.yml").write_text(
+        meaning.alertmanager_config(config, receivers_of(config), watchdog=DEAD_MAN)
+    )
+    scraped = yaml.safe_load(meaning.scrape_config(f"127.0.0.1:{listen}"))
     scraped["scrape_configs"][0]["scrape_interval"] = "1s"
     (directory / "prometheus.yml").write_text(
         yaml.safe_dump(
@@ -156,7 +151,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
     )
     stage = Stage(
         directory=directory,
-        config=load(directory / "stormwatch.yaml", environ=SECRETS),
+        config=config,
         prometheus=f"http://127.0.0.1:{prometheus}",
         alertmanager=f"http://127.0.0.1:{alertmanager}",
         listen=f"127.0.0.1:{listen}",
@@ -249,7 +244,7 @@ def test_what_we_wrote_is_no_drift_once_it_is_loaded(stage: Stage) -> None:
         env={**os.environ, **SECRETS},
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout.startswith("no drift: ")
     with urllib.request.urlopen(f"{stage.prometheus}/api/v1/rules", timeout=10) as answer:
         loaded = [rule["query"] for group in json.load(answer)["data"]["groups"] for rule in group["rules"]]
@@ -537,19 +532,35 @@ def test_json_has_everything_and_the_exit_code_is_an_interface(stage: Stage) -> 
             }
         ],
     }
-    mistakes = (
-        ((), 2, "nobody is named to compare with"),
-        (("--prometheus", stage.prometheus, "--interval", "5"), 2, "--interval: a duration"),
-        (("--prometheus", "http://user:hidden@127.0.0.1:9"), 3, "no Prometheus answers there"),
-        (("--prometheus", stage.alertmanager), 3, "no Prometheus answers there"),
-        (("--alertmanager", stage.prometheus), 3, "no Alertmanager answers there"),
+    done = stormwatch("--prometheus", "http://user:hidden@127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert (
+        done.stderr == "--prometheus http://127.0.0.1:9: no Prometheus answers there (All connection attempts failed)\n"
     )
-    for arguments, code, said in mistakes:
-        done = stormwatch(*arguments)
-        assert (done.returncode, done.stdout) == (code, ""), arguments
-        assert said in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert "hidden" not in done.stderr
+    done = stormwatch("--prometheus", stage.prometheus, "--interval", "5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("--interval: a duration is written like")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"prometheus": "{alertmanager}"}, "status 404"),
+        ({"prometheus": "", "alertmanager": "{prometheus}"}, "status 404"),
+        ({"prometheus": "http://"}, "no Prometheus answers there"),
+        ({"prometheus": "", "alertmanager": "{listen}/metrics?"}, "no Alertmanager answers there"),
+    ],
+)
+def test_an_answer_that_is_none_is_no_verdict(stage: Stage, asked: dict[str, str], said: str) -> None:
+    """One line, and exit code 3."""
+    known = {"prometheus": stage.prometheus, "alertmanager": stage.alertmanager, "listen": f"http://{stage.listen}"}
+
+    with pytest.raises(Problem) as caught:
+        stage.drift(**{name: value.format(**known) for name, value in asked.items()})
+
+    assert caught.value.code is Exit.NO_VERDICT
+    (line,) = caught.value.lines
+    assert said in line
 
 
 def test_nobody_to_ask_is_a_mistake(tmp_path: Path) -> None:
