@@ -26,7 +26,20 @@ from stormwatch.slo.life import Standing, advance
 from stormwatch.slo.maintenance import Maintenance, labels_of_probe
 from stormwatch.slo.objective import Judgement, Objective, expiry_of, step_of
 from stormwatch.slo.policy import show_pair
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, OfProbe, Rule, Windows
+from stormwatch.slo.quorum import Ballot, Vote, Votes, vote_of
+from stormwatch.slo.rule import (
+    BudgetLeft,
+    BurnRate,
+    Down,
+    Expiring,
+    LocationDown,
+    NoEvidence,
+    OfProbe,
+    PeerSilent,
+    QuorumDegraded,
+    Rule,
+    Windows,
+)
 from stormwatch.slo.timeslice import Slicer
 from stormwatch.slo.window import Counts, Ledger
 
@@ -68,6 +81,16 @@ class Evaluator:
         self._budget_rules = [rule for rule in self._rules if isinstance(rule.rule, BurnRate | BudgetLeft)]
         self._down_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, Down))
         self._blind_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, NoEvidence))
+        self._alone_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, LocationDown))
+        self._quorum = {
+            rule.probe: rule for rule in given if isinstance(rule, Down) and rule.quorum > 1
+        }  # of probes that several locations decide on
+        self._degraded_rules = [rule for rule in self._rules if isinstance(rule.rule, QuorumDegraded)]
+        self._silent_rules = [rule for rule in self._rules if isinstance(rule.rule, PeerSilent)]
+        self._voted = {name for name, rule in self._quorum.items() for name in (name, *rule.muted_by)}
+        self._votes = Votes()
+        self._heard: dict[str, float] = {}
+        """When each peer answered last."""
         self._standing: dict[str, _ProbeStanding] = {}
         self._down: set[str] = set()
         self._due: list[tuple[float, str]] | None = None
@@ -90,6 +113,18 @@ class Evaluator:
     def observe(self, result: Result) -> None:
         """Take a new result. It counts at the moment at which it was decided, `result.finished`."""
         self._take(result, new=True)
+
+    def hear(self, location: str, results: Iterable[Result], now: float) -> bool:
+        """Take what another location answered at `now`: its last results, for quorums only. Whether it changed its mind.
+
+        Objectives and everything else about a probe are judged by our own results.
+        """
+        self._heard[location] = now
+        changed = False
+        for result in results:
+            if result.probe in self._voted:
+                changed |= self._votes.take(result.probe, location, vote_of(result))
+        return changed
 
     def replay(self, results: Iterable[Result]) -> None:
         """Take results of an earlier process from the history: windows and states know them, `events` does not.
@@ -132,8 +167,9 @@ class Evaluator:
     def evaluate(self, now: float) -> tuple[Transition, ...]:
         """Evaluate all rules at `now` (unix time in seconds); every change of state, in the order of the rules."""
         self._begin(now)
+        assert self._started is not None
         for book in self._sliced:
-            book.decide(now, since=self._started or now)
+            book.decide(now, since=self._started)
         changes = self._forsake(now)
         for number in sorted(self._candidates(now)):
             rule = self._rules[number]
@@ -251,6 +287,9 @@ class Evaluator:
     def _stand(self, probe: str, standing: "_ProbeStanding") -> None:
         self._standing[probe] = standing
         (self._down.add if standing.outcome is Outcome.DOWN else self._down.discard)(probe)
+        if probe in self._voted:
+            vote = Vote(standing.outcome, standing.at, standing.reason, standing.message)
+            self._votes.take(probe, self._probes[probe].location, vote)
 
     def _begin(self, now: float) -> None:
         if self._started is None:
@@ -276,6 +315,10 @@ class Evaluator:
                 numbers.add(rule.number)
         for name in self._down:
             numbers.update(rule.number for rule in self._down_rules.get(name, ()))
+        for name in self._votes.suspects:
+            numbers.update(rule.number for rule in self._down_rules.get(name, ()))
+            numbers.update(rule.number for rule in self._alone_rules.get(name, ()))
+        numbers.update(rule.number for rule in (*self._degraded_rules, *self._silent_rules))
         for known in self._expiring:
             expires = self._expiries.get(known.expiring.probe)
             if expires is not None and expires - now < known.expiring.within:
@@ -316,6 +359,12 @@ class Evaluator:
         elif isinstance(rule, BudgetLeft):
             assert book is not None
             condition = book.low(rule, now)
+        elif isinstance(rule, PeerSilent):
+            assert self._started is not None
+            silent = now - max(self._started, self._heard.get(rule.location, 0.0))
+            condition = _Condition(silent > rule.after, silent, None)
+        elif isinstance(rule, LocationDown | QuorumDegraded) or (isinstance(rule, Down) and rule.quorum > 1):
+            condition = self._voted_on(rule, now)
         elif isinstance(rule, Down):
             down = rule.probe in self._down
             condition = _Condition(down, 0.0 if down else 1.0, self._seen_of(rule.probe) if down else None)
@@ -328,9 +377,46 @@ class Evaluator:
         return condition._replace(met=False) if condition.met and self._muted(rule, now) else condition
 
     def _muted(self, rule: Rule, now: float) -> bool:
-        if any(name in self._down for name in rule.muted_by):
+        if isinstance(rule, LocationDown):
+            votes = [self._votes.last(name, rule.location) for name in rule.muted_by]
+            if any(vote is not None and vote.outcome is Outcome.DOWN for vote in votes):
+                return True
+        elif any(self._is_down(name, now) for name in rule.muted_by):
             return True
         return isinstance(rule, OfProbe) and self.in_maintenance(rule.probe, now)
+
+    def _is_down(self, probe: str, now: float) -> bool:
+        rule = self._quorum.get(probe)
+        return probe in self._down if rule is None else self._ballot(rule, now)[1]
+
+    def _ballot(self, rule: Down | LocationDown | QuorumDegraded, now: float) -> tuple[Ballot, bool]:
+        """The votes that count, and whether they make the probe count as down."""
+        ballot = self._votes.ballot(rule.probe, now, rule.due)
+        return ballot, ballot.decides(rule.quorum, awaited=self._awaits(now))
+
+    def _awaits(self, now: float) -> bool:
+        """Whether we have just begun, and some peer had no time to answer: the first of us to look is not all of us."""
+        assert self._started is not None
+        return any(
+            isinstance(known.rule, PeerSilent)
+            and known.rule.location not in self._heard
+            and now - self._started <= known.rule.after
+            for known in self._silent_rules
+        )
+
+    def _voted_on(self, rule: Down | LocationDown | QuorumDegraded, now: float) -> "_Condition":
+        ballot, down = self._ballot(rule, now)
+        if isinstance(rule, QuorumDegraded):
+            return _Condition(0 < ballot.answering < rule.quorum, float(ballot.answering), _Seen(probe=rule.probe))
+        if isinstance(rule, LocationDown):
+            red, places = rule.location in ballot.red and not down, (rule.location,)
+        else:
+            red, places = down, ballot.red
+        votes = [vote for place in places if (vote := self._votes.last(rule.probe, place)) is not None]
+        if not red or not votes:
+            return _Condition(met=False, value=1.0, seen=None)
+        told = f"{ballot.told(rule.quorum)}: {votes[0].message}"
+        return _Condition(met=True, value=0.0, seen=_Seen(votes[0].reason, told, rule.probe))
 
     def _seen_of(self, probe: str, only: Outcome | None = None) -> "_Seen":
         standing = self._standing.get(probe)
@@ -373,7 +459,7 @@ class Evaluator:
             if rule.objective not in self._books:
                 raise ValueError(f"rule {rule.alertname} is about the objective {rule.objective!r}, which is not there")
             return _KnownRule(number, rule, self._books[rule.objective])
-        if rule.probe not in self._probes:
+        if not isinstance(rule, PeerSilent) and rule.probe not in self._probes:
             raise ValueError(f"rule {rule.alertname} is about the probe {rule.probe!r}, which is not there")
         return _KnownRule(number, rule, None)
 

@@ -64,6 +64,7 @@ class Page:
             started=started,
             sources=[
                 lambda: telemetry.objectives(world.objectives, evaluator.events()),
+                lambda: telemetry.periods(evaluator.periods(self.now)),
                 lambda: telemetry.maintenance(world.probes, lambda probe: evaluator.in_maintenance(probe, self.now)),
             ],
         )
@@ -88,6 +89,7 @@ METRICS = (
     "stormwatch_probe_evidence_timestamp_seconds{",
     "stormwatch_maintenance{",
     "stormwatch_objective_events_total{",
+    "stormwatch_objective_period_e",
 )
 
 
@@ -115,6 +117,7 @@ def live(world: World) -> tuple[Series, States]:
             if snapshot is not None:
                 evaluator.restore(snapshot)
                 evaluator.replay(history)
+                evaluator.replay_inside(history)
         for each in world.happened.get(step, ()):
             evaluator.observe(each)
             page.take(each)
