@@ -20,9 +20,21 @@ from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import clean_labels, labels_of
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import show_pair
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Expiring, Rule, Windows
+from stormwatch.slo.rule import (
+    BudgetLeft,
+    BurnRate,
+    Common,
+    Down,
+    Expiring,
+    LocationDown,
+    PeerSilent,
+    QuorumDegraded,
+    Rule,
+    Windows,
+)
 
 DAY = 86400
+WEEK = 7 * DAY
 CURRENT = 300.0
 """Seconds of the window that sloth's dashboards call the current burn rate."""
 BUDGET_INTERVAL = 60
@@ -59,8 +71,10 @@ def render_rules(
     groups: list[Group] = []
     for name, its_rules in of_objective.items():
         groups += _groups_of(known[name], its_rules, expected_results(known[name], every), version)
-    if of_probes:
-        groups.append({"name": "stormwatch-probes", "rules": [_probe_alert(rule) for rule in of_probes]})
+    if any(not isinstance(rule, PeerSilent) for rule in of_probes):
+        quorums = {rule.probe: rule for rule in of_probes if isinstance(rule, Down) and rule.quorum > 1}
+        made = [_probe_alert(rule, quorums) for rule in of_probes if not isinstance(rule, PeerSilent)]
+        groups.append({"name": "stormwatch-probes", "rules": made})
     return yaml_text({"groups": groups})
 
 
@@ -153,10 +167,10 @@ class _Series:
         self._objective = objective
 
     def name(self, window: float) -> str:
-        return f"slo:sli_error:ratio_rate{_duration(window)}"
+        return f"slo:sli_error:ratio_rate{_window(window)}"
 
     def of(self, window: float) -> dict[str, str]:
-        return {**self.labels, "sloth_window": _duration(window)}
+        return {**self.labels, "sloth_window": _window(window)}
 
     def recorded(self, window: float) -> str:
         return f"{self.name(window)}{self.selector}"
@@ -218,28 +232,68 @@ def _burn(ratio: str, objective: Objective) -> str:
     return f"{ratio} / {exact(objective.budget)}" if objective.budget else f"{ratio} unless {ratio}"
 
 
-def _probe_alert(rule: Rule) -> dict[str, Any]:
-    assert not isinstance(rule, BurnRate | BudgetLeft)
+Quorums = Mapping[str, Down]
+"""The rules about probes that several locations decide on, by the probe."""
+
+
+def _probe_alert(rule: Rule, quorums: Quorums) -> dict[str, Any]:
+    assert not isinstance(rule, BurnRate | BudgetLeft | PeerSilent)
     probe = _selector({"probe": rule.probe})
     maintenance = f"max(stormwatch_maintenance{probe}) == 1"
+    if isinstance(rule, LocationDown):
+        here = _selector({"probe": rule.probe, "location": rule.location})
+        alone = f"max(probe_success{here}) == 0 and {_fresh(here, rule.due)}\nunless on() ({_decided(rule)})"
+        explained = [
+            f"max(probe_success{_selector({'probe': name, 'location': rule.location})}) == 0" for name in rule.muted_by
+        ]
+        return _alert(rule, _unless(alone, [*explained, maintenance]))
+    mutes = [*(_down(name, quorums) for name in rule.muted_by), maintenance]
+    if isinstance(rule, QuorumDegraded):
+        return _alert(rule, _unless(f"count({_votes(rule)}) < {rule.quorum}", mutes))
     if isinstance(rule, Down):
-        return _alert(rule, _muted(_down(rule.probe), rule, maintenance))
+        return _alert(rule, _unless(_down(rule.probe, quorums), mutes))
     if isinstance(rule, Expiring):
         expiry = f"min(probe_ssl_earliest_cert_expiry{probe})"
         date = f"{{{{ with query {json.dumps(expiry)} }}}}{{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}"
         expiring = f"{expiry} - time() < {exact(Fraction(str(rule.within)))}"
-        return _alert(rule, _muted(expiring, rule, maintenance), {"expires": date})
+        return _alert(rule, _unless(expiring, mutes), {"expires": date})
     look_back = _duration(max(LOOK_BACK, 2 * rule.after))
     silent = f"time() - max(max_over_time(stormwatch_probe_evidence_timestamp_seconds{probe}[{look_back}]))"
-    return _alert(rule, _muted(f"{silent} > {exact(Fraction(str(rule.after)))}", rule, maintenance))
+    return _alert(rule, _unless(f"{silent} > {exact(Fraction(str(rule.after)))}", mutes))
 
 
-def _down(probe: str) -> str:
+def _down(probe: str, quorums: Quorums) -> str:
+    return _decided(quorums[probe]) if probe in quorums else _down_everywhere(probe)
+
+
+def _down_everywhere(probe: str) -> str:
     return f"max(probe_success{_selector({'probe': probe})}) == 0"
 
 
-def _muted(expression: str, rule: Common, *also: str) -> str:
-    mutes = [*(_down(name) for name in rule.muted_by), *also]
+def _decided(rule: Down | LocationDown) -> str:
+    """Enough locations see it down, or all that have a vote do."""
+    red, votes = f"count({_votes(rule)} == 0)", f"count({_votes(rule)})"
+    return f"{red} >= {rule.quorum} or {red} == {votes}"
+
+
+def _votes(rule: Down | LocationDown | QuorumDegraded) -> str:
+    """Of each location whether it sees the probe up, if it looked lately. A broken run leaves no `probe_success`."""
+    probe = _selector({"probe": rule.probe})
+    return (
+        f"(max by (location) (probe_success{probe}) and on (location) {_fresh(probe, rule.due, by='by (location) ')})"
+    )
+
+
+def _fresh(selector: str, due: float, by: str = "") -> str:
+    evidence = f"max {by}(stormwatch_probe_evidence_timestamp_seconds{selector})"
+    return f"time() - {evidence} <= {exact(Fraction(str(due)))}"
+
+
+def _muted(expression: str, rule: Common) -> str:
+    return _unless(expression, [_down_everywhere(name) for name in rule.muted_by])
+
+
+def _unless(expression: str, mutes: Sequence[str]) -> str:
     if not mutes:
         return expression
     return f"(\n{expression}\n)" + "".join(f"\nunless on() ({mute})" for mute in mutes)
@@ -293,6 +347,12 @@ def _duration(seconds: float) -> str:
     rest = milliseconds % 1000
     whole = show_duration(milliseconds // 1000) if milliseconds >= 1000 else ""
     return f"{whole}{rest}ms" if rest else whole
+
+
+def _window(seconds: float) -> str:
+    """A window in the name of a series, as Prometheus and so sloth shorten it: 28 days are `4w`, and 30 are `30d`."""
+    weeks, rest = divmod(seconds, WEEK)
+    return f"{weeks:.0f}w" if weeks and not rest else _duration(seconds)
 
 
 def _selector(labels: Mapping[str, str]) -> str:
