@@ -102,7 +102,7 @@ class Dispatcher:
         )
         self.fallback_active: dict[str, set[str]] = {name: set() for name in self.workers}
         """Keys of the incidents that a channel's fallback tells, too."""
-        self._outbox = outbox
+        self.outbox = outbox
         self.clock = clock or SystemClock()
         self._on_delivered = on_delivered
         self._jitter = jitter
@@ -129,16 +129,16 @@ class Dispatcher:
         """Go on where an earlier life ended."""
         now = self.clock.now()
         alerts, groups, silences = [
-            (await self._outbox.records(kind)).values() for kind in ("alert", "group", "silence")
+            (await self.outbox.records(kind)).values() for kind in ("alert", "group", "silence")
         ]
-        self.grouping.restore(alerts, groups, silences, now, flaps=await self._outbox.records("flaps"))
-        self._threads = await self._outbox.records("thread")
-        self._next_id = await self._outbox.next_id()
-        for key, document in (await self._outbox.records("fallback")).items():
+        self.grouping.restore(alerts, groups, silences, now, flaps=await self.outbox.records("flaps"))
+        self._threads = await self.outbox.records("thread")
+        self._next_id = await self.outbox.next_id()
+        for key, document in (await self.outbox.records("fallback")).items():
             if document["channel"] in self.fallback_active:
                 self.fallback_active[document["channel"]].add(key.partition(" ")[2])
         forgotten = Changes()
-        for delivery in await self._outbox.waiting():
+        for delivery in await self.outbox.waiting():
             if delivery.channel in self.workers:
                 self._enqueue(delivery)
                 continue
@@ -146,7 +146,7 @@ class Dispatcher:
             delivery.said = f"no channel is called {delivery.channel} any more"
             log.error("%s is not told: %s", delivery.message.title, delivery.said)
             forgotten.put(delivery)
-        await self._outbox.write(forgotten, now=now)
+        await self.outbox.write(forgotten, now=now)
 
     def notify(self, notification: Notification) -> None:
         """Accept a notification. Never waits and never fails; it is on disk a moment later."""
@@ -209,7 +209,7 @@ class Dispatcher:
                 changes.records["silence", each.id] = None
             if silence.id in self.grouping.silences:
                 changes.records["silence", silence.id] = silence.as_json()
-            await self._outbox.write(changes, now=now)
+            await self.outbox.write(changes, now=now)
         self._news.set()
 
     async def _advance(self) -> None:
@@ -238,9 +238,9 @@ class Dispatcher:
         self.grouping.dirty_groups.clear()
         for each in made:
             changes.put(each)
-        if changes.records or changes.deliveries or self._outbox.error:
+        if changes.records or changes.deliveries or self.outbox.error:
             self._step(Step.WRITE)
-            await self._outbox.write(changes, now=now)
+            await self.outbox.write(changes, now=now)
             self._step(Step.WRITTEN)
         for each in made:
             self._enqueue(each)
@@ -347,7 +347,7 @@ class Dispatcher:
         delivery.attempts += 1
         changes = Changes()
         changes.put(delivery)
-        await self._outbox.write(changes, now=self.clock.now())
+        await self.outbox.write(changes, now=self.clock.now())
         thread_key = f"{channel.name} {message.incident}"
         worker.not_before = self.clock.monotonic() + channel.pause
         words = self._words(worker, message)
@@ -401,7 +401,7 @@ class Dispatcher:
         changes.put(delivery)
         for each in made:
             changes.put(each)
-        await self._outbox.write(changes, now=now)
+        await self.outbox.write(changes, now=now)
         self._step(Step.RECEIPTED)
         for each in made:
             self._enqueue(each)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from stormwatch.exporters.exposition import Family, Sample
 from stormwatch.exporters.message import Message
 from stormwatch.exporters.step import Reached, Step, unheard
 
@@ -143,6 +144,10 @@ class Outbox:
     def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor, step: Reached) -> None:
         self.error = ""
         """Why the last commit failed; empty when the disk has everything."""
+        self.commits = 0
+        """Commits that the disk has."""
+        self.failures = 0
+        """Commits that it refused."""
         self._path = path
         self._connection = connection
         self._thread = thread
@@ -171,6 +176,7 @@ class Outbox:
                 self._failed(str(error))
                 return False
             self._unwritten = Changes()
+            self.commits += 1
             if self.error:
                 log.warning("the outbox is written again after %s", self.error)
                 self.error = ""
@@ -197,15 +203,36 @@ class Outbox:
         ((last,),) = await self._run(lambda: self._connection.execute("SELECT max(id) FROM deliveries").fetchall())
         return (last or 0) + 1
 
-    async def recent(self, since: float, *, channel: str = "", limit: int = RECENT) -> Sequence[dict[str, Any]]:
+    async def recent(
+        self, since: float, *, channel: str = "", state: str = "", limit: int = RECENT
+    ) -> Sequence[dict[str, Any]]:
         """Deliveries that were made since a Unix time, the newest first."""
         rows = await self._run(
             lambda: self._connection.execute(
-                "SELECT document FROM deliveries WHERE created >= ? AND (? = '' OR channel = ?) ORDER BY id DESC LIMIT ?",
-                (since, channel, channel, limit),
+                "SELECT document FROM deliveries WHERE created >= ? AND (? = '' OR channel = ?) "
+                "AND (? = '' OR state = ?) ORDER BY id DESC LIMIT ?",
+                (since, channel, channel, state, state, limit),
             ).fetchall()
         )
         return [json.loads(document) for (document,) in rows]
+
+    def families(self) -> list[Family]:
+        """The metrics of the file."""
+        return [
+            Family("stormwatch_outbox_commits_total", "Commits of the outbox.", "counter", [Sample(self.commits)]),
+            Family(
+                "stormwatch_outbox_failures_total",
+                "Commits of the outbox that the disk refused.",
+                "counter",
+                [Sample(self.failures)],
+            ),
+            Family(
+                "stormwatch_outbox_unwritten",
+                "Whether a crash now would lose what has to be told: the last commit was refused.",
+                "gauge",
+                [Sample(int(bool(self.error)))],
+            ),
+        ]
 
     async def aclose(self) -> None:
         """Let go of the file."""
@@ -214,6 +241,7 @@ class Outbox:
         self._thread.shutdown(wait=True)
 
     def _failed(self, said: str) -> None:
+        self.failures += 1
         if said != self.error:  # once for each new trouble, not once for each try
             log.error("the outbox %s cannot be written, so a crash would lose alerts: %s", self._path, said)
         self.error = said

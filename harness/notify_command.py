@@ -23,6 +23,14 @@ class Shape(StrEnum):
     JSON = "json"
 
 
+class State(StrEnum):
+    """What became of a delivery."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+
+
 class Severity(StrEnum):
     """How urgent the test alert is."""
 
@@ -65,10 +73,14 @@ def log(
     source: From = HERE,
     since: Annotated[str, typer.Option("--since", metavar="DURATION", help="How far back.")] = "1d",
     channel: Annotated[str, typer.Option("--channel", metavar="NAME", help="Only this channel.")] = "",
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only what waits, was delivered, or was refused.")
+    ] = None,
     form: Form = Shape.TEXT,
 ) -> None:
     """Show who was told what and when, and what the receivers said: the newest first."""
-    found = _ask(source, "GET", "notifications", params={"since": since, "channel": channel})["notifications"]
+    params = {"since": since, "channel": channel, "state": state.value if state else ""}
+    found = _ask(source, "GET", "notifications", params=params)["notifications"]
     if form is Shape.JSON:
         typer.echo(json.dumps({"notifications": found}, indent=2))
         return
@@ -77,10 +89,15 @@ def log(
 
     for each in found:
         message = Message.from_json(each["message"])
-        tries = "" if each["attempts"] <= 1 else f" after {each['attempts']} tries"
+        tries = "" if each["attempts"] <= 1 and each["settled"] else f" after {each['attempts']} tries"
         instead = f" instead of {each['instead_of']}" if each["instead_of"] else ""
+        passed_on = ", passed on to its fallback" if each["passed_on"] else ""
+        known_as = f" (id {each['reference']})" if each.get("reference") else ""
         at = rfc3339(each["settled"] or each["created"])
-        typer.echo(f"{at} {each['channel']}{instead}: {each['state']}{tries}: {message.title}: {each['said']}")
+        said = each["said"] or "nothing was said yet"
+        typer.echo(
+            f"{at} {each['channel']}{instead}: {each['state']}{tries}{passed_on}: {message.title}: {said}{known_as}"
+        )
 
 
 @notify.command()
@@ -90,11 +107,16 @@ def firing(source: From = HERE, form: Form = Shape.TEXT) -> None:
     if form is Shape.JSON:
         typer.echo(json.dumps({"alerts": found}, indent=2))
         return
+    from stormwatch.exporters.notification import rfc3339
+
     for each in found:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(each["labels"].items()))
         taken = f", taken by {each['acknowledged']['by']}" if each["acknowledged"] else ""
         muted = f", muted by {each['muted_by']}" if each["muted_by"] else ""
-        typer.echo(f"{each['fingerprint']} {labels}{taken}{muted}")
+        flapping = each["annotations"].get("flapping", "")
+        flaps = f", flapping {flapping}" if flapping else ""
+        over = f", over since {rfc3339(each['over_since'])}, held back" if each["over_since"] is not None else ""
+        typer.echo(f"{each['fingerprint']} {labels}{taken}{muted}{flaps}{over}")
 
 
 @notify.command()

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from stormwatch.exporters.outbox import DeliveryState
 from stormwatch.exporters.silence import Silence
 from stormwatch.probes.units import parse_duration
 
@@ -52,7 +53,11 @@ class _Web:
             since = now - parse_duration(query.get("since", "1d"))
         except ValueError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
-        found = await self._service.notifying.outbox.recent(since, channel=query.get("channel", ""))
+        state = query.get("state", "")
+        if state and state not in set(DeliveryState):
+            said = f"no delivery is {state}; a state is one of {', '.join(DeliveryState)}"
+            return JSONResponse({"error": said}, status_code=400)
+        found = await self._service.notifying.outbox.recent(since, channel=query.get("channel", ""), state=state)
         return JSONResponse({"notifications": found})
 
     async def firing(self, _request: Request) -> Response:
@@ -62,7 +67,8 @@ class _Web:
                 "alerts": [
                     {
                         "fingerprint": key,
-                        **each.as_json(),
+                        **grouping.damper.marked(each).as_json(),
+                        "over_since": grouping.damper.held_since(key),
                         "muted_by": grouping.muted_by(each, now),
                         "acknowledged": taken.as_json() if (taken := grouping.acknowledged.get(key)) else None,
                     }

@@ -236,6 +236,7 @@ class Service:
             lambda: telemetry.faults(undo.pending()),
             self.history.families,
             lambda: notification.families(self.notifying.counts),
+            self.notifying.outbox.families,
         ]
 
     def _background(self, work: Any, name: str) -> None:

@@ -129,7 +129,13 @@ async def test_people_take_alerts_and_silence_them_while_it_runs(tmp_path: Path)
             assert await asked("silence", "list") == ""
             log = await asked("notify", "log")
             assert "pager: delivered: [ACKNOWLEDGED] page: ProbeDown: bad: success" in log
+            assert f"(id {service.incidents[0][0]})" in log
+            assert await asked("notify", "log", "--state", "refused") == ""
+            assert json.loads(await asked("notify", "log", "--state", "delivered", "--format", "json"))["notifications"]
+            assert (await client.get("/api/v1/notifications?state=lost")).status_code == 400
             metrics = (await client.get("/metrics")).text
+            assert "stormwatch_outbox_unwritten 0" in metrics
+            assert "stormwatch_outbox_failures_total 0" in metrics
             assert 'stormwatch_notifications_fallback_active{notifier="pager"} 0' in metrics
             assert 'stormwatch_notifications_sent_total{notifier="pager"} 2' in metrics
             plain = await client.post("/api/v1/silences", content="{}")

@@ -166,10 +166,14 @@ async def test_a_full_disk_keeps_nobody_asleep(tmp_path: Path, caplog: pytest.Lo
             )
             dispatcher.notify(alert())
             await until(lambda: bool(receiver.received), "the alert")
+            exposed = {family.name: family.samples[0].value for family in dispatcher.outbox.families()}
+            assert exposed["stormwatch_outbox_unwritten"] == 1
+            assert exposed["stormwatch_outbox_failures_total"] >= 1
             blocker.execute("DROP TRIGGER full")
             blocker.close()
             dispatcher.notify(alert(objective="other"))
             await until(lambda: len(receiver.received) == 2, "the next one")
+            await until(lambda: not dispatcher.outbox.error, "the disk")
         outbox = await Outbox.open(tmp_path / "outbox.sqlite")
         told = await outbox.recent(0.0)
         await outbox.aclose()
