@@ -26,7 +26,7 @@ class Variable:
     of: str = ""
     """The label, when it is not called as the variable is."""
     every: str = ".*"
-    """What `All` stands for. `.*` also keeps series that do not have the label, `.+` does not."""
+    """What `All` stands for. `.*` also keeps series that do not have the label, `.+` does not. Empty: there is no `All`."""
 
     @property
     def query(self) -> str:
@@ -181,9 +181,10 @@ def _variable(variable: Variable | Text) -> dict[str, Any]:
         "datasource": dict(DATASOURCE),
         "definition": variable.query,
         "query": {"qryType": 1, "query": variable.query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
-        "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
-        "allValue": variable.every,
-        "includeAll": True,
+        # Without one that is chosen, Grafana takes the first of the list.
+        "current": {"selected": True, "text": ["All"], "value": ["$__all"]} if variable.every else {},
+        "allValue": variable.every or None,
+        "includeAll": bool(variable.every),
         "multi": True,
         "hide": 0,
         "options": [],

@@ -17,19 +17,6 @@ Unit = Literal["none", "short", "s", "percentunit", "bytes", "ops", "m", "dateTi
 Colour = Literal["green", "orange", "red", "blue", "purple", "text"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """One PromQL expression with Grafana's variables in it."""
-
-    expression: str
-    legend: str = ""
-    """`{{probe}}` stands for a label. In a table it is the title of the column."""
-    instant: bool = False
-    """Only the latest value is asked for, as tables and totals over the shown time need it."""
-    unit: Unit | None = None
-    """Of a column of a table; the panel's unit when it is not given."""
-
-
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """From this value on, a value has this colour."""
@@ -45,6 +32,23 @@ class Named:
     value: int
     text: str
     colour: Colour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One PromQL expression with Grafana's variables in it."""
+
+    expression: str
+    legend: str = ""
+    """`{{probe}}` stands for a label. In a table it is the title of the column."""
+    instant: bool = False
+    """Only the latest value is asked for, as tables and totals over the shown time need it."""
+    unit: Unit | None = None
+    """Of a column of a table; the panel's unit when it is not given."""
+    names: Sequence[Named] = ()
+    """Of a column of a table: values that are shown as words."""
+    hidden: bool = False
+    """Whether a table shows its labels only: of an `…_info` metric the value is 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,7 @@ class Panel:
                     *({"color": each.colour, "value": each.value} for each in self.thresholds),
                 ],
             },
-            "mappings": [
-                {
-                    "type": "value",
-                    "options": {str(n.value): {"text": n.text, "color": n.colour, "index": i}},
-                }
-                for i, n in enumerate(self.names)
-            ],
+            "mappings": _mappings(self.names),
             "links": [{"title": link.title, "url": link.url, "targetBlank": False} for link in self.links],
             "custom": self._custom(),
         }
@@ -203,20 +201,40 @@ class Panel:
         """A table has one row for each set of labels, whichever query gave the values."""
         if self.kind != "table":
             return []
+        left_out = {"Time": True} | {self._column(ref): True for ref, query in self.by_ref().items() if query.hidden}
         return [
             {"id": "merge", "options": {}},
-            {"id": "organize", "options": {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": {}}},
+            {"id": "organize", "options": {"excludeByName": left_out, "indexByName": {}, "renameByName": {}}},
         ]
 
+    def _column(self, ref: str) -> str:
+        """What Grafana calls the values of a query."""
+        return "Value" if len(self.queries) == 1 else f"Value #{ref}"
+
     def _columns(self) -> list[dict[str, Any]]:
-        single = len(self.queries) == 1
         return [
             {
-                "matcher": {"id": "byName", "options": "Value" if single else f"Value #{ref}"},
+                "matcher": {"id": "byName", "options": self._column(ref)},
                 "properties": [
                     {"id": "displayName", "value": query.legend or self.title},
                     {"id": "unit", "value": query.unit or self.unit},
+                    *(
+                        (
+                            {"id": "mappings", "value": _mappings(query.names)},
+                            {"id": "custom.cellOptions", "value": {"type": "color-background", "mode": "basic"}},
+                        )
+                        if query.names
+                        else ()
+                    ),
                 ],
             }
             for ref, query in self.by_ref().items()
+            if not query.hidden
         ]
+
+
+def _mappings(names: Sequence[Named]) -> list[dict[str, Any]]:
+    return [
+        {"type": "value", "options": {str(each.value): {"text": each.text, "color": each.colour, "index": index}}}
+        for index, each in enumerate(names)
+    ]

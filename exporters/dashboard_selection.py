@@ -1,5 +1,7 @@
 """What the reader chooses on our dashboards, and the selectors that keep to it."""
 
+from dataclasses import replace
+
 from stormwatch.exporters.dashboard import Mark, Text, Variable
 from stormwatch.exporters.dashboard_panel import Link
 
@@ -15,12 +17,16 @@ PROBE = Variable(
     every=".+",
 )
 """The lists are made of `probe_timeout_seconds`, which is there before the first run and while a probe is broken."""
+ONE_PROBE = replace(PROBE, every="")
+"""Where every phase of every probe would be too much: one, or some to compare."""
 STATUS_PAGE = Text("status_page", "Status page", "http://127.0.0.1:9797")
 SLO_SERVICE = Variable("service", "Service", "slo:objective:ratio", of="sloth_service", every=".+")
 SLO = Variable("slo", "Objective", 'slo:objective:ratio{sloth_service=~"$service"}', of="sloth_slo", every=".+")
 
 PROBES = (JOB, LOCATION, KIND, SERVICE, PROBE, STATUS_PAGE)
 """What is chosen on every dashboard of probes."""
+DETAIL = (JOB, LOCATION, KIND, SERVICE, ONE_PROBE, STATUS_PAGE)
+"""What is chosen where one probe is looked at."""
 
 THIS_PROBE = (
     Link("Details of this probe", "/d/stormwatch-probe?var-probe=${__field.labels.probe}&${__url_time_range}"),

@@ -46,7 +46,6 @@ OBJECTIVES = Dashboard(
                     queries=(Query(expression=f"min({of_slo('slo:period_error_budget_remaining:ratio')})"),),
                     thresholds=BUDGET_LEFT,
                     width=6,
-                    height=5,
                 ),
                 Panel(
                     title="Fastest burn",
@@ -55,7 +54,6 @@ OBJECTIVES = Dashboard(
                     queries=(Query(expression=f"max({of_slo('slo:current_burn_rate:ratio')})"),),
                     thresholds=BURNING,
                     width=6,
-                    height=5,
                 ),
                 Panel(
                     title="Objectives",
@@ -94,7 +92,6 @@ OBJECTIVES = Dashboard(
                             unit="short",
                         ),
                     ),
-                    height=10,
                 ),
             ),
         ),
@@ -173,7 +170,6 @@ ALERTS = Dashboard(
                     queries=(Query(expression=f"count({_FIRING}) or vector(0)"),),
                     thresholds=(Threshold(1, "red"),),
                     width=6,
-                    height=5,
                 ),
                 Panel(
                     title="Firing in stormwatch",
@@ -182,7 +178,6 @@ ALERTS = Dashboard(
                     queries=(Query(expression=f"count({of_job('stormwatch_alert_state')} == 2) or vector(0)"),),
                     thresholds=(Threshold(1, "red"),),
                     width=6,
-                    height=5,
                 ),
                 Panel(
                     title="Alerts",

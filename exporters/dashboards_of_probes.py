@@ -2,7 +2,17 @@
 
 from stormwatch.exporters.dashboard import Dashboard, Row
 from stormwatch.exporters.dashboard_panel import UP_OR_DOWN, YES_IS_BAD, YES_IS_GOOD, Panel, Query, Threshold
-from stormwatch.exporters.dashboard_selection import MARKS, PROBES, THIS_PROBE, THIS_ROW, of_job, of_probes, rate, shown
+from stormwatch.exporters.dashboard_selection import (
+    DETAIL,
+    MARKS,
+    PROBES,
+    THIS_PROBE,
+    THIS_ROW,
+    of_job,
+    of_probes,
+    rate,
+    shown,
+)
 
 RUNS = "stormwatch_probe_runs_total"
 FRESH = (Threshold(300, "orange"), Threshold(900, "red"))
@@ -118,9 +128,10 @@ OVERVIEW = Dashboard(
                     queries=(
                         Query(
                             expression=f"min by (probe, kind, location, instance) ({of_probes('probe_success')})",
-                            legend="up",
+                            legend="last run",
                             instant=True,
                             unit="none",
+                            names=UP_OR_DOWN,
                         ),
                         Query(
                             expression=f"max by (probe, kind, location, instance) ({of_probes('probe_duration_seconds')})",
@@ -204,7 +215,7 @@ PROBE_DETAIL = Dashboard(
     name="probe",
     title="Probe",
     description="Everything about one probe: its states, where its time goes, what its protocol said, how sure its timings are.",
-    variables=PROBES,
+    variables=DETAIL,
     marks=MARKS,
     rows=(
         Row(
@@ -489,6 +500,7 @@ CERTIFICATES = Dashboard(
                             expression=f"max by (probe, instance, subject, issuer) ({of_probes('probe_ssl_last_chain_info')})",
                             legend="chain",
                             instant=True,
+                            hidden=True,
                         ),
                     ),
                     links=THIS_ROW,
@@ -531,11 +543,13 @@ CERTIFICATES = Dashboard(
                             expression=f"max by (probe, version) ({of_probes('probe_tls_version_info')})",
                             legend="version",
                             instant=True,
+                            hidden=True,
                         ),
                         Query(
                             expression=f"max by (probe, cipher) ({of_probes('probe_tls_cipher_info')})",
                             legend="cipher",
                             instant=True,
+                            hidden=True,
                         ),
                     ),
                     links=THIS_ROW,
@@ -545,7 +559,9 @@ CERTIFICATES = Dashboard(
                     description="Seconds of the TLS handshake, of every kind that makes one.",
                     unit="s",
                     queries=(
-                        Query(expression=f"max by (probe) ({of_probes('', _PHASES, phase='tls')})", legend="{{probe}}"),
+                        Query(
+                            expression=f"max by (probe) ({of_probes('', _PHASES, phase='tls')}) > 0", legend="{{probe}}"
+                        ),
                     ),
                     links=THIS_PROBE,
                 ),

@@ -9,6 +9,8 @@ Json = dict[str, Any]
 
 EVERYTHING: Mapping[str, str] = {"__rate_interval": "15s", "__range": "1m", "datasource": "prometheus"}
 """What Grafana puts in itself; the values of lists come from the dashboard: `All`."""
+ONE = "secure"
+"""The probe that is chosen where there is no `All`."""
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::\w+)?\}|(?P<bare>\w+))")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SELECTOR = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)?\{(?P<matchers>[^{}]*)\}")
@@ -47,11 +49,11 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def all_chosen(dashboard: Json) -> dict[str, str]:
-    """The value of each variable while `All` is chosen in every list."""
+    """The value of each variable while `All` is chosen in every list that has it."""
     chosen = dict(EVERYTHING)
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            chosen[variable["name"]] = variable["allValue"]
+            chosen[variable["name"]] = variable["allValue"] or ONE
         elif variable["type"] == "textbox":
             chosen[variable["name"]] = variable["query"]
     return chosen

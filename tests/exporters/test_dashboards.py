@@ -186,8 +186,12 @@ def test_template_rules(name: str) -> None:
             assert variable["current"]["value"] == variable["query"]
             continue
         assert variable["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-        assert (variable["refresh"], variable["multi"], variable["includeAll"]) == (2, True, True)
-        assert variable["allValue"] == (".*" if variable["label"] == "Service" and "probe" in names else ".+")
+        assert (variable["refresh"], variable["multi"]) == (2, True)
+        if (name, variable["name"]) == ("probe", "probe"):
+            assert (variable["includeAll"], variable["allValue"], variable["current"]) == (False, None, {})
+        else:
+            assert variable["includeAll"]
+            assert variable["allValue"] == (".*" if variable["label"] == "Service" and "probe" in names else ".+")
         found = re.fullmatch(r"label_values\((?P<series>.+), (?P<label>\w+)\)", variable["query"]["query"])
         assert found
         assert found["label"] in {variable["name"], f"sloth_{variable['name']}"}

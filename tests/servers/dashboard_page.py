@@ -202,23 +202,40 @@ def _stat(each: Shown) -> str:
 
 def _table(each: Shown) -> str:
     defaults = each.panel["fieldConfig"]["defaults"]
-    columns = {target["refId"]: target["legendFormat"] for target in each.panel["targets"]}
-    units = {
+    targets = {target["refId"]: target for target in each.panel["targets"]}
+    own = {
         override["matcher"]["options"].removeprefix("Value #"): {p["id"]: p["value"] for p in override["properties"]}
         for override in each.panel["fieldConfig"]["overrides"]
     }
-    rows: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
-    for line in each.lines:
-        rows.setdefault(tuple(sorted(line.labels.items())), {})[line.ref] = line.last
-    names = list(dict.fromkeys(name for labels in rows for name, _ in labels))
-    head = "".join(f"<th>{escape(name)}" for name in (*names, *columns.values()))
+    columns = {ref: own[ref if ref in own else "Value"] for ref in targets if ref in own or "Value" in own}
+    rows = _merged(each.lines)
+    names = list(dict.fromkeys(name for labels, _ in rows for name in labels))
+    head = "".join(f"<th>{escape(name)}" for name in (*names, *(column["displayName"] for column in columns.values())))
     body = ""
-    for labels, cells in rows.items():
-        body += "<tr>" + "".join(f"<td>{escape(dict(labels).get(name, ''))}" for name in names)
-        for ref in columns:
-            own = {**defaults, **units.get(ref, units.get("Value", {}))}
-            body += f"<td>{escape(_value(cells[ref], own)) if ref in cells else ''}"
+    for labels, cells in rows:
+        body += "<tr>" + "".join(f"<td>{escape(labels.get(name, ''))}" for name in names)
+        for ref, column in columns.items():
+            form = {**defaults, **column}
+            colour = f' style="background:{_colour(cells[ref], form)}"' if ref in cells and "mappings" in column else ""
+            body += f"<td{colour}>{escape(_value(cells[ref], form)) if ref in cells else ''}"
     return f'<div class="scroll"><table><tr>{head}{body}</table></div>'
+
+
+def _merged(lines: Sequence[Line]) -> list[tuple[dict[str, str], dict[str, float]]]:
+    """As Grafana's transformation `merge` does: a row for what is equal in the labels that all queries have."""
+    refs = {line.ref for line in lines}
+    common = set.intersection(*({name for line in lines if line.ref == ref for name in line.labels} for ref in refs))
+    rows: list[tuple[dict[str, str], dict[str, float]]] = []
+    for line in lines:
+        for labels, cells in rows:
+            alike = all(labels.get(name) == line.labels.get(name) for name in common)
+            if alike and line.ref not in cells and all(labels.get(n, v) == v for n, v in line.labels.items()):
+                labels.update(line.labels)
+                cells[line.ref] = line.last
+                break
+        else:
+            rows.append((dict(line.labels), {line.ref: line.last}))
+    return rows
 
 
 def _states(each: Shown, span: Span) -> str:
