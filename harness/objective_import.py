@@ -6,7 +6,7 @@ Where a configuration is there already, objectives are about its probes; what it
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -100,8 +100,9 @@ def imported(tool: str, found: Iterable[Found], known: Known) -> Imported:
         said = each.said
         if isinstance(said, Promise):
             try:
-                objectives.append(_objective(said, drafts, names))
-                names.add(said.name)
+                entry = _objective(said, drafts, names)
+                objectives.append(entry)
+                names.add(entry.data["name"])
             except _NotWritten as reason:
                 said = Refusal(name=said.name, place=said.place, sentence=str(reason))
         if isinstance(said, Refusal):
@@ -119,27 +120,13 @@ class _NotWritten(Exception):
 
 
 def _objective(promise: Promise, probes: "_Probes", taken: Container[str]) -> Entry:
-    if promise.name in taken:
-        raise _NotWritten(f"another objective is called {promise.name} too; rename one of them")
     notes = list(promise.notes)
-    data: dict[str, Any] = {"name": promise.name, **probes.judged(promise, notes), "target": _percent(promise.target)}
-    if promise.calendar:
-        data |= {"window": promise.calendar, "timezone": promise.timezone}
-    else:
-        data["window"] = exact_duration(promise.window)
-    indicator = promise.indicator
-    if indicator.slower_than is not None:
-        data["slower_than"] = exact_duration(float(indicator.slower_than))
-    if indicator.step:
-        data["step"] = indicator.step
-    if indicator.expires_within is not None:
-        data["certificate_expires_within"] = exact_duration(float(indicator.expires_within))
-    if promise.slice_seconds is not None and promise.slice_target is not None:
-        data |= {
-            "method": "timeslices",
-            "slice": exact_duration(promise.slice_seconds),
-            "slice_target": _percent(promise.slice_target),
-        }
+    data: dict[str, Any] = {
+        "name": _free_name(promise, taken, notes),
+        **probes.judged(promise, notes),
+        "target": _percent(promise.target),
+        **dict(_counted(promise)),
+    }
     if promise.policy:
         if promise.policy not in POLICIES:
             raise _NotWritten(f"no policy is called {promise.policy}; there are {', '.join(POLICIES)}")
@@ -151,6 +138,35 @@ def _objective(promise: Promise, probes: "_Probes", taken: Container[str]) -> En
     if promise.runbook:
         data["runbook"] = promise.runbook
     return Entry(data=data, notes=tuple(notes))
+
+
+def _free_name(promise: Promise, taken: Container[str], notes: list[str]) -> str:
+    if promise.name not in taken:
+        return promise.name
+    name = promise.or_name
+    if not name or name in taken:
+        raise _NotWritten(f"another objective is called {promise.name} too; rename one of them")
+    notes.append(f"another objective is called {promise.name} too, so this one and its sloth_slo are called {name}")
+    return name
+
+
+def _counted(promise: Promise) -> Iterator[tuple[str, str]]:
+    """What is counted, and over which window."""
+    indicator = promise.indicator
+    if promise.calendar:
+        yield from (("window", promise.calendar), ("timezone", promise.timezone))
+    else:
+        yield "window", exact_duration(promise.window)
+    if indicator.slower_than is not None:
+        yield "slower_than", exact_duration(float(indicator.slower_than))
+    if indicator.step:
+        yield "step", indicator.step
+    if indicator.expires_within is not None:
+        yield "certificate_expires_within", exact_duration(float(indicator.expires_within))
+    if promise.slice_seconds is not None and promise.slice_target is not None:
+        yield "method", "timeslices"
+        yield "slice", exact_duration(promise.slice_seconds)
+        yield "slice_target", _percent(promise.slice_target)
 
 
 def _burn(burn: Burn, period: float) -> dict[str, Any]:

@@ -41,10 +41,11 @@ def import_sloth(
         read = read_sloth(files)
     except ConfigError as error:
         raise Problem(*error.lines) from error
-    finish(imported("sloth", _found(read, seconds), known_of(config)), out, form, nothing="there is no SLO in it")
+    finish(imported("sloth", found_of(read, seconds), known_of(config)), out, form, nothing="there is no SLO in it")
 
 
-def _found(read: "Sloth", period: float) -> Iterator["Found"]:
+def found_of(read: "Sloth", period: float) -> Iterator["Found"]:
+    """What all SLOs promise over a period of so many seconds, each with its place. Raises Problem without its windows."""
     from stormwatch.harness.objective_import import Found
     from stormwatch.probes.units import show_duration
     from stormwatch.slo.sloth_promise import promises

@@ -16,6 +16,8 @@ class Promise:
     """What one of our objectives would have to keep."""
 
     name: str
+    or_name: str = ""
+    """Another name for it where that one is taken; empty when there is none."""
     place: Place
     """Where it stands in its document."""
     indicator: Indicator

@@ -51,6 +51,7 @@ def _promise(spec: Spec | ResourceSpec, slo: SLO, place: Place, period: float, w
     annotations = slo.alerting.annotations
     return Promise(
         name=slo.name,
+        or_name=f"{spec.service}-{slo.name}",
         place=place,
         indicator=indicator,
         target=slo.objective / 100,
