@@ -15,8 +15,23 @@ from stormwatch.probes.probe import Probe
 from stormwatch.slo.budget import share_left
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import (
+    BudgetLeft,
+    BurnRate,
+    Down,
+    Expiring,
+    LocationDown,
+    NoEvidence,
+    PeerSilent,
+    QuorumDegraded,
+    Rule,
+    Windows,
+)
 from stormwatch.slo.timeslice import LATE
+
+
+HEARD = 3.0
+"""Seconds at the most until the result of another location is known here: the peers are asked once a second, and answer."""
 
 
 class Bounds(NamedTuple):
@@ -44,17 +59,18 @@ def time_to_fire(
     when it is missing. A NoEvidence rule is about a probe that is broken from that moment on.
     """
     holding = math.ceil(rule.lasting / evaluation_interval) * evaluation_interval if rule.lasting else 0.0
-    if isinstance(rule, Down):
+    if isinstance(rule, Down | LocationDown):
         quick, slow = first_failure(probe)
-        return Bounds(quick + holding, slow + evaluation_interval + holding)
+        told = HEARD if isinstance(rule, LocationDown) or rule.quorum > 1 else 0.0
+        return Bounds(quick + holding, slow + told + evaluation_interval + holding)
     if isinstance(rule, NoEvidence):
         # The last evidence may be a whole interval and a long run old when the probe breaks, or has just come.
         return Bounds(
             max(0.0, rule.after - probe.every - longest_run(probe)) + holding,
             rule.after + evaluation_interval + holding,
         )
-    if isinstance(rule, Expiring):
-        return Bounds(math.inf, math.inf)  # a failing probe says nothing of a certificate
+    if isinstance(rule, Expiring | QuorumDegraded | PeerSilent):
+        return Bounds(math.inf, math.inf)  # a failing probe says nothing of a certificate, nor of who looks at it
     _check_objective(rule, objective)
     assert objective is not None
     best = _needed(rule, objective, probe, healthy=healthy or 0.0, round_up=False)
@@ -83,8 +99,9 @@ def time_to_resolve(
     windows hold, or `healthy` seconds of it. Worst: after none, or `healthy` seconds. Otherwise as `time_to_fire`.
     """
     keeping = math.ceil(rule.keep / evaluation_interval) * evaluation_interval if rule.keep else 0.0
-    if isinstance(rule, Down | NoEvidence | Expiring):
-        return Bounds(keeping, probe.every + longest_run(probe) + evaluation_interval + keeping)
+    if not isinstance(rule, BurnRate | BudgetLeft):
+        told = HEARD if isinstance(rule, Down) and rule.quorum > 1 else 0.0
+        return Bounds(keeping, probe.every + longest_run(probe) + told + evaluation_interval + keeping)
     _check_objective(rule, objective)
     assert objective is not None
     if isinstance(rule, BudgetLeft):

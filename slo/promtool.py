@@ -26,7 +26,18 @@ from stormwatch.slo.identity import labels_of
 from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.policy import show_pair
 from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import (
+    BudgetLeft,
+    BurnRate,
+    Down,
+    Expiring,
+    LocationDown,
+    NoEvidence,
+    PeerSilent,
+    QuorumDegraded,
+    Rule,
+    Windows,
+)
 from stormwatch.slo.scenario import (
     EVENTS,
     EVIDENCE,
@@ -50,7 +61,7 @@ BEFORE = 10**13
 """What counters have counted when a scenario begins: `increase` guesses at what was before when they begin at zero."""
 LOOKS = 12
 """How often a scenario is looked at in which nothing changes."""
-TESTED = (BurnRate, BudgetLeft, Down, NoEvidence, Expiring)
+TESTED = (BurnRate, BudgetLeft, Down, NoEvidence, Expiring, LocationDown, QuorumDegraded)
 """The rules that there are scenarios for."""
 
 
@@ -72,10 +83,12 @@ def render_tests(
     """
     known = {objective.name: objective for objective in objectives}
     every = {probe.name: probe.every for probe in probes}
-    judge = Judge(
-        objectives=known, expected={name: expected_results(objective, every) for name, objective in known.items()}
-    )
     every_rule = tuple(rules)
+    judge = Judge(
+        objectives=known,
+        expected={name: expected_results(objective, every) for name, objective in known.items()},
+        quorums={rule.probe: rule for rule in every_rule if isinstance(rule, Down) and rule.quorum > 1},
+    )
     files: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for rule in every_rule:
         for scenario in scenarios(rule, judge):
@@ -101,6 +114,8 @@ def scenarios(rule: Rule, judge: Judge) -> Iterator[Scenario]:
         yield from _burn_scenarios(rule, judge)
     elif isinstance(rule, BudgetLeft):
         yield from _budget_scenarios(rule, judge)
+    elif isinstance(rule, LocationDown | QuorumDegraded) or (isinstance(rule, Down) and rule.quorum > 1):
+        yield from _quorum_scenarios(rule)
     elif isinstance(rule, Down):
         yield from _down_scenarios(rule)
     elif isinstance(rule, NoEvidence):
@@ -297,6 +312,63 @@ def _down_scenarios(rule: Down) -> Iterator[Scenario]:
         yield seen(mute, _success(rule.probe, "-" * len(series.values)), series)
 
 
+def _quorum_scenarios(rule: Down | LocationDown | QuorumDegraded) -> Iterator[Scenario]:
+    """As many locations as the quorum asks for, and one more."""
+    shortest = min((seconds for seconds in (rule.lasting, rule.keep) if seconds), default=60.0)
+    step = max(1, math.ceil(max(shortest / 4, rule.due / 40) * 1000))
+    lasting, keep, due = (math.ceil(seconds * 1000 / step) for seconds in (rule.lasting, rule.keep, rule.due))
+    here = rule.location if isinstance(rule, LocationDown) else "here"
+    others = [f"other-{number}" for number in range(rule.quorum)]
+    long = lasting + keep + 4
+    up, down = "+" * (3 + long + long), "+++" + "-" * long + "+" * long
+
+    def vote(location: str, signs: str, probe: str = rule.probe) -> tuple[Series, Series]:
+        """`+` and `-` a run that is up or down, `=` none any more after one that was down, `.` nothing is there."""
+        seen: list[Number | None] = []
+        evidence: list[Number | None] = []
+        last: Number = 0
+        for at, sign in enumerate(signs):
+            last = Fraction(at * step, 1000) if sign in "+-" else last
+            seen.append(None if sign == "." else int(sign == "+"))
+            evidence.append(None if sign == "." else last)
+        labels = {"probe": probe, "location": location}
+        return Series(metric=SUCCESS, labels=labels, values=seen), Series(
+            metric=EVIDENCE, labels=labels, values=evidence
+        )
+
+    def seen(name: str, *votes: tuple[Series, ...]) -> Scenario:
+        return Scenario(name=name, step=step, series=tuple(series for each in votes for series in each))
+
+    many, few = others[:-1], others[-1:]
+    yield seen("one location sees it down", vote(here, down), *(vote(each, up) for each in others))
+    yield seen("another location sees it down", vote(here, up), *(vote(each, up) for each in many), vote(few[0], down))
+    yield seen(
+        "as many see it down as the quorum asks for",
+        vote(here, down),
+        *(vote(each, down) for each in many),
+        *(vote(each, up) for each in few),
+    )
+    yield seen(
+        "one of them saw it down too long ago",
+        vote(here, down),
+        *(vote(each, "+++-" + "=" * (due + 2 * long)) for each in many),
+        *(vote(each, up + "+" * due) for each in few),
+    )
+    yield seen("all that answer see it down, and they are too few", vote(here, down))
+    yield seen("a single location sees it up", vote(here, up + "+" * due))
+    yield seen("nobody looks any more", vote(here, "+++" + "=" * (due + 2 * long)))
+    yield seen("another probe is down", *(vote(each, down, f"{rule.probe}-another") for each in (here, *others)))
+    yield seen("no data, no alert")
+    red, green = "-" * (2 * long), "+" * (2 * long)
+    rest = [vote(each, green) for each in others] if isinstance(rule, LocationDown) else []
+    alone = [vote(here, red), *rest]
+    for probe in rule.muted_by:
+        muting = vote(here, "-" * long + "+" * long, probe)
+        yield seen(f"{probe}, on which it depends, is down, and comes up", *alone, muting)
+    maintained = Series(metric=MAINTENANCE, labels={"probe": rule.probe}, values=[1] * long + [0] * long)
+    yield seen("maintenance, and its end", *alone, (maintained,))
+
+
 def _evidence_scenarios(rule: NoEvidence) -> Iterator[Scenario]:
     step = max(1, math.ceil(rule.after * 1000 / 4))
     lasting = math.ceil(rule.lasting * 1000 / step)
@@ -352,7 +424,10 @@ def _expiry_scenarios(rule: Expiring) -> Iterator[Scenario]:
 
 
 def _mutes(rule: Down | NoEvidence | Expiring, during: int, after: int) -> Iterator[tuple[str, Series]]:
-    """Whatever mutes a rule, for so many steps, and its end."""
+    """Whatever mutes a rule, for so many steps, and its end.
+
+    Of a dependency that several locations decide on nothing is shown here: a series without a location is no vote.
+    """
     for probe in rule.muted_by:
         yield f"{probe}, on which it depends, is down, and comes up", _success(probe, "-" * during + "+" * after)
     maintained = [int(at < during) for at in range(during + after)]
@@ -492,4 +567,8 @@ def _selector(labels: Mapping[str, str]) -> str:
 
 
 def _subject(rule: Rule) -> str:
-    return rule.objective if isinstance(rule, BurnRate | BudgetLeft) else rule.probe
+    if isinstance(rule, BurnRate | BudgetLeft):
+        return rule.objective
+    if isinstance(rule, PeerSilent):
+        return rule.location
+    return f"{rule.probe}.{rule.location}" if isinstance(rule, LocationDown) else rule.probe

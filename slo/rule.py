@@ -1,5 +1,6 @@
 """Rules: when an objective or a probe deserves an alert. One rule, two renderings: `Evaluator` and Prometheus YAML."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -55,6 +56,37 @@ class Down(Common):
     """A probe's last decided result is down (all of its confirming attempts failed). Pages in seconds, resolves at once."""
 
     probe: str
+    quorum: int = 1
+    """How many locations must see it down; with 1 it is ours alone that is asked."""
+    due: float = math.inf
+    """Seconds after which the last result of a location counts no more. Only with a quorum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationDown(Common):
+    """One location sees a probe down, and too few others do: its own trouble, or that of the way from there."""
+
+    probe: str
+    location: str
+    quorum: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumDegraded(Common):
+    """Fewer locations have a result that counts than the quorum asks for; then all that have one decide."""
+
+    probe: str
+    quorum: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSilent(Common):
+    """A location whose results we ask for has not answered for `after` seconds."""
+
+    location: str
+    after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +105,6 @@ class Expiring(Common):
     within: float
 
 
-OfProbe = Down | NoEvidence | Expiring
+OfProbe = Down | NoEvidence | Expiring | LocationDown | QuorumDegraded
 """Rules about one probe."""
-Rule = BurnRate | BudgetLeft | OfProbe
+Rule = BurnRate | BudgetLeft | OfProbe | PeerSilent

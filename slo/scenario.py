@@ -9,12 +9,24 @@ number, decides, the answer is None, and nothing is tested there: a test holds f
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Common, Down, Expiring, NoEvidence, Rule, Windows
+from stormwatch.slo.rule import (
+    BudgetLeft,
+    BurnRate,
+    Common,
+    Down,
+    Expiring,
+    LocationDown,
+    NoEvidence,
+    PeerSilent,
+    QuorumDegraded,
+    Rule,
+    Windows,
+)
 
 Number = int | Fraction
 Values = Sequence[Number | None]
@@ -78,6 +90,8 @@ class Judge:
 
     objectives: Mapping[str, Objective]
     expected: Mapping[str, Fraction]
+    quorums: Mapping[str, Down] = field(default_factory=dict[str, Down])
+    """The rules about probes that several locations decide on, by the probe."""
 
     def firing(self, rule: Rule, scenario: Scenario) -> list[Known]:
         """At which steps the alert of a rule fires, its `for` and `keep_firing_for` included."""
@@ -90,15 +104,21 @@ class Judge:
     def met(self, rule: Rule, scenario: Scenario, at: int) -> Known:
         """Whether the condition of a rule is met at a step."""
         if isinstance(rule, BurnRate):
-            if _muted(rule, scenario, at):
+            if self._muted(rule, scenario, at):
                 return False
             return _any([self.burns(pair, rule.objective, scenario, at) for pair in rule.pairs])
         if isinstance(rule, BudgetLeft):
             return self._budget_low(rule, scenario, at)
-        if _muted(rule, scenario, at) or scenario.now(at, MAINTENANCE, probe=rule.probe) == [1]:
+        assert not isinstance(rule, PeerSilent)
+        if self._muted(rule, scenario, at) or scenario.now(at, MAINTENANCE, probe=rule.probe) == [1]:
             return False
         if isinstance(rule, Down):
-            return _is_down(rule.probe, scenario, at)
+            return self._is_down(rule.probe, scenario, at)
+        if isinstance(rule, QuorumDegraded):
+            return 0 < len(_votes(rule, scenario, at)) < rule.quorum
+        if isinstance(rule, LocationDown):
+            alone = _votes(rule, scenario, at).get(rule.location) == 0
+            return alone and not _decided(rule, scenario, at)
         now = scenario.seconds(at)
         if isinstance(rule, Expiring):
             expiries = scenario.now(at, EXPIRY, probe=rule.probe)
@@ -119,6 +139,19 @@ class Judge:
                 ]
             ]
         )
+
+    def _muted(self, rule: Common, scenario: Scenario, at: int) -> bool:
+        if isinstance(rule, LocationDown):
+            seen = [scenario.now(at, SUCCESS, probe=probe, location=rule.location) for probe in rule.muted_by]
+            return any(each and max(each) == 0 for each in seen)
+        return any(self._is_down(probe, scenario, at) for probe in rule.muted_by)
+
+    def _is_down(self, probe: str, scenario: Scenario, at: int) -> bool:
+        """Seen down by the quorum; of a probe without one, from every location."""
+        if probe in self.quorums:
+            return _decided(self.quorums[probe], scenario, at)
+        seen = scenario.now(at, SUCCESS, probe=probe)
+        return bool(seen) and max(seen) == 0
 
     def burns(self, pair: Windows, objective: str, scenario: Scenario, at: int) -> Known:
         """Whether both windows of a pair burn faster than its factor at a step."""
@@ -179,14 +212,22 @@ def _above(number: Fraction | None, threshold: Fraction) -> Known:
     return None if near else number > threshold
 
 
-def _muted(rule: Common, scenario: Scenario, at: int) -> bool:
-    return any(_is_down(probe, scenario, at) for probe in rule.muted_by)
+def _decided(rule: Down | LocationDown, scenario: Scenario, at: int) -> bool:
+    votes = _votes(rule, scenario, at).values()
+    red = sum(vote == 0 for vote in votes)
+    return red >= rule.quorum or 0 < red == len(votes)
 
 
-def _is_down(probe: str, scenario: Scenario, at: int) -> bool:
-    """Seen down from every location."""
-    seen = scenario.now(at, SUCCESS, probe=probe)
-    return bool(seen) and max(seen) == 0
+def _votes(rule: Down | LocationDown | QuorumDegraded, scenario: Scenario, at: int) -> dict[str, Number]:
+    """What each location sees that looked lately."""
+    now = scenario.seconds(at)
+    votes: dict[str, Number] = {}
+    for location in {each.labels.get("location", "") for each in scenario.series}:
+        seen = scenario.now(at, SUCCESS, probe=rule.probe, location=location)
+        evidence = scenario.now(at, EVIDENCE, probe=rule.probe, location=location)
+        if seen and evidence and now - max(evidence) <= Fraction(str(rule.due)):
+            votes[location] = max(seen)
+    return votes
 
 
 def _life(met: Sequence[bool], rule: Common, step: int) -> list[bool]:

@@ -72,13 +72,18 @@ class Page:
     def samples(self, now: float) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """One scrape, of the metrics that the rules read."""
         self.now = now
-        found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        for line in self.take.exposition().decode().splitlines():
-            if line.startswith(METRICS):
-                name, _, rest = line.partition("{")
-                labels, _, value = rest.rpartition("} ")
-                found[name, tuple(sorted(LABEL.findall(labels)))] = float(value)
-        return found
+        return samples(self.take)
+
+
+def samples(exporter: PrometheusExporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """One scrape of an exporter, of the metrics that the rules read."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for line in exporter.exposition().decode().splitlines():
+        if line.startswith(METRICS):
+            name, _, rest = line.partition("{")
+            labels, _, value = rest.rpartition("} ")
+            found[name, tuple(sorted(LABEL.findall(labels)))] = float(value)
+    return found
 
 
 LABEL = re.compile(r'(\w+)="([^"\\]*)"')
@@ -149,11 +154,13 @@ def promtool_test(world: World, series: Series, states: States) -> dict[str, Any
     return {
         "name": world.name,
         "interval": f"{STEP}s",
-        "input_series": [
-            {"series": _shown(name, labels), "values": _values(values)} for (name, labels), values in series.items()
-        ],
+        "input_series": _input(series),
         "promql_expr_test": checks,
     }
+
+
+def _input(series: Series) -> list[dict[str, str]]:
+    return [{"series": _shown(name, labels), "values": _values(values)} for (name, labels), values in series.items()]
 
 
 def _shown(name: str, labels: Iterable[tuple[str, str]]) -> str:
@@ -185,17 +192,30 @@ def timelines(
     promtool tells what it sees only where that is not what it was asked for; so it is asked for what never is.
     """
     lived = [live(world) for world in worlds]
-    tests = [promtool_test(world, series, states) for world, (series, states) in zip(worlds, lived, strict=True)]
-    for world, test in zip(worlds, tests, strict=True):
-        test["promql_expr_test"] = [
-            {"expr": "ALERTS", "eval_time": f"{step * STEP}s", "exp_samples": [{"labels": "nothing", "value": 1}]}
-            for step in range(world.steps)
-        ]
-    _, said = _promtool(_rules_of(worlds, mistake), tests, directory)
-    looks = iter(GOT.findall(said))
-    seen = [[_alerts(next(looks)) for _ in range(world.steps)] for world in worlds]
-    assert next(looks, None) is None, said
+    series = [(world.name, each, world.steps) for world, (each, _) in zip(worlds, lived, strict=True)]
+    seen = prometheus_states(_rules_of(worlds, mistake), series, directory)
     return [(states, theirs) for (_, states), theirs in zip(lived, seen, strict=True)]
+
+
+def prometheus_states(rules: str, histories: Sequence[tuple[str, Series, int]], directory: Path) -> list[States]:
+    """Which alerts Prometheus has at every step of each history, which is a name, what was scraped, and its steps."""
+    tests = [
+        {
+            "name": name,
+            "interval": f"{STEP}s",
+            "input_series": _input(series),
+            "promql_expr_test": [
+                {"expr": "ALERTS", "eval_time": f"{step * STEP}s", "exp_samples": [{"labels": "nothing", "value": 1}]}
+                for step in range(steps)
+            ],
+        }
+        for name, series, steps in histories
+    ]
+    _, said = _promtool(rules, tests, directory)
+    looks = iter(GOT.findall(said))
+    seen = [[_alerts(next(looks, "")) for _ in range(steps)] for _, _, steps in histories]
+    assert len(GOT.findall(said)) == sum(steps for _, _, steps in histories), said
+    return seen
 
 
 GOT = re.compile(r"^ +got: (.*)$", re.MULTILINE)

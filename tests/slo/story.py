@@ -44,14 +44,14 @@ def objective(name: str = "front-availability", **fields: Any) -> Objective:
     return Objective(**{"name": name} | defaults | fields)
 
 
-def result(sign: str, at: float, *, name: str = "front", seconds: float = 0.125) -> Result:
+def result(sign: str, at: float, *, name: str = "front", seconds: float = 0.125, location: str = "test") -> Result:
     """One result that was decided at `at`: `+` up, `-` down, `?` broken."""
     outcome, reason = SIGNS[sign]
     return Result(
         probe=name,
         kind="http",
         target=f"https://{name}.example/",
-        location="test",
+        location=location,
         started=at - seconds,
         seconds=seconds,
         outcome=outcome,
