@@ -11,6 +11,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
+from stormwatch.chaos.http_treatment import Treatment
+
 
 class Way(StrEnum):
     """A direction through the proxy, by the names that Toxiproxy gave them."""
@@ -126,4 +128,17 @@ class ActsOnRequests(Protocol):
 
     def matches(self, method: str, target: str) -> bool:
         """Whether a request with this method and request-target is meant (before the share is drawn)."""
+        ...
+
+    def treatment(self, draw: random.Random) -> Treatment:
+        """What happens to it and to its answer."""
+        ...
+
+
+@runtime_checkable
+class ActsOnHandshakes(Protocol):
+    """About the handshakes of TLS of new connections: their first bytes are left to the fault."""
+
+    def acts_on_handshakes(self) -> bool:
+        """Whether it is."""
         ...

@@ -19,7 +19,7 @@ from stormwatch.chaos.dns_options import (
     DnsTruncated,
     DnsWrongAddress,
 )
-from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.http_options import HttpBody, HttpDelay, HttpHeader, HttpStatus
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.tcp_options import (
     TcpBandwidth,
@@ -130,6 +130,30 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
             frozenset({Reason.STATUS, Reason.ASSERTION, Reason.STEP}),
             looks_inside=True,
             reason_note="assertion when the status is an accepted one and the body is not",
+        ),
+        FaultKind(
+            "http-delay",
+            HttpDelay,
+            "matching requests wait",
+            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT, Reason.STEP}),
+            looks_inside=True,
+            reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
+        ),
+        FaultKind(
+            "http-header",
+            HttpHeader,
+            "headers of matching requests or their answers are set or removed",
+            frozenset({Reason.ASSERTION, Reason.STATUS, Reason.STEP}),
+            looks_inside=True,
+            reason_note="status when the service does not understand the request any more",
+        ),
+        FaultKind(
+            "http-body",
+            HttpBody,
+            "bodies of answers are replaced, patched or cut short",
+            frozenset({Reason.ASSERTION, Reason.PROTOCOL, Reason.STEP}),
+            looks_inside=True,
+            reason_note="protocol when what is left cannot be decompressed",
         ),
         FaultKind(
             "dns-nxdomain",

@@ -6,6 +6,7 @@ from typing import Any
 
 from stormwatch.chaos.behaviour import (
     ActsOnChunks,
+    ActsOnHandshakes,
     ActsOnRequests,
     Drawn,
     Effect,
@@ -17,7 +18,7 @@ from stormwatch.chaos.behaviour import (
 )
 from stormwatch.chaos.catalog import write_options
 from stormwatch.chaos.fault import Evidence
-from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.http_treatment import Treatment
 from stormwatch.chaos.option import Options
 
 
@@ -73,14 +74,20 @@ class Injection:
         """How it ends connections."""
         return self.options.ending() if isinstance(self.options, EndsConnections) else None
 
+    @property
+    def acts_on_handshakes(self) -> bool:
+        """Whether it is about the handshake of TLS: standing connections do not notice."""
+        return isinstance(self.options, ActsOnHandshakes)
+
     def effect(self, way: Way) -> Effect | None:
         """What it does to one direction of one connection."""
         return self.options.effect(way, self._random) if isinstance(self.options, ActsOnChunks) else None
 
-    def answers(self, method: str, target: str) -> HttpStatus | None:
-        """The answer that a request gets instead of the service's; None: it passes."""
-        if isinstance(self.options, HttpStatus) and self.options.matches(method, target) and self.draw():
-            return self.options
+    def treatment(self, method: str, target: str) -> Treatment | None:
+        """What it does to a request; None: it leaves it alone."""
+        options = self.options
+        if isinstance(options, ActsOnRequests) and options.matches(method, target) and self.draw():
+            return options.treatment(self._random)
         return None
 
     def touch(self, at: float, *, connections: int = 0, requests: int = 0, size: int = 0) -> None:

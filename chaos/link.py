@@ -9,6 +9,7 @@ goes on. A full side stops the reading on the other (back-pressure); the end of 
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import socket
@@ -20,10 +21,11 @@ from typing import Protocol, cast
 
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.behaviour import Effect, Ending, Way
-from stormwatch.chaos.conversation import LONGEST_HEAD, Conversation, Handed
-from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.conversation import LONGEST_HEAD, Conversation, Handed, Part
+from stormwatch.chaos.http_treatment import Treated
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.route import Route
+from stormwatch.chaos.tls_forgery import Forgery, SpoilsHandshakes, alert
 from stormwatch.probes.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,10 @@ class House(Protocol):
 
     def gone(self, link: "Link") -> None:
         """A link has ended."""
+        ...
+
+    def forgery(self, injection: Injection) -> Forgery:
+        """What a fault of TLS shows."""
         ...
 
 
@@ -126,6 +132,10 @@ class Side(asyncio.Protocol):
             self.transport.abort()
 
 
+Waits = tuple[tuple[Injection, float], ...]
+"""Which faults hold something back, and for how many seconds each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A piece that waits for its moment."""
@@ -138,7 +148,7 @@ class Kept:
     Not of the loop's clock: uvloop's counts whole milliseconds and stands still while callbacks run, so that chunks
     would leave before their time.
     """
-    by: tuple[tuple[Injection, float], ...] = ()
+    by: Waits = ()
     """How many seconds each fault adds."""
     last: bool = False
     """The link is closed after it."""
@@ -182,14 +192,14 @@ class Stream:
         self._open = True
         self._let_go()
 
-    def feed(self, data: bytes, *, link: "Link") -> None:
-        """Hand on a chunk, now or when the faults allow it."""
-        if self._open and not self._effects and not self._kept:
+    def feed(self, data: bytes, *, link: "Link", waits: Waits = ()) -> None:
+        """Hand on a chunk, now or when the faults allow it; `waits` says who holds this chunk back in particular."""
+        if self._open and not self._effects and not self._kept and not waits:
             transport = self._sink.transport
             if transport and not transport.is_closing():
                 transport.write(data)
             return
-        self._keep(data, link)
+        self._keep(data, link, waits)
 
     def finish(self, *, link: "Link") -> None:
         """The source has said its last word."""
@@ -205,7 +215,8 @@ class Stream:
 
     def remove(self, injection: Injection) -> None:
         """A fault ended: what waits, waits no longer for it."""
-        if self._effects.pop(injection, None):
+        self._effects.pop(injection, None)
+        if self._kept:
             self._kept = deque(one.without(injection) for one in self._kept)
             self._let_go()
 
@@ -217,8 +228,8 @@ class Stream:
         if self._timer:
             self._timer.cancel()
 
-    def _keep(self, data: bytes, link: "Link") -> None:
-        pieces = [Kept(data, self._clock.monotonic())]
+    def _keep(self, data: bytes, link: "Link", waits: Waits = ()) -> None:
+        pieces = [Kept(data, self._clock.monotonic(), waits)]
         for injection, effect in self._effects.items():
             met: list[Kept] = []
             for one in pieces:
@@ -279,7 +290,6 @@ class Link:
         self._down = Stream(Way.DOWNSTREAM, self.service, self.client, house.clock)
         self._conversation = Conversation(self._decide) if house.route.looked_into else None
         self._acting: list[Injection] = []
-        self._answering: Injection | None = None
         self._touched: set[Injection] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -288,6 +298,8 @@ class Link:
         """When faults end the connections."""
         self._socket: socket.socket | None = None
         """The client's, as long as no transport owns it: before the handshake of TLS."""
+        self._spoiled: Injection | None = None
+        """The fault of TLS that the handshake meets, if it is still in place then."""
         self._standing = list(injections)
         """The faults that were in place when the client came."""
 
@@ -310,9 +322,13 @@ class Link:
 
     def inject(self, injection: Injection, *, standing: bool = True) -> None:
         """A fault begins on a standing connection, or meets a new one."""
+        if standing and injection.acts_on_handshakes:
+            return
         if not injection.acts_on_requests and not injection.draw():
             return
         self._acting.append(injection)
+        if isinstance(injection.options, SpoilsHandshakes):
+            self._spoiled = self._spoiled or injection
         if injection.acts_on_requests and self._conversation:
             self._conversation.armed = True
         for stream in (self._up, self._down):
@@ -346,9 +362,11 @@ class Link:
             return
         for stream in (self._up, self._down):
             stream.remove(injection)
+        if self._conversation:
+            self._conversation.forget(injection)
         if self._conversation and not any(one.acts_on_requests for one in self._acting):
             self._conversation.armed = False
-            self._hand_on(Handed(upstream=self._conversation.release()))
+            self._hand_on(Handed(to_service=[Part(self._conversation.release())]))
         self._changed.set()
 
     def reset(self) -> None:
@@ -420,9 +438,11 @@ class Link:
         """One side has said its last word."""
         if side is self.client:
             if self._conversation:
-                self._hand_on(Handed(upstream=self._conversation.release()))
+                self._hand_on(Handed(to_service=[Part(self._conversation.release())]))
             self._up.finish(link=self)
         else:
+            if self._conversation:
+                self._hand_on(self._conversation.upstream_ended())
             self._down.finish(link=self)
 
     def one_way_done(self) -> None:
@@ -451,14 +471,17 @@ class Link:
     async def _connect(self, client: socket.socket) -> None:
         context = self._house.server_context
         try:
-            if context is None:
+            if context is None and not any(one.acts_on_handshakes for one in self._acting):
                 await self._take_client(client, None)
             await self._out_of_black_holes(client)
-            await self._connect_service()
-            if context:
+            if self._spoiled in self._acting:
+                await self._shake_spoiled(client, self._spoiled)
+            else:
+                await self._connect_service()
+            if self._socket:
                 # Not before: a service that is down, or a black hole, shows as a handshake that does not come about.
                 await self._take_client(client, context)
-        except (OSError, ssl.SSLError, TimeoutError) as error:
+        except (OSError, ssl.SSLError, TimeoutError, ValueError) as error:
             log.warning(
                 "route %s: no connection to %s: %s",
                 self._house.route.name,
@@ -476,6 +499,38 @@ class Link:
         self._socket = None
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self.client, client, ssl=context)
 
+    async def _shake_spoiled(self, client: socket.socket, injection: Injection) -> None:
+        """The handshake with the client as a fault has it, and the connection to the service.
+
+        On a route that does not end TLS, this connection's TLS is ended all the same.
+        """
+        house, asked = self._house, ""
+        forgery = house.forgery(injection)
+        await forgery.ready()
+        if house.server_context:
+            await self._connect_service()
+        self.half_closes = False
+
+        def hello(name: str) -> None:
+            nonlocal asked
+            asked = name
+            self.touch(injection)
+
+        with client.dup() as spare:
+            try:
+                await self._take_client(client, forgery.context(hello))
+            except ssl.SSLError as error:
+                # The client refuses what it is shown: that is what the fault is for. Or we refuse its hello.
+                log.debug("route %s: a handshake failed: %s", house.route.name, error)
+                if words := alert(error.reason or ""):
+                    self.touch(injection)
+                    with contextlib.suppress(OSError):
+                        spare.send(words)
+                        spare.shutdown(socket.SHUT_WR)
+                raise
+        if not house.server_context:
+            await self._connect_service(forgery.towards_service(), asked)
+
     async def _out_of_black_holes(self, client: socket.socket) -> None:
         """A new connection in a black hole reaches neither the handshake nor the service until the hole is gone."""
         while any(one.stalls for one in self._acting):
@@ -486,34 +541,30 @@ class Link:
                 if self._socket and client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED:
                     raise ConnectionResetError("the client hung up in a black hole") from None
 
-    async def _connect_service(self) -> None:
+    async def _connect_service(self, context: ssl.SSLContext | None = None, name: str = "") -> None:
         loop, route = asyncio.get_running_loop(), self._house.route
         host, port = parse_address(route.upstream)
-        context = self._house.client_context
-        name = (route.tls.server_name if route.tls else "") or host
+        context = context or self._house.client_context
+        name = name or (route.tls.server_name if route.tls else "") or host
         async with asyncio.timeout(CONNECT):
             await loop.create_connection(
                 lambda: self.service, host, port, ssl=context, server_hostname=name if context else None
             )
 
     def _hand_on(self, handed: Handed) -> None:
-        if handed.swallowed and self._answering:
-            self.touch(self._answering, size=handed.swallowed)
-        if handed.upstream:
-            self._up.feed(handed.upstream, link=self)
-        if handed.client:
-            self._down.feed(handed.client, link=self)
+        for touch in handed.touches:
+            self.touch(touch.by, requests=touch.requests, size=touch.bytes)
+        for stream, parts in ((self._up, handed.to_service), (self._down, handed.to_client)):
+            for part in parts:
+                if part.data:
+                    stream.feed(part.data, link=self, waits=part.waits)
         if handed.hang_up:
             self._down.finish(link=self)
             self._up.finish(link=self)
 
-    def _decide(self, method: str, target: str) -> HttpStatus | None:
-        for injection in self._acting:
-            if answer := injection.answers(method, target):
-                self._answering = injection
-                self.touch(injection, requests=1)
-                return answer
-        return None
+    def _decide(self, method: str, target: str) -> list[Treated]:
+        decided = [(one, one.treatment(method, target)) for one in self._acting]
+        return [Treated(injection, treatment) for injection, treatment in decided if treatment]
 
     def _leave(self) -> None:
         self._over = True

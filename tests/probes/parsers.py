@@ -6,6 +6,7 @@ package, so that a new one cannot be forgotten.
 
 import base64
 import json
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from stormwatch.chaos.conversation import Conversation as ProxiedConversation
-from stormwatch.chaos.http_options import HttpStatus
+from stormwatch.chaos.http_options import HttpBody, HttpHeader, HttpStatus, Patch
+from stormwatch.chaos.http_treatment import Treated
 from stormwatch.probes import crl, exec_report, nagios, ntp_packet, ocsp, rdap, transparency
 from stormwatch.probes.answer import Answer, header_values, show_head
 from stormwatch.probes.capture import Capture, CaptureError, Source, Taker
@@ -281,17 +283,40 @@ def _http() -> Iterable[Parser]:
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
     )
     yield Parser(name="fault proxy's http", modules=(), read=_proxied, seeds=conversation, allowed=())
+    answers = (*(head + body for head in _HEADS[:2] for body in _BODIES), *conversation[2:])
+    yield Parser(name="fault proxy's rewriting", modules=(), read=_rewritten, seeds=answers, allowed=())
 
 
 def _proxied(data: bytes) -> None:
     """Whatever the client sends, and whatever the service answers, with a fault in place."""
-    talk = ProxiedConversation(lambda method, _target: HttpStatus(status=503) if method == "DELETE" else None)
+    talk = ProxiedConversation(_treated)
     talk.armed = bool(data[:1] and data[0] & 1)
     for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
         if piece:  # nothing at all is the end of a stream, and the proxy does not pass that here
             talk.from_client(piece)
     talk.from_upstream(data)
     talk.release()
+
+
+def _rewritten(data: bytes) -> None:
+    """Whatever the service answers while a fault changes heads and bodies, in two chunks, to old and new clients."""
+    for options in (
+        HttpBody(patch=(Patch(pattern="[a-z]+", replacement="x"),)),
+        HttpBody(truncate=7),
+        HttpHeader(remove=("Server",)),
+    ):
+        treated = [Treated(options, options.treatment(random.Random(1)))]
+        talk = ProxiedConversation(lambda _method, _target, treated=treated: treated)
+        talk.armed = True
+        talk.from_client(b"GET / HTTP/1.%d\r\nHost: x\r\n\r\n" % (len(data) % 2))
+        talk.from_upstream(data[: len(data) // 2])
+        talk.from_upstream(data[len(data) // 2 :])
+        talk.upstream_ended()
+
+
+def _treated(method: str, _target: str) -> list[Treated]:
+    options = HttpStatus(status=503)
+    return [Treated(options, options.treatment(random.Random(1)))] if method == "DELETE" else []
 
 
 # TLS, certificates and what vouches for them
