@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +19,7 @@ from stormwatch.slo.alert import Severity
 from stormwatch.slo.calendar import NOMINAL, Calendar
 from stormwatch.slo.maintenance import Maintenance
 from stormwatch.slo.objective import EXPIRY, Objective, Slices
-from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES, RESULTS_TO_FILL, Burn
+from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES, RESULTS_TO_FILL, STEPS, Burn
 
 RESULTS = 3 * RESULTS_TO_FILL
 """Results that the window of an objective must hold: fewer, and no rule can tell a burn from a blip."""
@@ -114,7 +114,7 @@ def _burn(entry: BurnEntry) -> Burn:
 
 
 def _short(entry: BurnEntry) -> float:
-    return entry.long / 12 if entry.short is None else entry.short
+    return float(math.ceil(entry.long / 12)) if entry.short is None else entry.short
 
 
 def read_maintenance(draft: Draft, data: Any, probes: ProbeSection) -> tuple[Maintenance, ...]:
@@ -259,24 +259,49 @@ def _check_slices(draft: Draft, entry: ObjectiveEntry, place: Place, judged: lis
 
 
 def _check_burns(draft: Draft, entry: ObjectiveEntry, place: Place) -> bool:
-    sound = True
+    complaints: list[tuple[Place, str]] = [
+        (("burns", number, *where), sentence)
+        for number, burn in enumerate(entry.burns)
+        for where, sentence in _about_burn(burn, entry)
+    ]
+    lasting: dict[str, float] = {}
     for number, burn in enumerate(entry.burns):
-        where = (*place, "burns", number)
-        if (burn.factor is None) == (burn.share is None):
-            seen = "factor and share are both given" if burn.share else "factor is missing"
-            draft.complain(where, f"{seen}; give one of factor (like 14.4) and share (like 2%)")
-            sound = False
-        if _short(burn) > burn.long:
-            draft.complain(
-                (*where, "short"),
-                f"the short window, {show_duration(_short(burn))}, is longer than the long one, {show_duration(burn.long)}; "
-                "exchange them",
+        if lasting.setdefault(burn.severity, burn.lasting) != burn.lasting:
+            sentence = (
+                f"burns of one severity are one alert and have one `for`: {show_duration(lasting[burn.severity])} "
+                f"before, and {show_duration(burn.lasting)} here; give both the same, or another severity"
             )
-            sound = False
+            complaints.append((("burns", number, "for"), sentence))
     if entry.burns and entry.policy != DEFAULT_POLICY:
-        draft.complain((*place, "policy"), "burns take the place of a policy; leave one of the two out")
-        sound = False
-    return sound
+        complaints.append((("policy",), "burns take the place of a policy; leave one of the two out"))
+    for where, sentence in complaints:
+        draft.complain((*place, *where), sentence)
+    return not complaints
+
+
+def _about_burn(burn: BurnEntry, entry: ObjectiveEntry) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with one pair of windows: where, and a sentence."""
+    short, long = _short(burn), burn.long
+    period = NOMINAL[entry.window] if isinstance(entry.window, str) else entry.window
+    if (burn.factor is None) == (burn.share is None):
+        seen = "factor is missing" if burn.factor is None else "factor and share are both given"
+        yield (), f"{seen}; give one of factor (like 14.4) and share (like 2%)"
+    if burn.share == 0:
+        yield ("share",), "0% of the budget is lost with the first failed run; give more, like 2%"
+    if short > long:
+        yield (
+            ("short",),
+            f"the short window, {show_duration(short)}, is longer than the long one, {show_duration(long)}; exchange them",
+        )
+    elif short < STEPS[0]:
+        seen = "" if burn.short else f"a twelfth of {show_duration(long)} is "
+        sentence = f"{seen}{show_duration(short)}, and Prometheus, which scrapes every 15s or so, guesses below 1m"
+        yield ("short",) if burn.short else ("long",), f"{sentence}; lengthen it"
+    if long > period:
+        yield (
+            ("long",),
+            f"a window of {show_duration(long)} looks beyond that of the objective, {show_duration(period)}; shorten it",
+        )
 
 
 def _check_window(draft: Draft, objective: Objective, place: Place, judged: list[Probe]) -> bool:
