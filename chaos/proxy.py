@@ -19,6 +19,7 @@ from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.link import Link
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
+from stormwatch.chaos.tls_forgery import Forgery, SpoilsHandshakes
 from stormwatch.probes.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Gate:
         self.links: set[Link] = set()
         self.accepted = 0
         self.address = ""
+        self._forgeries: dict[str, Forgery] = {}
+        """What faults of TLS show, by the fault."""
         self._door = Door(route.listen, self._welcome)
         self._visited = -math.inf
         """When a client came last, on the monotonic clock."""
@@ -80,6 +83,14 @@ class Gate:
     def gone(self, link: Link) -> None:
         """A link has ended."""
         self.links.discard(link)
+
+    def forgery(self, injection: Injection) -> Forgery:
+        """What a fault of TLS shows here."""
+        if injection.id not in self._forgeries:
+            options = injection.options
+            assert isinstance(options, SpoilsHandshakes)
+            self._forgeries[injection.id] = Forgery(options, self.route, injection.since)
+        return self._forgeries[injection.id]
 
     def put(self, injection: Injection) -> None:
         """A fault begins: for the connections that stand, and for those that come."""
@@ -97,6 +108,7 @@ class Gate:
         if injection.refuses and not any(one.refuses for one in self.faults.values() if one is not injection):
             self._door.reopen()
         del self.faults[fault]
+        self._forgeries.pop(fault, None)
         for link in list(self.links):
             try:
                 link.remove(injection)

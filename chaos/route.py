@@ -29,6 +29,18 @@ class RouteTls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteIssuer:
+    """Who signs what faults of TLS show, so that nothing but what they are about is wrong with it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    certificate: Path
+    """PEM of an authority that the clients of the route trust."""
+    key: Path
+    """PEM, its private key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """What comes in at `listen` goes on to `upstream`, unchanged as long as no fault is put on it."""
 
@@ -42,6 +54,8 @@ class Route:
     """`host:port`."""
     tls: RouteTls | None = None
     """End TLS here and open it anew, so that requests can be looked at."""
+    issuer: RouteIssuer | None = None
+    """Who signs the certificates that faults of TLS show. None: an authority that nobody trusts, made for each fault."""
     http: bool = False
     """Look for HTTP requests on a route without `tls` too. Streams that are not HTTP pass all the same."""
     dns: bool = False
@@ -52,8 +66,10 @@ class Route:
         host, _ = parse_address(self.upstream)
         if not self.dns:
             return
-        if self.tls or self.http:
-            raise ValueError("dns passes on plain DNS: leave `tls` and `http` out, or make a route of its own for them")
+        if self.tls or self.http or self.issuer:
+            raise ValueError(
+                "dns passes on plain DNS: leave `tls`, `issuer` and `http` out, or make a route of its own for them"
+            )
         try:
             ip_address(host)
         except ValueError:

@@ -8,6 +8,7 @@ from stormwatch.chaos.catalog import FaultKind
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
+from stormwatch.chaos.tls_forgery import issuer_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import DrillEntry, ExpectedAlertEntry, ProxiesEntry
@@ -53,6 +54,11 @@ def read_proxies(draft: Draft, data: Any) -> tuple[Proxies, Mapping[str, Route |
                 client_context(route.tls)
             except ValueError as error:
                 draft.complain((*place, "tls"), str(error))
+        if route.issuer is not None:
+            try:
+                issuer_of(route.issuer)
+            except ValueError as error:
+                draft.complain((*place, "issuer"), str(error))
     return Proxies(control=entry.control, routes=entry.routes), {route.name: route for route in entry.routes}
 
 

@@ -390,7 +390,7 @@ def test_a_route_for_names_leads_to_an_address_and_is_nothing_else() -> None:
     """A name would be looked up by what is about to be broken."""
     with pytest.raises(ValueError, match=r"the upstream of a dns route is an address like 127\.0\.0\.1:53, not 'ns1'"):
         Route(name="x", listen="127.0.0.1:0", upstream="ns1:53", dns=True)
-    with pytest.raises(ValueError, match="leave `tls` and `http` out"):
+    with pytest.raises(ValueError, match="leave `tls`, `issuer` and `http` out"):
         Route(name="x", listen="127.0.0.1:0", upstream="127.0.0.1:53", dns=True, http=True)
 
 
