@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field
 
-from stormwatch.chaos.behaviour import Way
 from stormwatch.chaos.http_treatment import Answer, BodyEdit, HeaderEdit, Substitution, Treatment
 from stormwatch.chaos.option import STRICT, share_is_some
 from stormwatch.probes.pattern import compile_pattern
@@ -100,7 +99,7 @@ class HttpHeader:
     """Name and value; takes the place of all that were there by this name."""
     remove: tuple[str, ...] = ()
     """Names, in any case."""
-    stream: Literal[Way.DOWNSTREAM, Way.UPSTREAM] = Way.DOWNSTREAM
+    stream: Literal["downstream", "upstream"] = "downstream"
     """`downstream`: of the answer; `upstream`: of the request."""
     path: str = "*"
     """A glob over the path without its query: `*` is any text, also with slashes, `?` one character."""
@@ -132,7 +131,7 @@ class HttpHeader:
     def treatment(self, draw: random.Random) -> Treatment:
         """Of the request or of its answer."""
         edit = HeaderEdit(set=tuple(self.set.items()), remove=self.remove)
-        return Treatment(request=edit) if self.stream is Way.UPSTREAM else Treatment(response=edit)
+        return Treatment(request=edit) if self.stream == "upstream" else Treatment(response=edit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.chaos.behaviour import Way
 from stormwatch.chaos.conversation import Conversation
 from stormwatch.chaos.http_options import HttpBody, HttpDelay, HttpHeader, HttpStatus, Patch
 from stormwatch.chaos.http_rewrite import LONGEST_BODY
@@ -268,7 +267,7 @@ def test_what_a_fault_did_is_counted_only_when_it_did_something() -> None:
         HttpBody(patch=(Patch(pattern="pounds"),)),
         HttpBody(truncate=15),
         HttpHeader(remove=("X-Nothing",)),
-        HttpHeader(remove=("X-Nothing",), stream=Way.UPSTREAM),
+        HttpHeader(remove=("X-Nothing",), stream="upstream"),
     ):
         conversation = Conversation(lambda _method, _target, options=options: answered(options))
         conversation.armed = True
@@ -281,7 +280,7 @@ def test_what_a_fault_did_is_counted_only_when_it_did_something() -> None:
 def test_headers_of_a_request_are_set_and_removed() -> None:
     """The first of a name is replaced where it stands, the others of that name go; the body follows."""
     request = b"POST /a HTTP/1.1\r\nhost: x\r\nCookie: a\r\nCookie: b\r\nX-Old: 1\r\nContent-Length: 2\r\n\r\nhi"
-    edit = HttpHeader(set={"Cookie": "none", "X-New": "2"}, remove=("x-old",), stream=Way.UPSTREAM)
+    edit = HttpHeader(set={"Cookie": "none", "X-New": "2"}, remove=("x-old",), stream="upstream")
     upstream, client, _ = exchange(request, WITH_LENGTH, edit)
     assert upstream == b"POST /a HTTP/1.1\r\nhost: x\r\nCookie: none\r\nContent-Length: 2\r\nX-New: 2\r\n\r\nhi"
     assert client == WITH_LENGTH
