@@ -93,12 +93,13 @@ def of_threshold(query: str, op: str, value: Fraction) -> Indicator:
     tree = _bare(_read(query))
     if isinstance(tree, Binary) and (tree.op, tree.right) == ("-", Call("time")) and isinstance(tree.left, Selector):
         return _expiring(tree.left, op, value)
-    if isinstance(tree, Call) and tree.name.endswith("_over_time"):
+    if isinstance(tree, Call) and tree.name.endswith("_over_time") and all(map(_known, _metrics(tree))):
         raise NotOurs(
             f"{tree.name} makes one number of several runs, and each run is judged by itself; "
             "ask for the metric, and let timeSliceTarget say how many must be good"
         )
     if not isinstance(tree, Selector) or tree.over:
+        _refuse_foreign(tree)
         raise NotOurs("a threshold is compared with one metric of a probe, and this is a computation")
     if tree.metric in _DURATIONS and op in ("lte", "lt"):
         return _quick(tree, op, value)
@@ -186,9 +187,7 @@ def _ratio(tree: Expression, wanted: _Share) -> Indicator:
         if wanted is _Share.BAD:
             raise NotOurs("is the share of good runs, and that of bad ones is asked for; write 1 - …")
         return Indicator(match=_match(bare.of))
-    for metric in _metrics(tree):
-        if not _known(metric):
-            raise NotOurs(_foreign(metric))
+    _refuse_foreign(tree)
     raise NotOurs("is no quotient of bad or good runs and all")
 
 
@@ -220,9 +219,7 @@ def _count(tree: Expression) -> _Count:
             )
         left = _Share.BAD if part.share is _Share.GOOD else _Share.GOOD
         return replace(part, share=left, notes=(*whole.notes, *part.notes))
-    for metric in _metrics(tree):
-        if not _known(metric):
-            raise NotOurs(_foreign(metric))
+    _refuse_foreign(tree)
     raise NotOurs("is computed from our metrics in a way that is not understood here")
 
 
@@ -311,6 +308,13 @@ def _match(selector: Selector) -> dict[str, str]:
     if not only:
         raise NotOurs("selects every probe that is scraped; name one with probe or instance, or a label of some")
     return only
+
+
+def _refuse_foreign(tree: Expression) -> None:
+    """What it is about comes before how it is written."""
+    for metric in _metrics(tree):
+        if not _known(metric):
+            raise NotOurs(_foreign(metric))
 
 
 def _metrics(tree: Expression) -> list[str]:
