@@ -33,6 +33,19 @@ from stormwatch.chaos.tcp_options import (
     TcpTimeout,
     TcpTruncate,
 )
+from stormwatch.chaos.tls_options import (
+    TlsExpired,
+    TlsExpiresSoon,
+    TlsMissingIntermediate,
+    TlsNotYetValid,
+    TlsOldProtocol,
+    TlsSelfSigned,
+    TlsStalledHandshake,
+    TlsUnknownCa,
+    TlsWeakHash,
+    TlsWeakKey,
+    TlsWrongHost,
+)
 from stormwatch.probes.result import Reason
 
 O_co = TypeVar("O_co", bound=Options, covariant=True)
@@ -156,6 +169,75 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
             reason_note="protocol when what is left cannot be decompressed",
         ),
         FaultKind(
+            "tls-expired",
+            TlsExpired,
+            "the certificate has expired",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-not-yet-valid",
+            TlsNotYetValid,
+            "the certificate is not valid yet",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-expires-soon",
+            TlsExpiresSoon,
+            "the certificate expires soon",
+            frozenset({Reason.CERTIFICATE}),
+            reason_note="only of probes with expires_within; others are up",
+        ),
+        FaultKind(
+            "tls-wrong-host",
+            TlsWrongHost,
+            "the certificate is for another name",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-self-signed",
+            TlsSelfSigned,
+            "the certificate is signed by itself",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-unknown-ca",
+            TlsUnknownCa,
+            "the certificate is signed by an authority that nobody knows",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-missing-intermediate",
+            TlsMissingIntermediate,
+            "the certificate's issuer is not sent along",
+            frozenset({Reason.CERTIFICATE}),
+        ),
+        FaultKind(
+            "tls-weak-key",
+            TlsWeakKey,
+            "the certificate's key is too short",
+            frozenset({Reason.CERTIFICATE}),
+            reason_note="of probes whose OpenSSL or policy refuses it",
+        ),
+        FaultKind(
+            "tls-weak-hash",
+            TlsWeakHash,
+            "the certificate is signed with SHA-1",
+            frozenset({Reason.CERTIFICATE}),
+            reason_note="of probes whose OpenSSL or policy refuses it",
+        ),
+        FaultKind(
+            "tls-old-protocol",
+            TlsOldProtocol,
+            "only an old version of TLS is spoken",
+            frozenset({Reason.TLS}),
+        ),
+        FaultKind(
+            "tls-stalled-handshake",
+            TlsStalledHandshake,
+            "handshakes are not answered",
+            frozenset({Reason.TIMEOUT}),
+        ),
+        FaultKind(
             "dns-nxdomain",
             DnsNxdomain,
             "names do not exist",
@@ -204,7 +286,7 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
             "dns-truncated",
             DnsTruncated,
             "answers over UDP are cut off",
-            frozenset({Reason.DNS, Reason.RESET, Reason.TIMEOUT, Reason.ASSERTION}),
+            frozenset({Reason.DNS, Reason.RESET, Reason.TIMEOUT}),
             reason_note="none where the question over TCP works; otherwise what happens to that",
             of_names=True,
         ),
