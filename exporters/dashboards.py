@@ -148,6 +148,18 @@ PROBER = Dashboard(
                     ),
                     empty="no receiver is configured",
                 ),
+                Panel(
+                    title="How long the oldest of them waits",
+                    description="A receiver that takes some and not others is seen here: the number stays small, the age grows.",
+                    unit="s",
+                    queries=(
+                        Query(
+                            expression=f"max by (notifier) ({of_job('stormwatch_notifications_oldest_seconds')})",
+                            legend="{{notifier}}",
+                        ),
+                    ),
+                    empty="no receiver is configured",
+                ),
             ),
         ),
         Row(

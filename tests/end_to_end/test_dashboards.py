@@ -85,6 +85,22 @@ def test_legends_are_filled(looked_at: dict[str, list[Shown]]) -> None:
 
 
 @pytest.mark.slow
+def test_marks_say_what_they_mark(live: Scene, span: Span) -> None:
+    """The drill and the alerts of the scene are marked, by names that the series have."""
+    for dashboard in DASHBOARDS:
+        model = dashboard.classic()
+        for mark in model["annotations"]["list"]:
+            if "expr" not in mark:
+                continue
+            found = live.prometheus.between(
+                reading.filled(mark["expr"], reading.all_chosen(model)), span.start, span.end, span.step
+            )
+            assert found, f"{dashboard.name} / {mark['name']}"
+            seen = {label for series in found for label in series["metric"]}
+            assert reading.legend_labels(mark["titleFormat"]) | reading.legend_labels(mark["textFormat"]) <= seen
+
+
+@pytest.mark.slow
 def test_every_selector_finds_series_and_every_label_is_theirs(live: Scene, span: Span) -> None:
     """Conditions and groupings are about labels that the series have: a misspelt one matches everything, or nothing.
 

@@ -13,6 +13,7 @@ import yaml
 from stormwatch.exporters import dashboard_provisioning
 from stormwatch.exporters.dashboard_selection import ALERT_NAMES
 from stormwatch.exporters.dashboards import DASHBOARDS, dashboard_json
+from stormwatch.harness.catalog import KINDS
 from stormwatch.slo import policy, prober
 from tests.exporters import dashboard_reading as reading
 from tests.program import program
@@ -290,6 +291,17 @@ def test_links_carry_what_they_lead_to() -> None:
                     assert "probe" in reading.grouped_labels(target["expr"]) or not reading.grouped_labels(
                         target["expr"]
                     ), f"{panel['title']} links to a probe that its query adds up"
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.phase_metric and kind.phases])
+def test_the_phases_of_every_kind_are_found(kind: str) -> None:
+    """By the form of the metric's name: a new kind need not be added to the dashboards. Scripted kinds have panels of steps."""
+    (panel,) = (panel for panel in reading.panels(MODELS["probe"]) if panel["title"] == "Phases")
+    (selector,) = reading.selectors(panel["targets"][0]["expr"])
+    (pattern,) = (matcher.value for matcher in selector.matchers if matcher.label == "__name__")
+    metric = KINDS[kind].phase_metric
+    assert metric
+    assert re.fullmatch(pattern, metric.name)
 
 
 def test_the_alerts_that_are_marked_are_those_that_we_fire() -> None:
