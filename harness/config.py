@@ -5,7 +5,7 @@ file ──document──▶ plain data ──form──▶ entries ──sectio
 """
 
 import gc
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,6 +21,7 @@ from stormwatch.harness.entry import DefaultsEntry, FileEntry, HeadEntry, ProbeA
 from stormwatch.harness.form import show, unknown_key
 from stormwatch.harness.mistake import ConfigError
 from stormwatch.harness.objective_section import ObjectiveSection, read_maintenance, read_objectives
+from stormwatch.harness.peers_section import Peer, check_quorums, read_peers
 from stormwatch.harness.probe_section import Kinds, ProbeSection, read_probes
 from stormwatch.harness.schema import schema
 from stormwatch.harness.secret import Secrets
@@ -31,6 +32,7 @@ from stormwatch.slo.feasibility import Weight, findings
 from stormwatch.slo.maintenance import Maintenance
 from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.policy import rules_for_objective, rules_for_probe
+from stormwatch.slo.quorum import rules_for_peers, with_quorum
 from stormwatch.slo.rule import BurnRate, Rule
 
 __all__ = ["Alerts", "Config", "ConfigError", "Proxies", "effective", "load", "schema"]
@@ -52,6 +54,10 @@ class Config:
     """How many runs of a kind may be under way at once, where it is not the default."""
     rules: tuple[Rule, ...] = ()
     """What makes alerts of results: the rules of all objectives and probes."""
+    peers: tuple[Peer, ...] = ()
+    """The other locations whose results count where a probe has a quorum."""
+    quorums: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many locations must see each probe down, by the probe's name."""
     alerts: Alerts = field(default_factory=Alerts)
     maintenance: tuple[Maintenance, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
@@ -107,12 +113,19 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     probes = read_probes(
         draft, data.get("probes", []), defaults=defaults, location=head.location if head else "", kinds=kinds
     )
+    peers = read_peers(draft, data.get("peers", []), location=head.location if head else "")
+    check_quorums(draft, data, probes, peers)
     objectives = read_objectives(draft, data.get("objectives", []), probes, kinds)
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     known = Known(routes=routes, probes=probes.places, objectives=objectives.places)
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
-    rules = (*_rules_of_objectives(draft, objectives, probes), *_rules_of_probes(probes, kinds))
+    locations = (head.location if head else "", *(peer.location for peer in peers))
+    rules = (
+        *_rules_of_objectives(draft, objectives, probes),
+        *_rules_of_probes(probes, kinds, locations),
+        *rules_for_peers(locations[1:]),
+    )
     check_expected_alerts(draft, drills, rules, sound=probes.probes.keys() | objectives.objectives.keys())
     return Config(
         path=path,
@@ -123,6 +136,8 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         policies=objectives.policies,
         concurrency=head.concurrency if head else {},
         rules=rules,
+        peers=peers,
+        quorums=probes.quorums,
         alerts=alerts,
         maintenance=maintenance,
         proxies=proxies,
@@ -152,18 +167,18 @@ def _sees_certificates(probe: Probe, kinds: Kinds) -> bool:
     return EXPIRY in exported and bool(probe.options.get("tls", True)) and not probe.target.startswith("http:")
 
 
-def _rules_of_probes(probes: ProbeSection, kinds: Kinds) -> tuple[Rule, ...]:
-    return tuple(
-        rule
-        for name, probe in probes.probes.items()
-        for rule in rules_for_probe(
+def _rules_of_probes(probes: ProbeSection, kinds: Kinds, locations: Sequence[str]) -> tuple[Rule, ...]:
+    made: list[Rule] = []
+    for name, probe in probes.probes.items():
+        rules = rules_for_probe(
             probe,
             severity=probes.alerts[name].told,
             lasting=probes.alerts[name].lasting,
             keep=probes.alerts[name].keep_firing_for,
             expiry=probes.alerts[name].expiry if _sees_certificates(probe, kinds) else {},
         )
-    )
+        made += with_quorum(rules, probe, probes.quorums[name], locations)
+    return tuple(made)
 
 
 def effective(config: Config) -> dict[str, Any]:
@@ -199,6 +214,7 @@ def effective(config: Config) -> dict[str, Any]:
                 }
                 for objective in config.objectives
             ],
+            "peers": [{"location": peer.location, "url": peer.url} for peer in config.peers],
             "alerts": config.alerts.effective(),
             "maintenance": [
                 {"match": dict(each.match), "rrule": each.rrule, "duration": show_duration(each.duration)}
@@ -246,6 +262,7 @@ def _effective_probe(config: Config, probe: Probe) -> dict[str, Any]:
         "every": show_duration(probe.every),
         "timeout": show_duration(probe.timeout),
         "confirm": {"attempts": probe.confirm.attempts, "after": show_duration(probe.confirm.after)},
+        "quorum": config.quorums.get(probe.name, 1),
         "depends_on": list(probe.depends_on),
         "labels": dict(probe.labels),
         "runbook": probe.runbook,

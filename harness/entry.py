@@ -103,6 +103,7 @@ Labels = Mapping[Label, Annotated[str, AfterValidator(_check_value)]]
 Url = Annotated[str, AfterValidator(_check_url), Field(json_schema_extra={"pattern": "^https?://"})]
 Address = Annotated[str, AfterValidator(_check_address), Field(examples=["127.0.0.1:8474"])]
 Positive = Annotated[Seconds, AfterValidator(_check_positive)]
+Quorum = Annotated[int, Field(ge=1, le=100)]
 SeverityName = Literal["page", "high", "ticket", "info"]
 FailureReason = Annotated[Reason, BeforeValidator(_read_reason), WithJsonSchema({"enum": list(_REASONS)})]
 
@@ -131,6 +132,20 @@ class DefaultsEntry:
     """Time that one attempt may take."""
     confirm: ConfirmEntry = ConfirmEntry()
     """What happens when an attempt fails."""
+    quorum: Quorum = 1
+    """How many locations must see a probe down for its alert ProbeDown; 1 asks no other location."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerEntry:
+    """Another stormwatch that runs the same probes from another location."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    location: Name
+    """Its `location`. Results that say another one are not taken."""
+    url: Url = field(repr=False)
+    """Where it serves its pages and its API. May hold secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +195,8 @@ class ProbeEntry:
     """Time that one attempt may take, less than `every`; that of `defaults` when not given."""
     confirm: ConfirmEntry | None = None
     """What happens when an attempt fails; that of `defaults` when not given."""
+    quorum: Quorum | None = None
+    """How many locations must see it down for its alert ProbeDown; that of `defaults` when not given."""
     depends_on: tuple[Name, ...] = ()
     """Probes whose failure explains this one's: while one of them is down, this one is measured and its alerts are muted."""
     labels: Labels = field(default_factory=dict[str, str])
@@ -663,6 +680,8 @@ class FileEntry:
     """What probes have that do not say otherwise."""
     concurrency: Mapping[str, Annotated[int, Field(ge=1, le=10_000)]] = field(default_factory=dict[str, int])
     """How many runs of a kind may be under way at once; `shared` is for all kinds without a number of their own."""
+    peers: tuple[PeerEntry, ...] = ()
+    """The other locations that run the same probes: their results count where a probe has a quorum."""
     objectives: tuple[ObjectiveEntry, ...] = ()
     """What is promised."""
     alerts: AlertsEntry = AlertsEntry()

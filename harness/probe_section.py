@@ -32,6 +32,8 @@ class ProbeSection:
     """What each probe's own alert is, by the probe's name."""
     places: Mapping[str, Place]
     """Where each probe stands, by its name, also those with mistakes in them."""
+    quorums: Mapping[str, int]
+    """How many locations must see each probe down, by the probe's name."""
     labels: Mapping[str, Mapping[str, Any]]
     """What a match looks at, by the probe's name, also of those with mistakes in them."""
 
@@ -46,6 +48,7 @@ def read_probes(
     """Read the section; every mistake in it is complained about."""
     probes: dict[str, Probe] = {}
     alerts: dict[str, ProbeAlertEntry] = {}
+    quorums: dict[str, int] = {}
     named: dict[Place, str] = {}
     places: dict[str, Place] = {}
     labels: dict[str, Mapping[str, Any]] = {}
@@ -66,6 +69,7 @@ def read_probes(
             continue
         confirm = _confirm(entry.confirm or defaults.confirm)
         alerts[entry.name] = entry.alert
+        quorums[entry.name] = entry.quorum or defaults.quorum
         probes[entry.name] = Probe(
             name=entry.name,
             kind=entry.kind,
@@ -84,7 +88,7 @@ def read_probes(
     draft.unique(named, "probe")
     _check_dependencies(draft, named, places)
     _warn_of_packages(data)
-    return ProbeSection(probes, alerts, places, labels)
+    return ProbeSection(probes, alerts, places, quorums, labels)
 
 
 def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
 from stormwatch.harness.notifying import Notifying, notification_of
 from stormwatch.harness.pages import Moment, Pages
+from stormwatch.harness.peers import follow
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.runner import Runner
 from stormwatch.harness.secret import mask_of
@@ -174,6 +175,9 @@ class Service:
         await self._listen_for_heartbeats(resources, runner)
         self._sources(runner, lag, fan_out)
         self._background(lag.watch(), "loop lag")
+        if self.config.peers:
+            voted = self.evaluator.voted
+            self._background(follow(self.config.peers, voted, self._hear, clock=self.clock), "peers")
         self._background(self._evaluate(), "evaluation")
         self._background(self._tell_what_ended_meanwhile(), "alerts that ended meanwhile")
         self._background(self._tidy(), "retention of artifacts")
@@ -303,6 +307,10 @@ class Service:
             for listener in self._listeners:
                 listener(result)
 
+    def _hear(self, location: str, results: Iterable[Result], now: float) -> None:
+        if self.evaluator.hear(location, results, now):
+            self._soon.set()
+
     async def _evaluate(self) -> None:
         while True:
             with suppress(TimeoutError):
@@ -392,7 +400,7 @@ class Service:
         """Where each objective stands now."""
         now, active = self.clock.now(), self.evaluator.active()
         return tuple(
-            standing_of(objective, self.evaluator.budget(objective.name, now), active)
+            standing_of(objective, self.evaluator.budget(objective.name, now), active, now=now)
             for objective in self.config.objectives
         )
 

@@ -87,7 +87,8 @@ class Evaluator:
         }  # of probes that several locations decide on
         self._degraded_rules = [rule for rule in self._rules if isinstance(rule.rule, QuorumDegraded)]
         self._silent_rules = [rule for rule in self._rules if isinstance(rule.rule, PeerSilent)]
-        self._voted = {name for name, rule in self._quorum.items() for name in (name, *rule.muted_by)}
+        self.voted = frozenset(each for name, rule in self._quorum.items() for each in (name, *rule.muted_by))
+        """Probes of which it is asked what other locations see."""
         self._votes = Votes()
         self._heard: dict[str, float] = {}
         """When each peer answered last."""
@@ -122,7 +123,7 @@ class Evaluator:
         self._heard[location] = now
         changed = False
         for result in results:
-            if result.probe in self._voted:
+            if result.probe in self.voted:
                 changed |= self._votes.take(result.probe, location, vote_of(result))
         return changed
 
@@ -194,7 +195,7 @@ class Evaluator:
             total=counts.total,
             allowed=allowed,
             left=share_left(counts.bad, allowed),
-            until=book.objective.calendar.around(now)[1] if book.objective.calendar else None,
+            period=book.objective.calendar.around(now) if book.objective.calendar else None,
             burn={window: burn_rate(book.ledger.counts(window, now), book.objective.budget) for window in book.windows},
         )
 
@@ -287,7 +288,7 @@ class Evaluator:
     def _stand(self, probe: str, standing: "_ProbeStanding") -> None:
         self._standing[probe] = standing
         (self._down.add if standing.outcome is Outcome.DOWN else self._down.discard)(probe)
-        if probe in self._voted:
+        if probe in self.voted:
             vote = Vote(standing.outcome, standing.at, standing.reason, standing.message)
             self._votes.take(probe, self._probes[probe].location, vote)
 

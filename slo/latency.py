@@ -29,7 +29,6 @@ from stormwatch.slo.rule import (
 )
 from stormwatch.slo.timeslice import LATE
 
-
 HEARD = 3.0
 """Seconds at the most until the result of another location is known here: the peers are asked once a second, and answer."""
 

@@ -350,8 +350,8 @@ def _quorum_scenarios(rule: Down | LocationDown | QuorumDegraded) -> Iterator[Sc
     )
     yield seen(
         "one of them saw it down too long ago",
-        vote(here, down),
-        *(vote(each, "+++-" + "=" * (due + 2 * long)) for each in many),
+        vote(here, down + "+" * due),
+        *(vote(each, "+++" + "=" * (due + 2 * long)) for each in many),
         *(vote(each, up + "+" * due) for each in few),
     )
     yield seen("all that answer see it down, and they are too few", vote(here, down))
