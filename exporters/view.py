@@ -53,8 +53,8 @@ class ObjectiveView:
     good: int
     bad: int
     probes: tuple[str, ...] = ()
-    slower_than: str = ""
-    """As people write it; empty for availability only."""
+    asks: str = ""
+    """What a run must be besides up, like `within 500ms`; empty for availability only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

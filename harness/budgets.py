@@ -1,5 +1,6 @@
 """How standings and gates look in the terminal."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,7 +32,7 @@ def table(found: Sequence[Standing]) -> Table:
         shown.add_row(
             Text(standing.objective),
             show_ratio(standing.target),
-            show_duration(standing.window),
+            standing.window_name,
             _share(standing),
             "" if standing.seconds_left is None else _minutes(standing.seconds_left),
             _pace(standing),
@@ -63,6 +64,8 @@ def _gone(standing: Standing) -> str:
     gone = standing.gone_in
     if standing.left is None:
         return ""
+    if gone is None and standing.renewed_in is not None:
+        return f"not this {standing.calendar}, anew in {show_duration(float(math.ceil(standing.renewed_in / 3600) * 3600))}"
     if gone is None:
         return "not at this pace"
     return "gone" if gone == 0 else show_duration(float(round(gone / 60) * 60) or 60.0)

@@ -93,7 +93,7 @@ def tone(report: PeriodReport) -> str:
 
 def promise(kept: Kept) -> str:
     """What was promised: `99.9%`, `95% within 500ms`."""
-    return show_ratio(kept.target) + ("" if kept.slower_than is None else f" within {show_duration(kept.slower_than)}")
+    return f"{show_ratio(kept.target)} {kept.asks}".rstrip()
 
 
 def show_share(kept: Kept | Day) -> str:

@@ -19,7 +19,7 @@ from stormwatch.harness.config import Config
 from stormwatch.harness.latest import Latest
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.result import Outcome, Result
-from stormwatch.probes.units import show_duration, show_ratio
+from stormwatch.probes.units import show_ratio
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.evaluator import Evaluator
 from stormwatch.slo.objective import Objective
@@ -154,12 +154,12 @@ def _objective_view(objective: Objective, evaluator: Evaluator, now: float) -> O
     return ObjectiveView(
         name=objective.name,
         target=show_ratio(objective.target),
-        window=show_duration(objective.window),
+        window=objective.window_name,
         left=float(budget.left),
         good=budget.total - budget.bad,
         bad=budget.bad,
         probes=objective.probes,
-        slower_than=show_duration(objective.slower_than) if objective.slower_than is not None else "",
+        asks=objective.asks,
     )
 
 

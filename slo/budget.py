@@ -21,8 +21,8 @@ class Budget:
     """How many may be bad in a window that is full."""
     left: Fraction
     """Share of the budget that is left: 1 is untouched, 0 used up, below 0 overspent."""
-    until: float | None = None
-    """Unix time at which a new budget begins, of a calendar window. None: the window rolls."""
+    period: tuple[float, float] | None = None
+    """When the calendar's window began that it is for, and when a new budget begins: Unix times. None: the window rolls."""
     burn: Mapping[float, Fraction | None]
     """How fast it burns over the last so many seconds: 1 uses it up exactly in the window. None: no results there."""
 

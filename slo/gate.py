@@ -55,7 +55,10 @@ def decide(standings: Sequence[Standing], *, least: Fraction = FREEZE, burning_c
         if burning_closes and Severity.PAGE in standing.firing:
             closing.append(f"{name} burns its budget so fast that somebody is being paged")
         if standing.left is None:
-            lacking.append(f"{name} has no results in its window of {show_duration(standing.window)}")
+            window = (
+                f"this {standing.calendar}" if standing.calendar else f"its window of {show_duration(standing.window)}"
+            )
+            lacking.append(f"{name} has no results in {window}")
         elif standing.blind:
             lacking.append(f"{name} is not watched now: no evidence from {', '.join(standing.blind)}")
     state = GateState.CLOSED if closing else GateState.UNKNOWN if lacking else GateState.OPEN

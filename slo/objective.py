@@ -6,6 +6,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from stormwatch.probes.result import Outcome, Phase, Reason, Result
+from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.calendar import Calendar
 
 EXPIRY = "probe_ssl_earliest_cert_expiry"
@@ -56,6 +57,24 @@ class Objective:
     def budget(self) -> Fraction:
         """The share of results that may be bad."""
         return 1 - self.target
+
+    @property
+    def window_name(self) -> str:
+        """The window for people: `30d`, or `month`."""
+        return self.calendar.unit if self.calendar else show_duration(self.window)
+
+    @property
+    def asks(self) -> str:
+        """What it asks of a run besides being up, for people: `step pay within 2s, in 95% of each 1m`; empty for nothing."""
+        parts = [f"step {self.step}"] if self.step else []
+        if self.slower_than is not None:
+            parts.append(f"within {show_duration(self.slower_than)}")
+        if self.expires_within is not None:
+            parts.append(f"certificate for {show_duration(self.expires_within)} more")
+        asked = " ".join(parts)
+        if self.slices is None:
+            return asked
+        return f"{asked}{', ' * bool(asked)}in {show_ratio(self.slices.target)} of each {show_duration(self.slices.length)}"
 
     def events_in(self, seconds: float, every: Mapping[str, float]) -> Fraction:
         """What a stretch of time holds of what is counted: results, or slices. `every`: seconds between runs, by probe."""

@@ -77,6 +77,8 @@ class Kept:
     objective: str
     target: Fraction
     slower_than: float | None
+    asks: str = ""
+    """What a run had to be besides up, for people; empty for nothing."""
     days: tuple[Day, ...]
     hours_watched: int
     """Hours in which there were results."""
@@ -127,6 +129,7 @@ class Kept:
             "objective": self.objective,
             "target": show_ratio(self.target),
             "slower_than": None if self.slower_than is None else show_duration(self.slower_than),
+            "asks": self.asks,
             "met": self.met,
             "ratio": _float(self.ratio),
             "good": self.good,
@@ -275,6 +278,7 @@ def _kept(objective: Objective, hours: Mapping[int, Hour], fired: Sequence[Firin
         objective=objective.name,
         target=objective.target,
         slower_than=objective.slower_than,
+        asks=objective.asks,
         days=tuple(Day(day, good, bad) for day, (good, bad) in sorted(days.items())),
         hours_watched=len(hours),
         hours_blind=max(0, expected - len(hours)),

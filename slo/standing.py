@@ -18,7 +18,13 @@ class Standing:
     objective: str
     target: Fraction
     window: float
-    """Seconds."""
+    """Seconds; of a calendar window, those of the present one."""
+    calendar: str = ""
+    """`week`, `month` or `quarter` for a window of the calendar; empty: it rolls."""
+    until: float | None = None
+    """Unix time at which a window of the calendar ends, and a new budget begins."""
+    now: float | None = None
+    """Unix time of this standing, where there is an end to count from it."""
     left: Fraction | None
     """Share of the budget that is left: 1 is untouched, below 0 overspent. None: nobody has counted anything yet."""
     burn: Mapping[float, Fraction | None] = field(default_factory=dict[float, Fraction | None])
@@ -50,13 +56,28 @@ class Standing:
 
     @property
     def gone_in(self) -> float | None:
-        """Seconds until nothing is left at this pace; 0 when it is gone already, None when it does not end."""
+        """Seconds until nothing is left at this pace; 0 when it is gone already.
+
+        None when it does not end, or not before a window of the calendar does.
+        """
         if self.left is None:
             return None
         if self.left <= 0:
             return 0.0
         pace = self.pace
-        return float(self.left * Fraction(self.window) / pace[1]) if pace and pace[1] > 0 else None
+        gone = float(self.left * Fraction(self.window) / pace[1]) if pace and pace[1] > 0 else None
+        ends_first = gone is not None and self.renewed_in is not None and self.renewed_in <= gone
+        return None if ends_first else gone
+
+    @property
+    def renewed_in(self) -> float | None:
+        """Seconds until a window of the calendar ends, and a new budget begins. None: the window rolls."""
+        return None if self.until is None or self.now is None else self.until - self.now
+
+    @property
+    def window_name(self) -> str:
+        """The window for people: `30d`, or `month`."""
+        return self.calendar or show_duration(self.window)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object: seconds, shares and rates as numbers."""
@@ -65,6 +86,9 @@ class Standing:
             "objective": self.objective,
             "target": show_ratio(self.target),
             "window": show_duration(self.window),
+            "calendar": self.calendar or None,
+            "until": self.until,
+            "now": self.now,
             "left": None if self.left is None else float(self.left),
             "seconds_left": self.seconds_left,
             "budget_seconds": self.budget,
@@ -85,6 +109,9 @@ class Standing:
             objective=str(document["objective"]),
             target=parse_ratio(document["target"]),
             window=parse_duration(document["window"]),
+            calendar=document.get("calendar") or "",
+            until=document.get("until"),
+            now=document.get("now"),
             left=_exact(document["left"]),
             burn={parse_duration(window): _exact(rate) for window, rate in document["burn"].items()},
             good=document["good"],
@@ -95,8 +122,9 @@ class Standing:
         )
 
 
-def standing_of(objective: Objective, budget: Budget, active: Sequence[Transition]) -> Standing:
-    """From what an evaluator knows: the budget of the objective, and all alerts that are pending or firing."""
+def standing_of(objective: Objective, budget: Budget, active: Sequence[Transition], *, now: float) -> Standing:
+    """From what an evaluator knows at `now`: the budget of the objective, and all alerts that are pending or firing."""
+    begin, until = budget.period or (0.0, None)
     firing = [each.alert for each in active if each.after is AlertState.FIRING]
     burning = {
         alert.severity
@@ -107,7 +135,10 @@ def standing_of(objective: Objective, budget: Budget, active: Sequence[Transitio
     return Standing(
         objective=objective.name,
         target=objective.target,
-        window=objective.window,
+        window=objective.window if until is None else until - begin,
+        calendar=objective.calendar.unit if objective.calendar else "",
+        until=until,
+        now=None if until is None else now,
         left=budget.left if budget.total else None,
         burn=budget.burn,
         good=budget.total - budget.bad,

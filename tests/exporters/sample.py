@@ -323,7 +323,7 @@ def objectives() -> list[ObjectiveView]:
     """Budgets that are comfortable, tight and gone."""
     return [
         ObjectiveView(
-            name="front-fast", target="95%", window="30d", left=0.87, good=172_310, bad=1123, slower_than="500ms"
+            name="front-fast", target="95%", window="30d", left=0.87, good=172_310, bad=1123, asks="within 500ms"
         ),
         ObjectiveView(name="checkout-availability", target="99.9%", window="30d", left=-0.42, good=21_570, bad=31),
         ObjectiveView(name="payments-availability", target="99.9%", window="30d", left=0.08, good=86_000, bad=79),

@@ -268,7 +268,7 @@ def _everywhere(said: str) -> tuple[OverviewView, ProbeView]:
         name=said, severity=said, state=said, since=NOW, subject=said, summary=said, reason=said, message=said, probe=said,
         runbook=said, dashboard=said,
     )  # fmt: skip
-    objective = ObjectiveView(name=said, target=said, window=said, left=0.5, good=1, bad=1, slower_than=said)
+    objective = ObjectiveView(name=said, target=said, window=said, left=0.5, good=1, bad=1, asks=said)
     return (
         OverviewView(now=NOW, probes=[card], alerts=[alert], objectives=[objective], location=said),
         ProbeView(

@@ -60,7 +60,7 @@ def test_a_budget_is_spent_in_its_month_and_whole_in_the_next() -> None:
     spent = evaluator.budget(judging.name, last)
     assert (spent.bad, spent.allowed) == (6, Fraction(720, 100))
     assert spent.left == 1 - Fraction(6 * 100, 720)
-    assert spent.until == at("2026-12-01T00:00")
+    assert spent.period == (at("2026-11-01T00:00"), at("2026-12-01T00:00"))
     fresh = evaluator.budget(judging.name, next_)
     assert (fresh.bad, fresh.allowed) == (1, Fraction(744, 100))
     assert evaluator.periods(next_) == {judging.name: ((23, 1), Fraction(744))}

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from stormwatch.slo.alert import Alert, AlertState, Severity, Transition
 from stormwatch.slo.budget import Budget
+from stormwatch.slo.calendar import Calendar
 from stormwatch.slo.gate import Gate, GateState, decide
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.standing import Standing, standing_of
+from tests.slo.story import START
 
 DAY = 86400.0
 GOOD = Standing(
@@ -139,7 +141,38 @@ def test_a_standing_is_made_of_the_evaluator_s_knowledge() -> None:
         alert(AlertState.PENDING, alertname="ProbeNoEvidence", probe="cart", severity="ticket"),
         alert(AlertState.FIRING, alertname="ProbeDown", probe="cart"),
     ]
-    standing = standing_of(objective, budget, active)
+    standing = standing_of(objective, budget, active, now=START)
     assert (standing.firing, standing.blind) == ((Severity.PAGE,), ("pay",))
     assert (standing.good, standing.bad, standing.left) == (49, 1, Fraction(9, 10))
-    assert standing_of(objective, replace(budget, total=0, bad=0), []).left is None
+    assert standing_of(objective, replace(budget, total=0, bad=0), [], now=START).left is None
+
+
+def test_a_budget_of_the_calendar_begins_anew_before_it_is_gone_or_after() -> None:
+    """At 2x over 3 days, 7/8 of 31 days last for 13.6 days: until then a new month may have begun."""
+    march = replace(GOOD, window=31.0 * DAY, calendar="month", until=START + 31 * DAY)
+
+    assert replace(march, now=START + 30 * DAY).gone_in is None
+    assert replace(march, now=START + 10 * DAY).gone_in == pytest.approx(31 * DAY * 7 / 16)
+    assert replace(march, now=START + 30 * DAY).renewed_in == DAY
+    assert Standing.from_json(march.as_json()).window_name == "month"
+    assert "this month" in decide([replace(march, left=None)]).reasons[0]
+
+
+def test_the_standing_of_a_calendar_window_is_about_the_whole_of_the_present_one() -> None:
+    """A month of 31 days allows 31/30 of the outage that one of 30 days does."""
+    objective = Objective(
+        name="checkout", probes=("cart",), target=Fraction(99, 100), window=30.0 * DAY, calendar=Calendar("month")
+    )
+    budget = Budget(
+        objective="checkout",
+        bad=1,
+        total=50,
+        allowed=Fraction(10),
+        left=Fraction(9, 10),
+        burn={},
+        period=(START, START + 31 * DAY),
+    )
+    standing = standing_of(objective, budget, [], now=START + DAY)
+
+    assert (standing.window_name, standing.budget) == ("month", pytest.approx(0.01 * 31 * DAY))
+    assert standing.renewed_in == 30 * DAY
