@@ -153,6 +153,10 @@ class Outbox:
         self._thread = thread
         self._step = step
         self._unwritten = Changes()
+        self._asked = 0
+        """Calls of `write` so far."""
+        self._written = 0
+        """How many of them the disk has."""
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -167,15 +171,28 @@ class Outbox:
         return cls(path, connection, thread, step)
 
     async def write(self, changes: Changes, *, now: float) -> bool:
-        """Commit, synced. False when the disk refuses: then it is written together with what comes next."""
+        """Commit, synced. False when the disk refuses: then it is written together with what comes next.
+
+        What comes while a commit is under way shares the next one, however many want to write.
+        """
+        self._unwritten.merge(changes)
+        self._asked += 1
+        mine = self._asked
         async with self._lock:
-            self._unwritten.merge(changes)
+            if self._written >= mine:
+                return True
+            batch, covered = self._unwritten, self._asked
+            self._unwritten = Changes()
             try:
-                await self._run(_commit, self._connection, self._unwritten, now - KEEP, self._step)
-            except sqlite3.Error as error:
+                await self._run(_commit, self._connection, batch, now - KEEP, self._step)
+            except BaseException as error:
+                batch.merge(self._unwritten)
+                self._unwritten = batch
+                if not isinstance(error, sqlite3.Error):
+                    raise
                 self._failed(str(error))
                 return False
-            self._unwritten = Changes()
+            self._written = covered
             self.commits += 1
             if self.error:
                 log.warning("the outbox is written again after %s", self.error)
