@@ -279,18 +279,20 @@ class Service:
 
     def _fill_windows(self, now: float) -> None:
         """Results as far as they are kept; before that, and before what is kept of the inside of runs, what was counted by the hour."""
-        inside = [each for each in self.config.objectives if each.looks_inside]
-        for objective in self.config.objectives:
-            kept = _whole_hour(now - (KEEP_DETAILS if objective.looks_inside else KEEP))
-            since = now - self.evaluator.reach_of(objective.name)
-            for counted in self.history.judged(since, kept) if since < kept else ():
-                if counted.objective == objective.name:
-                    self.evaluator.recall(objective.name, counted.hour, good=counted.good, bad=counted.bad)
-        since = now - min(self.evaluator.reach, now - _whole_hour(now - KEEP))
-        self.evaluator.replay(self.history.replay(since))
+        light, whole = _whole_hour(now - KEEP), _whole_hour(now - KEEP_DETAILS)
+        stretches = {
+            each.name: (now - self.evaluator.reach_of(each.name), whole if each.looks_inside else light)
+            for each in self.config.objectives
+        }
+        oldest = min((since for since, until in stretches.values() if since < until), default=math.inf)
+        for counted in self.history.judged(oldest, whole) if oldest < whole else ():
+            since, until = stretches.get(counted.objective, (math.inf, math.inf))
+            if since <= counted.hour < until:
+                self.evaluator.recall(counted.objective, counted.hour, good=counted.good, bad=counted.bad)
+        self.evaluator.replay(self.history.replay(max(light, now - self.evaluator.reach)))
+        inside = {name for each in self.config.objectives if each.looks_inside for name in each.probes}
         if inside:
-            probes = {name for objective in inside for name in objective.probes}
-            self.evaluator.replay_inside(self.history.replay_whole(_whole_hour(now - KEEP_DETAILS), probes))
+            self.evaluator.replay_inside(self.history.replay_whole(whole, inside))
 
     def _last_two(self, probe: str) -> Sequence[Result]:
         found = {r.started: r for r in (self.history.last_failure(probe), self.history.last(probe)) if r}
