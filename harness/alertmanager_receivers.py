@@ -79,16 +79,20 @@ def receivers_of(config: Config, *, secrets: str = SECRETS, version: tuple[int, 
     )
 
 
+def alerts_of(config: Config) -> list[dict[str, str]]:
+    """The labels of all alerts that Alertmanager may get from our rules, but for the one that fires always."""
+    about_us = [{"alertname": alert.name, "severity": alert.severity} for alert in ALERTS if alert.name != WATCHDOG]
+    return [*map(labels_of, config.rules), *about_us]
+
+
 def unheard(config: Config, receivers: Iterable[Receiver]) -> list[str]:
     """Alerts that no receiver wants, each by its labels."""
-    every = [labels_of(rule) for rule in config.rules]
-    every += [{"alertname": alert.name, "severity": alert.severity} for alert in ALERTS if alert.name != WATCHDOG]
     told = list(receivers)
     if any(each.hears_everything and not each.hours for each in told):
         return []
     return [
         ", ".join(f"{name}={value}" for name, value in labels.items())
-        for labels in every
+        for labels in alerts_of(config)
         if not any(each.hears(labels) for each in told)
     ]
 

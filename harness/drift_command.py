@@ -1,21 +1,22 @@
 """`stormwatch drift`: what Prometheus and Alertmanager run, compared with what the configuration says."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from stormwatch.harness import meaning
-from stormwatch.harness.alertmanager_receivers import OLDEST, SECRETS, receivers_of
+from stormwatch.harness.alertmanager_receivers import OLDEST, SECRETS, alerts_of, receivers_of
 from stormwatch.harness.config import Config
 from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.units import show_duration
+from stormwatch.slo.alertmanager_routing import receivers_for
 from stormwatch.slo.document import yaml_value
 from stormwatch.slo.drift import EXPRESSION, Finding, GroupText, Moment, RunningGroup, drift_of_rules, groups_of
 from stormwatch.slo.drift_alertmanager import drift_of_alertmanager
-from stormwatch.slo.drift_scrape import DISCOVERED, Scraping, drift_of_scraping
+from stormwatch.slo.drift_scrape import DISCOVERED, UNKNOWN, Scraping, drift_of_scraping
 from stormwatch.slo.prober import WATCHDOG
 from stormwatch.slo.promql import plain_form
 
@@ -122,7 +123,9 @@ async def drift_of(config: Config, asked: Asked) -> Drift:
             alertmanager = await stack.enter_async_context(alertmanager_api(asked.alertmanager))
             receivers = receivers_of(config, secrets=asked.secrets, version=asked.version)
             wanted = yaml_value(meaning.alertmanager_config(config, receivers, watchdog=asked.watchdog))
-            found += drift_of_alertmanager(wanted, await alertmanager.config(), shared=asked.shared)
+            running_config = await alertmanager.config()
+            different = drift_of_alertmanager(wanted, running_config, shared=asked.shared)
+            found += different or _taken(config, wanted, running_config)
             if watchdog_fires and not await alertmanager.has(WATCHDOG):
                 found.append(_SILENT)
             compared.append(f"the configuration of Alertmanager at {alertmanager.shown}")
@@ -151,7 +154,11 @@ async def _of_scraping(config: Config, asked: Asked, prometheus: PrometheusApi) 
             listen=asked.listen,
             alertmanager=asked.alertmanager,
         )
-        if seen.now - seen.loaded > asked.settling or not any(each.what in DISCOVERED for each in found):
+        # A first scrape comes within an interval; without it nothing is known of what is scraped.
+        unknown = [target.interval for target in seen.targets if target.health == UNKNOWN]
+        settling = max([asked.settling, *unknown]) if asked.settling else 0.0
+        is_settled = not unknown and not any(each.what in DISCOVERED for each in found)
+        if is_settled or seen.now - seen.loaded > settling:
             return seen, found
         await asyncio.sleep(AGAIN)
 
@@ -169,6 +176,26 @@ async def _of_rules(
     # All writings of a doubtful expression, so that what was the same at first sight stays the same.
     forms = await prometheus.canonical([text for text in every if plain_form(text) in doubtful])
     return drift_of_rules(wanted, running, lambda text: forms.get(text) or plain_form(text), moment)
+
+
+def _taken(config: Config, wanted: Mapping[str, Any], running: Mapping[str, Any]) -> list[Finding]:
+    """Alerts of ours that do not reach whom they should, though all our routes are there: others' routes come first."""
+    taken: dict[tuple[str, str], list[str]] = {}
+    for labels in alerts_of(config):
+        expected, seen = (receivers_for(each["route"], labels) for each in (wanted, running))
+        if not set(expected) <= set(seen):
+            subject = f"{labels['alertname']}, {labels['severity']}"
+            taken.setdefault((", ".join(expected), ", ".join(seen)), []).append(subject)
+    return [
+        Finding(
+            what="route-taken",
+            subject="; ".join(dict.fromkeys(subjects)),
+            expected=f"told to {expected}",
+            seen=f"told to {seen}",
+            remedy="let our routes stand before the others, or let these `continue: true`",
+        )
+        for (expected, seen), subjects in taken.items()
+    ]
 
 
 def _fires_for_long(running: Sequence[RunningGroup], now: float) -> bool:

@@ -159,7 +159,22 @@ def drift_of_rules(
     for each in running:
         if id(each) not in taken and each.name.startswith(OURS):
             found.append(_extra_group(each, again=each.name in known))
-    return found
+    return [*found, *_elsewhere(wanted, [each for each in running if not each.name.startswith(OURS)])]
+
+
+def _elsewhere(wanted: Sequence[GroupText], others: Sequence[RunningGroup]) -> Iterable[Finding]:
+    """Rules of ours in other peoples' groups: each alert would be there twice, and each series from two sources."""
+    ours = _known(rule for group in wanted for rule in group.rules)
+    for group in others:
+        for rule in group.rules:
+            if (rule.text.name, frozenset(rule.text.told_labels.items())) in ours:
+                yield Finding(
+                    what="rule-twice",
+                    subject=f"{group.name} ▸ {rule.text.subject}",
+                    expected="this rule in a group of ours only",
+                    seen=f"{rule.text.expr} in {group.file}",
+                    remedy=f"take it out of {group.file}, or give it a label of its own, and reload Prometheus",
+                )
 
 
 def _of_group(wanted: GroupText, running: RunningGroup, canonical: Canonical, moment: Moment) -> list[Finding]:

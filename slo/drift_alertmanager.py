@@ -137,7 +137,7 @@ def _routes(route: Mapping[str, Any], above: _Route | None = None) -> Iterable[_
     inherited = above.settings if above else {"receiver": "", **_DEFAULTS}
     settings = {name: route.get(name, inherited[name]) for name in _INHERITED}
     settings |= {name: route.get(name, _DEFAULTS[name]) for name in _OWN}
-    whole = _Route((*(above.path if above else ()), *((_matchers_of(route),) if above else ())), settings)
+    whole = _Route((*(above.path if above else ()), *((matchers_of(route),) if above else ())), settings)
     yield whole
     for below in route.get("routes") or ():
         yield from _routes(below, whole)
@@ -248,7 +248,7 @@ def _of_inhibitions(wanted: Mapping[str, Any], running: Mapping[str, Any]) -> It
 
 
 def _inhibition(rule: Mapping[str, Any]) -> tuple[Matchers, Matchers, frozenset[str]]:
-    return _matchers_of(rule, "source_"), _matchers_of(rule, "target_"), frozenset(rule.get("equal") or ())
+    return matchers_of(rule, "source_"), matchers_of(rule, "target_"), frozenset(rule.get("equal") or ())
 
 
 def _shown_inhibition(key: tuple[Matchers, Matchers, frozenset[str]]) -> str:
@@ -291,7 +291,7 @@ def _intervals(config: Mapping[str, Any]) -> dict[str, Any]:
 # What both have
 
 
-def _matchers_of(rule: Mapping[str, Any], of: str = "") -> Matchers:
+def matchers_of(rule: Mapping[str, Any], of: str = "") -> Matchers:
     """Matchers, however they are written: the list of today, or the two mappings of before."""
     return frozenset(
         {

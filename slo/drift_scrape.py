@@ -10,6 +10,9 @@ from stormwatch.slo.drift import MISSED, SHORTEST_STALE, Finding
 DISCOVERED = frozenset({"target-missing", "alertmanager-missing"})
 """Findings that are true of every Prometheus for some seconds after it was started or reloaded."""
 
+UNKNOWN = "unknown"
+"""Health of a target that was not scraped yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

@@ -502,6 +502,23 @@ def test_each_change_of_alertmanager_is_found_and_nothing_else(stage: Stage, cha
     assert stage.seen(prometheus="", shared=True) == [each for each in wanted if not each[0].endswith("-extra")]
 
 
+def test_a_route_of_others_that_takes_our_alerts_is_found(stage: Stage) -> None:
+    """Though theirs are no drift where the Alertmanager is shared, and all of ours are there."""
+    stage.edit(
+        "alertmanager.yml",
+        lambda document: document["route"]["routes"].insert(
+            0, {"matchers": ['alertname=~"Probe.*"', "severity=page"], "receiver": "watchdog"}
+        ),
+    )
+
+    assert [what for what, _ in stage.seen(prometheus="")] == ["route-extra"]
+    taken = stage.drift(prometheus="", shared=True).findings
+
+    assert [(each.what, each.subject, each.expected, each.seen) for each in taken] == [
+        ("route-taken", "ProbeDown, page", "told to chat, webhook", "told to watchdog")
+    ]
+
+
 def test_json_has_everything_and_the_exit_code_is_an_interface(stage: Stage) -> None:
     """0 no drift, 1 drift, 2 a mistake of the command line, 3 nobody answers."""
 

@@ -11,6 +11,7 @@ import yaml
 
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.alertmanager import Receiver, render_alertmanager
+from stormwatch.slo.alertmanager_routing import receivers_for
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.policy import rules_for_objective, rules_for_probe
 from stormwatch.slo.prober import ALERTS
@@ -112,6 +113,59 @@ def test_every_channel_that_wants_an_alert_hears_of_it(
 
     assert said.strip().split(",") == heard
     assert ([each.name for each in TEAMS if each.hears(labels)] or ["nobody"]) == heard
+
+
+TREE = """\
+receiver: root
+routes:
+  - {matchers: ['alertname="Watchdog"'], receiver: dead-man}
+  - match: {team: web}
+    receiver: web
+    continue: true
+    routes:
+      - {match_re: {severity: "page|high"}, receiver: web-page}
+      - {matchers: ['env!~"prod|stage"'], receiver: web-other, continue: true}
+      - {matchers: ['env!=""', 'severity=ticket'], group_wait: 1s}
+  - {matchers: ['team=~"we.*"', 'severity!="info"'], receiver: by-regex}
+  - {matchers: ['note="a \\"b\\" \\\\ c"'], receiver: quoted}
+receivers:
+  - name: root
+  - name: dead-man
+  - name: web
+  - name: web-page
+  - name: web-other
+  - name: by-regex
+  - name: quoted
+"""
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"alertname": "Watchdog", "team": "web"},
+        {"team": "web", "severity": "page"},
+        {"team": "web", "severity": "pages"},
+        {"team": "web", "severity": "ticket", "env": "prod"},
+        {"team": "web", "severity": "ticket", "env": "production"},
+        {"team": "web", "severity": "info", "env": "stage"},
+        {"team": "webb", "severity": "ticket"},
+        {"team": "webb", "severity": "info"},
+        {"team": "x", "note": 'a "b" \\ c'},
+        {"team": "x"},
+    ],
+)
+def test_we_know_whom_an_alertmanager_tells(labels: dict[str, str], tmp_path: Path) -> None:
+    """The real amtool says the same of a tree with everything in it."""
+    document = yaml.safe_load(TREE)
+    path = tmp_path / "alertmanager.yml"
+    route = {name: value for name, value in document.items() if name != "receivers"}
+    path.write_text(yaml.safe_dump({"route": route, "receivers": document["receivers"]}))
+
+    said = amtool(
+        "config", "routes", "test", f"--config.file={path}", *(f"{n}={json.dumps(v)}" for n, v in labels.items())
+    )
+
+    assert receivers_for(route, labels) == said.strip().split(",")
 
 
 def test_who_hears_everything_hears_also_what_is_not_ours(tmp_path: Path) -> None:

@@ -122,6 +122,12 @@ CHANGES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
         "one group of this name",
         "x",
     ),
+    "a rule of ours elsewhere": (
+        lambda file: file["groups"].append({"name": "theirs", "rules": [down(file)]}),
+        ("rule-twice", 'theirs ▸ ProbeDown{probe="front", severity="page"}'),
+        "in a group of ours only",
+        "/etc/rules.yml",
+    ),
     "another interval": (
         lambda file: groups(file)["stormwatch-budget-third"].update(interval="2m"),
         ("evaluation-interval", "stormwatch-budget-third"),
