@@ -12,13 +12,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-import yaml
-
 from stormwatch.harness.document import Document, Place
 from stormwatch.harness.entry import RESERVED
 from stormwatch.harness.mistake import Mistake
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import parse_ratio, show_ratio
+from stormwatch.slo.document import yaml_text
 from stormwatch.slo.openslo_annotation import exact_duration
 from stormwatch.slo.policy import POLICIES, Burn
 from stormwatch.slo.promise import Promise, Refusal
@@ -305,7 +304,7 @@ def _name_of(text: str) -> str:
 
 
 def _written(entry: Entry) -> list[str]:
-    text = yaml.safe_dump([_escaped(entry.data)], sort_keys=False, allow_unicode=True, width=10**6)
+    text = yaml_text([_escaped(entry.data)])
     return [
         *(f"  # {_line(note)}" for note in entry.notes),
         # Only these end a line: Unicode knows more that do, and texts may hold them.
@@ -324,4 +323,6 @@ def _escaped(value: Any) -> Any:
     """Texts as they stand in a configuration of ours, where `${` begins a reference."""
     if isinstance(value, Mapping):
         return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
     return value.replace("${", "$${") if isinstance(value, str) else value

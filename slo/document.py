@@ -1,5 +1,6 @@
 """YAML for Prometheus and Alertmanager, written by a dumper: text is never pasted into text."""
 
+import re
 from typing import Any
 
 import yaml
@@ -23,8 +24,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+"""What YAML 1.1 takes for the end of a line: outside of double quotes it would be read back as a blank."""
+
+
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = '"' if _BREAKS.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -1,8 +1,12 @@
 """`stormwatch import openslo`, `import sloth` and `export openslo` as they are typed: files, JSON, exit codes, lines."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -61,11 +65,29 @@ slos:
 """
 
 
-def stormwatch(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command as it is typed, with its files in a directory."""
-    return subprocess.run(
-        [STORMWATCH, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def stormwatch(directory: Path, *arguments: str) -> Done:
+    """A command as it is typed, with its files in a directory: the entry point itself, without a process for each."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(directory),
+        pytest.MonkeyPatch.context() as patched,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        patched.setattr(sys, "argv", ["stormwatch", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert isinstance(ended.value.code, int)
+    return Done(ended.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -171,19 +193,13 @@ def test_a_summary_for_machines(files: Path) -> None:
         (["sloth", "sloth.yml", "--period", "0s"], "--period: wanted more than no time, not 0s"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_one_line_and_exit_code_2(
-    files: Path, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Never a traceback, and nothing written. The entry point itself, without a process for each."""
+def test_what_is_wrong_is_one_line_and_exit_code_2(files: Path, arguments: list[str], told: str) -> None:
+    """Never a traceback, and nothing written."""
     (files / "service.yaml").write_text("apiVersion: openslo/v1\nkind: Service\nmetadata: {name: a}\n")
-    monkeypatch.chdir(files)
-    monkeypatch.setattr(sys, "argv", ["stormwatch", "import", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    written = capsys.readouterr()
-    assert (ended.value.code, written.out) == (2, "")
-    assert told in written.err
-    assert "Traceback" not in written.err
+    done = stormwatch(files, "import", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_sloth_is_imported_beside_what_there_is(files: Path) -> None:
@@ -193,6 +209,21 @@ def test_sloth_is_imported_beside_what_there_is(files: Path) -> None:
     assert yaml.safe_load(done.stdout)["objectives"] == [
         {"name": "front", "probe": "front", "target": "99.9%", "window": "28d", "labels": {"service": "shop"}}
     ]
+
+
+def test_as_a_program_of_its_own(files: Path) -> None:
+    """Over a pipe, as in a shell."""
+    made = subprocess.run([STORMWATCH, "export", "openslo"], cwd=files, capture_output=True, timeout=60, check=True)
+    (files / "openslo.yaml").write_bytes(made.stdout)
+    done = subprocess.run(
+        [STORMWATCH, "import", "openslo", "openslo.yaml", "-c", "bare.yaml", "--format", "json"],
+        cwd=files,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [each["name"] for each in json.loads(done.stdout)["objectives"]] == ["front-availability", "shop-fast"]
 
 
 def test_what_is_there_already_is_not_imported_twice(files: Path) -> None:

@@ -194,6 +194,8 @@ FOREIGN = "asks a data source of type {}; read are queries for Prometheus about 
         ({"window": "{duration: 1m, isRolling: true}"}, "1m is 1 minute; for months write 1M, with a capital letter"),
         ({"window": "{duration: 1m, calendar: {startTime: 2022-01-01 12:00:00, timeZone: UTC}}"}, "1m is 1 minute; for months write 1M, with a capital letter"),
         ({"window": "{duration: 1w, calendar: {startTime: 2022-01-01 12:00:00, timeZone: UTC}}"}, "begins Saturday 2022-01-01 12:00:00, and a week of ours begins on a Monday at 00:00:00"),
+        ({"window": "{duration: 1w, calendar: {startTime: 2026-01-06 00:00:00, timeZone: UTC}}"}, "begins Tuesday 2026-01-06 00:00:00, and a week of ours begins on a Monday at 00:00:00"),
+        ({"window": "{duration: 1w, calendar: {startTime: 2026-01-05 00:00:01, timeZone: UTC}}"}, "begins Monday 2026-01-05 00:00:01, and a week of ours begins on a Monday at 00:00:00"),
         ({"window": "{duration: 1M, calendar: {startTime: 2022-01-02 00:00:00, timeZone: UTC}}"}, "begins Sunday 2022-01-02 00:00:00, and a month of ours begins on the first of a month at 00:00:00"),
         ({"window": "{duration: 1Q, calendar: {startTime: 2022-02-01 00:00:00, timeZone: UTC}}"}, "begins Tuesday 2022-02-01 00:00:00, and a quarter of ours begins on the first of January, April, July or October at 00:00:00"),
         ({"window": "{duration: 1Y, calendar: {startTime: 2022-01-01 00:00:00, timeZone: UTC}}"}, "a calendar window of 1Y is none of ours: week (1w), month (1M), quarter (1Q); or make it rolling"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from stormwatch.harness.config import Config, ConfigError, load
@@ -126,6 +126,8 @@ def exported(directory: Path, config: Config) -> OpenSLO:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(st.lists(objectives(), min_size=1, max_size=3, unique_by=lambda entry: entry["name"]))
+@example([{"name": "a", "probe": "front", "target": "99%", "labels": {"x": "a\xa0"}}])
+@example([{"name": "a", "probe": "front", "target": "99%", "labels": {"x": "a\u2028b\x85c\xa0", "_y": "\u00e4"}}])
 def test_what_is_written_comes_back_equal(entries: list[dict[str, Any]]) -> None:
     """Objective by objective, policy by policy, rule by rule: over OpenSLO, and over the import's text."""
     with tempfile.TemporaryDirectory() as name:
