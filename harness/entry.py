@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
@@ -24,7 +24,7 @@ from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
-from stormwatch.probes.units import Ratio, Seconds, parse_duration
+from stormwatch.probes.units import Ratio, Seconds, parse_duration, show_duration
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.calendar import NOMINAL
 from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
@@ -229,6 +229,10 @@ def _read_window(text: object) -> float | str:
         raise ValueError(f"{error}; or week, month or quarter, for what the calendar calls so") from None
 
 
+def _show_window(window: float | str) -> str:
+    return window if isinstance(window, str) else show_duration(window)
+
+
 def _read_factor(number: object) -> Fraction:
     if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number) and number > 0:
         return Fraction(str(number))  # as it was written: 14.4 is 72/5
@@ -238,7 +242,14 @@ def _read_factor(number: object) -> Fraction:
 Window = Annotated[
     float | str,
     BeforeValidator(_read_window),
-    WithJsonSchema({"type": "string", "examples": ["30d", "month"]}),
+    PlainSerializer(_show_window, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": rf"^((\d+(\.\d+)?(ms|s|m|h|d|w))+|{'|'.join(NOMINAL)})$",
+            "examples": ["30d", "month"],
+        }
+    ),
 ]
 Factor = Annotated[
     Fraction,
