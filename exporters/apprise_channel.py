@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from stormwatch.exporters.channel import LONGEST_SAID, Failed, Receipt, Refused, Sending
 from stormwatch.exporters.message import shortened, text_of
@@ -24,6 +25,9 @@ from stormwatch.exporters.notification import is_worth_retrying
 EXTRA = "stormwatch[apprise]"
 KIND = {"firing": "failure", "acknowledged": "warning", "resolved": "success"}
 """What Apprise calls the state."""
+SHORTEST_KEY = 6
+"""Characters of a part of an address from which on it is taken for a key."""
+_PARTS = re.compile(r"[/:@?&=,]")
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 
 
@@ -91,7 +95,16 @@ def _tell(url: str, title: str, body: str, kind: Any) -> str:
     with _heard() as lines:
         if service.notify(body=body, title=title, notify_type=kind):
             return ""
-    return f"{service.service_name}: {' '.join(lines) or 'no reason given'}"
+    return f"{service.service_name}: {_without(url, ' '.join(lines)) or 'no reason given'}"
+
+
+def _without(url: str, said: str) -> str:
+    """What was said without the parts of an address: they are keys, in other addresses than the one that is configured."""
+    for part in sorted(_PARTS.split(url.partition("://")[2]), key=len, reverse=True):
+        for form in (part, unquote(part)):
+            if len(form) >= SHORTEST_KEY:
+                said = said.replace(form, "***")
+    return said
 
 
 @functools.cache
@@ -102,6 +115,8 @@ def _services() -> Callable[[str], Any]:
         import apprise
 
         apprise.Apprise.instantiate("json://127.0.0.1/")
+    # It writes the address of each request into a debugging log, and the secrets of a service stand in its addresses.
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
     return apprise.Apprise.instantiate
 
 

@@ -20,7 +20,7 @@ from tests.servers.receiver import Receiver
 from tests.servers.service import Answer, AnyService
 
 CONFIG = """\
-defaults: {{every: 200ms, timeout: 80ms, confirm: {{attempts: 2, after: 10ms}}}}
+defaults: {{every: 1s, timeout: 450ms, confirm: {{attempts: 2, after: 10ms}}}}
 probes:
   - {{name: shop, kind: tcp, target: "127.0.0.1:{shop}"}}
 alerts:

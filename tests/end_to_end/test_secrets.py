@@ -304,6 +304,36 @@ def configuration(canaries: Canaries, parrots: dict[str, Parrot], directory: Pat
                     "url": f"{web}/500/hook?key={of('webhook key', plain=True)}",
                     "secret": of("WebhookEntry.secret"),
                 },
+                {
+                    "name": "room",
+                    "to": "teams",
+                    "url": canaries.put("TeamsEntry.url", f"{web}/400/workflows/T3amsCanarySecret/run"),
+                },
+                {
+                    "name": "phone",
+                    "to": "sms",
+                    "url": f"{web}/503/sms",
+                    "token": of("SmsEntry.token"),
+                    "numbers": ["+4915112345678"],
+                },
+                {
+                    "name": "gateway",
+                    "to": "sms",
+                    "url": f"{web}/401/sms",
+                    "username": "u",
+                    "password": of("SmsEntry.password"),
+                    "encoding": "form",
+                    "numbers": ["+4915112345678"],
+                },
+                {
+                    "name": "fan",
+                    "to": "apprise",
+                    "urls": [
+                        canaries.put(
+                            "AppriseEntry.urls", f"{web.replace('http://', 'json://')}/403/Appr1seCanarySecret"
+                        )
+                    ],
+                },
             ],
         },
     }
