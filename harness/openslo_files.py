@@ -109,7 +109,7 @@ def _head(data: dict[str, Any]) -> tuple[str, str] | None:
         older = isinstance(version, str) and "openslo" in version
         remedy = f"; only {VERSION} is read" if older else f"; write {VERSION}"
         return "apiVersion", f"wanted {VERSION}, not {show(version)}{remedy}"
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         if "kind" not in data:
             return "kind", f"kind is missing; add `kind:` with one of {', '.join(KINDS)}"
         written = {each.lower(): each for each in KINDS}.get(str(kind).lower(), str(kind))
