@@ -5,13 +5,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 
 from stormwatch.exporters.hours import DAYS
+from stormwatch.exporters.notification import Notification
+from stormwatch.harness.alertmanager_receivers import receivers_of
+from stormwatch.harness.config import load
+from stormwatch.harness.notifying import lines_of
 from tests.program import program
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
@@ -247,3 +252,29 @@ def test_the_real_alertmanager_tells_pages_at_night_and_keeps_tickets(tmp_path: 
             wait_for(lambda: bool(night.alerts("firing", severity="page")), what="the page at night")
             assert night.alerts("firing", severity="ticket") == []
             assert night.alerts("firing", severity="info") == []
+
+
+def test_the_same_hours_hold_in_process(tmp_path: Path) -> None:
+    """A ticket waits for them there, too, and a page does not."""
+    (tmp_path / "stormwatch.yaml").write_text(CONFIG)
+    config = load(tmp_path / "stormwatch.yaml", environ={"A_SECRET": SECRET})
+    routes = {line.route.channel: line.route for line in lines_of(config)}
+    friday = datetime(2026, 11, 20, tzinfo=ZoneInfo("Europe/Berlin"))
+
+    def waits(channel: str, severity: str, hour: float) -> bool:
+        told = Notification(labels={"severity": severity}, starts_at=0.0)
+        return routes[channel].waits(told, (friday + timedelta(hours=hour)).timestamp())
+
+    written = receivers_of(config)
+    (hours,) = written.intervals["hours-of-mail"]
+    assert (hours["times"], hours["location"]) == ([{"start_time": "08:30", "end_time": "24:00"}], "Europe/Berlin")
+    assert [waits("mail", "ticket", hour) for hour in (8.49, 8.5, 23.99, 24, 57, 81)] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert not any(waits("mail", severity, 3) for severity in ("page", "high"))
+    assert not waits("chat", "ticket", 3)
