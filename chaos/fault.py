@@ -15,7 +15,7 @@ class Evidence:
 
     connections: int = 0
     requests: int = 0
-    """HTTP requests, where the fault looks at requests."""
+    """HTTP requests, or questions to a name server, where the fault looks at those."""
     bytes: int = 0
     """Bytes held, delayed or swallowed."""
     first: float | None = None
