@@ -154,7 +154,7 @@ def _objective_view(objective: Objective, evaluator: Evaluator, now: float) -> O
     return ObjectiveView(
         name=objective.name,
         target=show_ratio(objective.target),
-        window=objective.window_name,
+        window=f"this {objective.calendar.unit}" if objective.calendar else objective.window_name,
         left=float(budget.left),
         good=budget.total - budget.bad,
         bad=budget.bad,

@@ -65,7 +65,7 @@ class Objective:
 
     @property
     def asks(self) -> str:
-        """What it asks of a run besides being up, for people: `step pay within 2s, in 95% of each 1m`; empty for nothing."""
+        """What it asks of a run besides being up, for people: `step pay within 2s, slices of 1m with 95%`; empty for nothing."""
         parts = [f"step {self.step}"] if self.step else []
         if self.slower_than is not None:
             parts.append(f"within {show_duration(self.slower_than)}")
@@ -74,7 +74,8 @@ class Objective:
         asked = " ".join(parts)
         if self.slices is None:
             return asked
-        return f"{asked}{', ' * bool(asked)}in {show_ratio(self.slices.target)} of each {show_duration(self.slices.length)}"
+        sliced = f"slices of {show_duration(self.slices.length)} with {show_ratio(self.slices.target)}"
+        return f"{asked}, {sliced}" if asked else sliced
 
     def events_in(self, seconds: float, every: Mapping[str, float]) -> Fraction:
         """What a stretch of time holds of what is counted: results, or slices. `every`: seconds between runs, by probe."""

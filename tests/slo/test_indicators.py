@@ -9,7 +9,7 @@ import pytest
 from stormwatch.probes.result import Measure, Outcome, Phase, Reason, Result
 from stormwatch.slo.alert import AlertState
 from stormwatch.slo.evaluator import Evaluator
-from stormwatch.slo.objective import Judgement
+from stormwatch.slo.objective import Judgement, Slices
 from stormwatch.slo.policy import rules_for_objective
 from tests.slo.story import DAY, START, objective, probe, result, results
 
@@ -99,3 +99,19 @@ def test_what_history_tells_without_its_inside_is_not_judged_and_comes_back_whol
     budget = evaluator.budget(judging.name, now)
     assert (budget.total, budget.bad) == (280, 40)
     assert evaluator.events()[judging.name] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "asks"),
+    [
+        ({}, ""),
+        ({"slower_than": 0.5}, "within 500ms"),
+        ({"step": "pay", "slower_than": 2.0}, "step pay within 2s"),
+        ({"expires_within": 21.0 * DAY}, "certificate for 21d more"),
+        ({"slices": Slices(60.0, Fraction(95, 100))}, "slices of 1m with 95%"),
+        ({"step": "pay", "slices": Slices(60.0, Fraction(95, 100))}, "step pay, slices of 1m with 95%"),
+    ],
+)
+def test_what_is_asked_of_a_run_is_said_in_words(fields: dict[str, Any], asks: str) -> None:
+    """Reports and pages say it beside the target."""
+    assert objective(**fields).asks == asks
