@@ -226,10 +226,16 @@ def validate(
     config: ConfigFile = DEFAULT_CONFIG,
     form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
     blackbox: BlackboxFile = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="Where `stormwatch run` keeps its data: measure noise in its history."
+        ),
+    ] = None,
 ) -> None:
     """Check the configuration, and say what it means: how many failed runs page, how long detection takes.
 
-    With --blackbox, check a file of modules instead.
+    With --data, say how often alerts are expected to fire for nothing. With --blackbox, check a file of modules instead.
     """
     from stormwatch.harness import meaning
 
@@ -241,7 +247,7 @@ def validate(
         return
 
     loaded = load_config(config)
-    found = meaning.meaning(loaded)
+    found = meaning.meaning(loaded, noise=meaning.measured_noise(loaded, data) if data else None)
     print(json.dumps(found.as_json(), indent=2) if form is Shape.JSON else "\n".join(found.lines()))
 
 

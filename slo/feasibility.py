@@ -4,7 +4,7 @@ Synthetic probes are low traffic. At one run a minute and 99.9 %, a single faile
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -12,7 +12,15 @@ from fractions import Fraction
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.alert import Severity
-from stormwatch.slo.latency import Bounds, failures_to_fire, first_failure, time_to_fire
+from stormwatch.slo.latency import (
+    Bounds,
+    failures_to_fire,
+    first_failure,
+    time_to_fire,
+    time_to_fire_at,
+    time_to_resolve,
+)
+from stormwatch.slo.noise import Noise, false_alerts_a_month, false_downs_a_month
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import show_pair
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Rule, Windows
@@ -67,6 +75,126 @@ def findings(
         elif isinstance(rule, BudgetLeft) and rule.objective == objective.name:
             found += _about_budget(rule, objective, judged)
     return tuple(found)
+
+
+SHARES = (1, 2, 10)
+"""Every run fails, every second, every tenth: 100 %, 50 % and 10 % errors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What one alert of an objective or a probe does: how fast it sees, how fast it forgets, how often it errs."""
+
+    subject: str
+    """Name of the objective or probe."""
+    alertname: str
+    severity: Severity
+    when: str
+    """When it fires, for people: its pairs of windows, or `down`."""
+    failures: int | None
+    """Failed runs in a row that it takes, after a healthy time; None: it never fires."""
+    detection: Mapping[int, Bounds]
+    """Seconds to fire after a healthy time when every n-th run fails, by n."""
+    reset: Bounds
+    """Seconds from the first moment that is good again to the end of the alert, after a total failure that just made it fire."""
+    noise: float | None = None
+    """The measured share of isolated failed runs; None: nothing was measured."""
+    false_a_month: float | None = None
+    """How often it is expected to fire in 30 days of that noise."""
+
+
+def outlooks(
+    objective: Objective,
+    probes: Iterable[Probe],
+    rules: Iterable[Rule],
+    *,
+    noise: Mapping[str, Noise] | None = None,
+    evaluation_interval: float = 1.0,
+) -> tuple[Outlook, ...]:
+    """What each burn-rate rule of an objective does. `noise` is by probe; probes that are not in it were not measured."""
+    judged = [probe for probe in probes if probe.name in objective.probes]
+    # Noise was measured in runs; what looks into them, or at slices of time, has a noise of its own.
+    share = None if objective.looks_inside or objective.slices else _noise_of(judged, noise or {})
+    found: list[Outlook] = []
+    for rule in rules:
+        if not isinstance(rule, BurnRate) or rule.objective != objective.name or not judged:
+            continue
+        detection = {
+            nth: _widest(
+                time_to_fire_at(rule, each, evaluation_interval, objective=objective, every_nth=nth) for each in judged
+            )
+            for nth in SHARES
+        }
+        failing = detection[1].worst
+        every = _every(objective, judged)
+        found.append(
+            Outlook(
+                subject=objective.name,
+                alertname=rule.alertname,
+                severity=rule.severity,
+                when=" or ".join(show_pair(pair) for pair in rule.pairs)
+                + (f" for {show_duration(rule.lasting)}" if rule.lasting else ""),
+                failures=min(
+                    (count for pair in rule.pairs if (count := failures_to_fire(pair, objective, every)) is not None),
+                    default=None,
+                ),
+                detection=detection,
+                reset=_widest(
+                    time_to_resolve(
+                        rule, each, evaluation_interval, failing=failing, objective=objective, healthy=objective.window
+                    )
+                    for each in judged
+                )
+                if math.isfinite(failing)
+                else Bounds(math.inf, math.inf),
+                noise=share,
+                false_a_month=None if share is None else false_alerts_a_month(rule, objective, every, share),
+            )
+        )
+    return tuple(found)
+
+
+def outlook_of_probe(
+    probe: Probe, rules: Iterable[Rule], *, noise: Mapping[str, Noise] | None = None, evaluation_interval: float = 1.0
+) -> Outlook | None:
+    """What the alert ProbeDown of a probe does; None when it has none."""
+    rule = next((rule for rule in rules if isinstance(rule, Down) and rule.probe == probe.name), None)
+    if rule is None:
+        return None
+    whole = time_to_fire(rule, probe, evaluation_interval)
+    share = _noise_of([probe], noise or {})
+    return Outlook(
+        subject=probe.name,
+        alertname=rule.alertname,
+        severity=rule.severity,
+        when="down"
+        + (f" from {rule.quorum} locations" if rule.quorum > 1 else "")
+        + (f" for {show_duration(rule.lasting)}" if rule.lasting else ""),
+        failures=1 + math.ceil(rule.lasting / probe.every),
+        detection={
+            # A good run ends it: what fails now and then stays down until the next good run, and no `for` outlasts that.
+            nth: Bounds(whole.best, whole.worst + (nth - 1) * probe.every)
+            if nth == 1 or rule.lasting < probe.every
+            else Bounds(math.inf, math.inf)
+            for nth in SHARES
+        },
+        reset=time_to_resolve(rule, probe, evaluation_interval, failing=whole.worst),
+        noise=share,
+        false_a_month=None if share is None else false_downs_a_month(rule, probe.every, share),
+    )
+
+
+def _noise_of(judged: Sequence[Probe], noise: Mapping[str, Noise]) -> float | None:
+    """The share of isolated failed runs among all runs of these probes, by how often each runs; None: some was not measured."""
+    if any(probe.name not in noise for probe in judged):
+        return None
+    rates = {probe.name: 1 / probe.every for probe in judged}
+    return sum(noise[name].share * rate for name, rate in rates.items()) / sum(rates.values())
+
+
+def _widest(bounds: Iterable[Bounds]) -> Bounds:
+    each = list(bounds)
+    return Bounds(min(bound.best for bound in each), max(bound.worst for bound in each))
 
 
 def findings_of_probe(

@@ -82,6 +82,55 @@ def time_to_fire(
     )
 
 
+def time_to_fire_at(
+    rule: BurnRate, probe: Probe, evaluation_interval: float, *, objective: Objective, every_nth: int
+) -> Bounds:
+    """From the moment at which every n-th run of `probe` begins to fail to the evaluation at which the rule fires.
+
+    The windows were full of good results before. Best: the next run is one that fails, at once; worst: a run has just passed,
+    and those that fail come last in each group of n and time out. Infinite when so small a share of failures never burns fast
+    enough. Failures are evenly spread; of random ones some come sooner and some later.
+
+    The probe is taken for the only one that the objective judges. Raises ValueError for the objective of another rule.
+    """
+    _check_objective(rule, objective)
+    holding = math.ceil(rule.lasting / evaluation_interval) * evaluation_interval if rule.lasting else 0.0
+    quick, slow = _first_bad(probe, objective)
+    every, failing = _apart(probe, objective)
+    steady = bool(rule.lasting)
+    needed = [
+        tuple(_failures_at(pair, objective, every, every_nth, round_up=up, steady=steady) for up in (False, True))
+        for pair in rule.pairs
+    ]
+    best = min((low for low, _ in needed if low is not None), default=None)
+    worst = min((high for _, high in needed if high is not None), default=None)
+    apart = max(every_nth * float(every), failing)
+    return Bounds(
+        math.inf if best is None else quick + (best - 1) * every_nth * float(every) + holding,
+        math.inf
+        if worst is None
+        else slow + (every_nth - 1) * float(every) + (worst - 1) * apart + evaluation_interval + holding,
+    )
+
+
+def _failures_at(
+    pair: Windows, objective: Objective, every: Fraction, every_nth: int, *, round_up: bool, steady: bool
+) -> int | None:
+    """How many failures, each `every_nth` run, take both full windows above the threshold; None: they never do.
+
+    `steady`: they must keep them there also between two failures.
+    """
+    threshold = pair.factor * objective.budget
+    most = 0
+    for window in (pair.short, pair.long):
+        holds = _holds(window, every, round_up=round_up)
+        needed = math.floor(threshold * holds) + 1
+        if needed > (holds // every_nth if steady else -(-holds // every_nth)):
+            return None
+        most = max(most, needed)
+    return most
+
+
 def time_to_resolve(
     rule: Rule,
     probe: Probe,
