@@ -1,5 +1,7 @@
 """Dashboards about what follows from results: objectives and budgets, alerts, drills."""
 
+from dataclasses import replace
+
 from stormwatch.exporters.dashboard import Dashboard, Row
 from stormwatch.exporters.dashboard_panel import UP_OR_DOWN, Named, Panel, Query, Threshold
 from stormwatch.exporters.dashboard_selection import (
@@ -11,7 +13,6 @@ from stormwatch.exporters.dashboard_selection import (
     SLO,
     SLO_SERVICE,
     STATUS_PAGE,
-    THIS_PROBE,
     of_job,
     of_probes,
     of_slo,
@@ -21,6 +22,9 @@ from stormwatch.exporters.dashboard_selection import (
 BUDGET_LEFT = (Threshold(0, "orange"), Threshold(0.25, "green"))
 BURNING = (Threshold(1, "orange"), Threshold(6, "red"))
 ALERT_STATES = (Named(1, "pending", "orange"), Named(2, "firing", "red"))
+_FAULT = Named(5, "fault", "purple")
+_ALERT = 10
+"""Added to the state of an alert where probes are in the same graph, whose 1 is good."""
 _FIRING = f'ALERTS{{alertname=~"{ALERT_NAMES}", alertstate="firing"}}'
 CHOSEN_SLO = 'objective=~"$slo"'
 _EVENTS = "stormwatch_objective_events_total"
@@ -165,7 +169,7 @@ ALERTS = Dashboard(
             (
                 Panel(
                     title="Firing in Prometheus",
-                    description="Alerts of our rules that Prometheus fires.",
+                    description="Alerts of our rules, and those about the prober, that Prometheus fires.",
                     kind="stat",
                     queries=(Query(expression=f"count({_FIRING}) or vector(0)"),),
                     thresholds=(Threshold(1, "red"),),
@@ -173,7 +177,7 @@ ALERTS = Dashboard(
                 ),
                 Panel(
                     title="Firing in stormwatch",
-                    description="Alerts that the prober itself fires. Both evaluate the same rules.",
+                    description="Alerts that the prober itself fires, by the same rules. It has none about itself.",
                     kind="stat",
                     queries=(Query(expression=f"count({of_job('stormwatch_alert_state')} == 2) or vector(0)"),),
                     thresholds=(Threshold(1, "red"),),
@@ -228,7 +232,8 @@ ALERTS = Dashboard(
                     unit="s",
                     queries=(
                         Query(
-                            expression=f"sum by (alertname, probe, objective) (count_over_time({_FIRING}[$__range:15s])) * 15",
+                            expression="sort_desc(count_over_time("
+                            f"(max by (alertname, probe, objective) ({_FIRING}))[$__range:15s]) * 15)",
                             legend="firing",
                             instant=True,
                         ),
@@ -304,46 +309,28 @@ DRILLS = Dashboard(
                     height=5,
                 ),
                 Panel(
-                    title="Faults",
-                    description="When which fault was in place.",
+                    title="Faults, probes, alerts",
+                    description="In one graph, so that the order is exact: a fault is injected (purple), a probe turns red, an alert"
+                    " is pending (orange) and fires. The first green after the fault is the recovery.",
                     kind="state-timeline",
                     unit="none",
                     queries=(
                         Query(
-                            expression=f"max by (kind, target) ({of_job('stormwatch_fault_active')})",
-                            legend="{{kind}} on {{target}}",
+                            expression=f"(max by (kind, target) ({of_job('stormwatch_fault_active')}) > bool 0) * {_FAULT.value}",
+                            legend="fault: {{kind}} on {{target}}",
                         ),
-                    ),
-                    thresholds=(Threshold(1, "purple"),),
-                    empty="no fault in this time",
-                    width=24,
-                    height=5,
-                ),
-                Panel(
-                    title="Probes",
-                    description="The first red after a fault is its detection, the first green after it the recovery.",
-                    kind="state-timeline",
-                    unit="none",
-                    queries=(Query(expression=f"min by (probe) ({of_probes('probe_success')})", legend="{{probe}}"),),
-                    names=UP_OR_DOWN,
-                    links=THIS_PROBE,
-                    width=24,
-                    height=10,
-                ),
-                Panel(
-                    title="Alerts",
-                    description="Who would have been told, and when.",
-                    kind="state-timeline",
-                    unit="none",
-                    queries=(
                         Query(
-                            expression=f"max by (alertname, probe, objective) ({of_job('stormwatch_alert_state')})",
-                            legend="{{alertname}} {{probe}}{{objective}}",
+                            expression=f"min by (probe) ({of_probes('probe_success')})",
+                            legend="probe: {{probe}}",
+                        ),
+                        Query(
+                            expression=f"max by (alertname, probe, objective) ({of_job('stormwatch_alert_state')}) + {_ALERT}",
+                            legend="alert: {{alertname}} {{probe}}{{objective}}",
                         ),
                     ),
-                    names=ALERT_STATES,
-                    empty="no alert in this time",
+                    names=(*UP_OR_DOWN, _FAULT, *(replace(each, value=each.value + _ALERT) for each in ALERT_STATES)),
                     width=24,
+                    height=20,
                 ),
             ),
         ),

@@ -167,10 +167,11 @@ OVERVIEW = Dashboard(
                     unit="ops",
                     queries=(
                         Query(
-                            expression=f"sum by (reason) ({rate(of_probes(RUNS, outcome='down'))})",
+                            expression=f"sum by (reason) ({rate(of_probes(RUNS, outcome='down'))}) > 0",
                             legend="{{reason}}",
                         ),
                     ),
+                    empty="nothing was down",
                     stacked=True,
                 ),
                 Panel(
@@ -179,10 +180,11 @@ OVERVIEW = Dashboard(
                     unit="ops",
                     queries=(
                         Query(
-                            expression=f"sum by (reason) ({rate(of_probes(RUNS, outcome='broken'))})",
+                            expression=f"sum by (reason) ({rate(of_probes(RUNS, outcome='broken'))}) > 0",
                             legend="{{reason}}",
                         ),
                     ),
+                    empty="nothing was broken",
                     stacked=True,
                 ),
                 Panel(
@@ -285,7 +287,7 @@ PROBE_DETAIL = Dashboard(
                     unit="ops",
                     queries=(
                         Query(
-                            expression=f"sum by (outcome, reason) ({rate(of_probes(RUNS))})",
+                            expression=f"sum by (outcome, reason) ({rate(of_probes(RUNS))}) > 0",
                             legend="{{outcome}} {{reason}}",
                         ),
                     ),
@@ -771,10 +773,11 @@ JOURNEYS = Dashboard(
                     unit="ops",
                     queries=(
                         Query(
-                            expression=f"sum by (probe, reason) ({rate(of_probes(RUNS, NOT_UP, SCRIPTED))})",
+                            expression=f"sum by (probe, reason) ({rate(of_probes(RUNS, NOT_UP, SCRIPTED))}) > 0",
                             legend="{{probe}} {{reason}}",
                         ),
                     ),
+                    empty="no journey failed",
                     stacked=True,
                 ),
             ),

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from stormwatch.exporters.dashboards import DASHBOARDS
-from tests.end_to_end.dashboard_scene import Scene, scene
+from tests.end_to_end.dashboard_scene import SCRAPE, Scene, scene
 from tests.exporters import dashboard_reading as reading
 from tests.program import program
 from tests.servers import dashboard_page
 from tests.servers.dashboard_page import Shown, Span
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EMPTY = {
     "tls / Revoked": "no authority of the scene answers about revocation",
@@ -40,7 +42,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
 @pytest.fixture(scope="module")
 def span(live: Scene) -> Span:
     """From the first scrape until now: the same for all tests."""
-    return Span(live.start, time.time())
+    return Span(live.start, time.time(), SCRAPE)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,6 @@ def looked_at(live: Scene, span: Span) -> dict[str, list[Shown]]:
     return found
 
 
-@pytest.mark.slow
 def test_no_panel_is_empty(looked_at: dict[str, list[Shown]]) -> None:
     """Every query of every panel finds series, but for a few panels whose usual state is to have nothing to show."""
     empty: list[str] = []
@@ -68,7 +69,6 @@ def test_no_panel_is_empty(looked_at: dict[str, list[Shown]]) -> None:
     assert empty == []
 
 
-@pytest.mark.slow
 def test_legends_are_filled(looked_at: dict[str, list[Shown]]) -> None:
     """A label in a legend that no series has would be an empty name."""
     nameless: list[str] = []
@@ -84,7 +84,6 @@ def test_legends_are_filled(looked_at: dict[str, list[Shown]]) -> None:
     assert nameless == []
 
 
-@pytest.mark.slow
 def test_marks_say_what_they_mark(live: Scene, span: Span) -> None:
     """The drill and the alerts of the scene are marked, by names that the series have."""
     for dashboard in DASHBOARDS:
@@ -100,7 +99,6 @@ def test_marks_say_what_they_mark(live: Scene, span: Span) -> None:
             assert reading.legend_labels(mark["titleFormat"]) | reading.legend_labels(mark["textFormat"]) <= seen
 
 
-@pytest.mark.slow
 def test_every_selector_finds_series_and_every_label_is_theirs(live: Scene, span: Span) -> None:
     """Conditions and groupings are about labels that the series have: a misspelt one matches everything, or nothing.
 
@@ -128,7 +126,6 @@ def test_every_selector_finds_series_and_every_label_is_theirs(live: Scene, span
     assert wrong == []
 
 
-@pytest.mark.slow
 def test_the_lists_have_something_to_choose(live: Scene, span: Span) -> None:
     """Each list of each dashboard, as Grafana asks for it."""
     for dashboard in DASHBOARDS:
@@ -142,7 +139,6 @@ def test_the_lists_have_something_to_choose(live: Scene, span: Span) -> None:
             assert {each[label.rstrip(")")] for each in found if label.rstrip(")") in each}, variable["name"]
 
 
-@pytest.mark.slow
 def test_one_probe_can_be_chosen(live: Scene, span: Span) -> None:
     """What is left after a choice is about it, and what is adjusted to nothing else is gone."""
     (detail,) = (each.classic() for each in DASHBOARDS if each.name == "probe")
@@ -170,7 +166,6 @@ BLACKBOX = {
 """What alerts and dashboards for blackbox_exporter ask, the mixin's and those of Grafana's site: the same names and labels."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", BLACKBOX)
 def test_what_others_made_for_blackbox_exporter_finds_its_series(live: Scene, span: Span, what: str) -> None:
     """Unchanged, with the target as `instance` and the phases by blackbox_exporter's names."""
@@ -196,7 +191,6 @@ SLOTH = (
 """What sloth records for an objective, which is what Grafana's dashboards 14348 and 14643 read."""
 
 
-@pytest.mark.slow
 def test_what_others_made_for_sloth_finds_its_series(live: Scene, span: Span) -> None:
     """By sloth's names, with sloth's labels."""
     for name in SLOTH:

@@ -355,7 +355,7 @@ display:flex;flex-direction:column;min-height:0}h3{font-size:12px;margin:0 0 2px
 .stats{display:flex;flex-wrap:wrap;gap:2px;flex:1;min-height:0}.stats b{flex:1 0 70px;color:#fff;font-size:20px;display:flex;
 flex-direction:column;align-items:center;justify-content:center;white-space:nowrap}.stats small{font-size:9px;font-weight:400}
 .scroll{overflow:auto;flex:1}table{border-collapse:collapse;width:100%;white-space:nowrap}th{text-align:left;color:#3274d9}
-td,th{padding:1px 8px 1px 0;border-bottom:1px solid #eee}.states td:first-child{width:1%}.bar{position:relative;min-width:100px}
+td,th{padding:1px 8px 1px 0;border-bottom:1px solid #eee}.states td:first-child{width:220px;overflow:hidden}.states{table-layout:fixed}.bar{position:relative;min-width:100px}
 .bar i{position:absolute;top:1px;bottom:1px}.graph{position:relative;flex:1;min-height:0;border-left:1px solid #ccc;
 border-bottom:1px solid #ccc}.graph svg{position:absolute;width:100%;height:100%}.graph em{position:absolute;left:2px;top:0;
 color:#888;font-size:10px}polyline{fill:none;stroke-width:1.5;vector-effect:non-scaling-stroke}
