@@ -11,6 +11,7 @@ from stormwatch.harness.alertmanager_receivers import OLDEST, SECRETS, alerts_of
 from stormwatch.harness.config import Config
 from stormwatch.harness.drift_sources import PrometheusApi, alertmanager_api
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.secret import Secrets
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.alertmanager_routing import receivers_for
 from stormwatch.slo.document import yaml_value
@@ -129,7 +130,9 @@ async def drift_of(config: Config, asked: Asked) -> Drift:
             if watchdog_fires and not await alertmanager.has(WATCHDOG):
                 found.append(_SILENT)
             compared.append(f"the configuration of Alertmanager at {alertmanager.shown}")
-    return Drift(compared=tuple(compared), findings=tuple(found))
+    # An Alertmanager may run an address with a secret of ours in it.
+    masked = Secrets.of(config.secrets).mask([each.as_json() for each in found])
+    return Drift(compared=tuple(compared), findings=tuple(Finding(**each) for each in masked))
 
 
 async def _of_prometheus(

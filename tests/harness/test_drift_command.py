@@ -519,6 +519,18 @@ def test_a_route_of_others_that_takes_our_alerts_is_found(stage: Stage) -> None:
     ]
 
 
+def test_a_secret_that_alertmanager_runs_is_not_shown(stage: Stage) -> None:
+    """Whoever wrote it into an address there."""
+
+    def edit(document: Any) -> None:
+        _receiver(document, "webhook")["webhook_configs"][0]["url"] = f"http://127.0.0.1:9/{SECRETS['DRIFT_KEY']}"
+
+    stage.edit("alertmanager.yml", edit)
+
+    (finding,) = stage.drift(prometheus="").findings
+    assert (finding.what, finding.seen) == ("receiver-changed", "http://127.0.0.1:9/***")
+
+
 def test_json_has_everything_and_the_exit_code_is_an_interface(stage: Stage) -> None:
     """0 no drift, 1 drift, 2 a mistake of the command line, 3 nobody answers."""
 
