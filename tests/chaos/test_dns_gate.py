@@ -17,7 +17,7 @@ from stormwatch.chaos.route import Route
 from stormwatch.probes.dns import KIND as DNS
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.result import Outcome, Reason, Result
-from tests.servers.nameserver import Behaviour, NameServer, mute, naming, truncated_over_udp, zone
+from tests.servers.nameserver import Behaviour, NameServer, answer_from, mute, naming, truncated_over_udp, zone
 from tests.servers.probing import run
 from tests.servers.process import free_port
 from tests.servers.proxied import Proxied, proxied, until
@@ -253,6 +253,31 @@ async def test_a_held_answer_is_sent_when_the_fault_is_removed(transport: str) -
         assert not asking.done()
         await proxy.delete()
         assert (await asyncio.wait_for(asking, 10)).outcome is Outcome.UP
+
+
+async def test_an_answer_that_is_under_way_when_the_fault_is_removed_comes_as_it_is() -> None:
+    """Its question met the fault; but nothing is to be seen of it after the undo."""
+    asked: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+
+    class Server(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            asked.put_nowait((data, addr))
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Server, local_addr=("127.0.0.1", 0))
+    async with (
+        proxied(route_to(transport.get_extra_info("sockname")[1])) as proxy,
+        client_of(proxy.routes["shop"]) as (sender, client),
+    ):
+        for removed in (False, True):
+            await proxy.put("dns-stale-soa")
+            sender.sendto(query("shop.test", "SOA"))
+            data, addr = await asyncio.wait_for(asked.get(), 10)
+            if removed:
+                await proxy.delete()
+            answer = answer_from(dns.message.from_wire(data), ZONE).to_wire()
+            transport.sendto(answer, addr)
+            assert (await asyncio.wait_for(client.received.get(), 10) == answer) is removed
+    transport.close()
 
 
 @pytest.mark.parametrize(
