@@ -33,6 +33,7 @@ from stormwatch.chaos.process import identify
 from stormwatch.chaos.proxy import Conflict, Ended, Gate, Proxy, UnknownFault, UnknownRoute
 from stormwatch.chaos.proxy_control import SERVICE
 from stormwatch.chaos.route import Route
+from stormwatch.chaos.toxiproxy_api import toxiproxy_paths
 from stormwatch.probes.clock import Clock, SystemClock
 
 
@@ -44,6 +45,8 @@ class Serving:
     """URL of the control API."""
     routes: dict[str, str]
     """`host:port` of each route."""
+    toxiproxy: str = ""
+    """URL of Toxiproxy's API; empty: it is not served."""
 
 
 async def serve_proxy(
@@ -52,27 +55,47 @@ async def serve_proxy(
     *,
     stop: asyncio.Event,
     ready: Callable[[Serving], None] = lambda _serving: None,
+    toxiproxy: str = "",
     clock: Clock | None = None,
 ) -> None:
     """Serve the routes and the control API until `stop` is set. `ready` is called when every port is bound.
 
+    `toxiproxy` is the `host:port` at which Toxiproxy's API is served too.
+
     Raises OSError for an address that cannot be had, ValueError for routes that cannot be served.
     """
-    async with proxying(routes, control, clock=clock) as serving:
+    async with proxying(routes, control, toxiproxy=toxiproxy, clock=clock) as serving:
         ready(serving)
         await stop.wait()
 
 
 @contextlib.asynccontextmanager
-async def proxying(routes: Sequence[Route], control: str, *, clock: Clock | None = None) -> AsyncGenerator[Serving]:
+async def proxying(
+    routes: Sequence[Route], control: str, *, toxiproxy: str = "", clock: Clock | None = None
+) -> AsyncGenerator[Serving]:
     """Serve while the block lasts; leaving takes every fault away first. Raises as `serve_proxy`."""
-    async with Proxy(routes, clock or SystemClock()) as proxy, controlling(proxy, control) as url:
-        yield Serving(control=url, routes={name: gate.address for name, gate in proxy.gates.items()})
+    async with contextlib.AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(routes, clock or SystemClock()))
+        paths = toxiproxy_paths(proxy) if toxiproxy else []
+        # The two have no path in common, so one address may serve both: 8474 is the usual one of both.
+        shared = toxiproxy == control
+        url = await stack.enter_async_context(controlling(proxy, control, more=paths if shared else ()))
+        theirs = url if shared else ""
+        if paths and not shared:
+            theirs = await stack.enter_async_context(_listening(Starlette(routes=paths), toxiproxy))
+        addresses = {name: gate.address for name, gate in proxy.gates.items()}
+        yield Serving(control=url, routes=addresses, toxiproxy=theirs)
 
 
 @contextlib.asynccontextmanager
-async def controlling(proxy: Proxy, control: str) -> AsyncGenerator[str]:
+async def controlling(proxy: Proxy, control: str, *, more: Sequence[Path] = ()) -> AsyncGenerator[str]:
     """Serve the control API of a proxy at `host:port` while the block lasts; its URL. Raises OSError, ValueError."""
+    async with _listening(control_app(proxy, more), control) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: Starlette, control: str) -> AsyncGenerator[str]:
     host, _ = parse_address(control)
     if not (host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)):
         # Whoever reaches it can break things, and nobody is asked who he is.
@@ -80,7 +103,7 @@ async def controlling(proxy: Proxy, control: str) -> AsyncGenerator[str]:
     bound = bound_socket(control)
     host, port = bound.getsockname()[:2]
     config = uvicorn.Config(
-        control_app(proxy), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]), name="control API of the fault proxy")
@@ -91,8 +114,8 @@ async def controlling(proxy: Proxy, control: str) -> AsyncGenerator[str]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def control_app(proxy: Proxy) -> Starlette:
-    """The control API over a proxy."""
+def control_app(proxy: Proxy, more: Sequence[Path] = ()) -> Starlette:
+    """The control API over a proxy, and more paths beside it."""
     me = identify()
 
     async def healthz(_request: Request) -> Response:
@@ -154,6 +177,7 @@ def control_app(proxy: Proxy) -> Starlette:
             Path("/routes/{route}/faults/{fault}", _not_for_browsers(put), methods=["PUT"]),
             Path("/routes/{route}/faults/{fault}", _not_for_browsers(delete), methods=["DELETE"]),
             Path("/routes/{route}/faults/{fault}/renew", _not_for_browsers(renew), methods=["POST"]),
+            *more,
         ],
         exception_handlers={
             HTTPException: _http_error,

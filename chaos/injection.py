@@ -1,7 +1,8 @@
 """One fault in place on one route of the proxy: until when, on whom it acts, and what it has touched."""
 
+import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stormwatch.chaos.behaviour import (
@@ -16,7 +17,7 @@ from stormwatch.chaos.behaviour import (
     StallsNewConnections,
     Way,
 )
-from stormwatch.chaos.catalog import write_options
+from stormwatch.chaos.catalog import FAULTS, write_options
 from stormwatch.chaos.fault import Evidence
 from stormwatch.chaos.http_treatment import Treatment
 from stormwatch.chaos.option import Options
@@ -110,9 +111,10 @@ class Injection:
             "id": self.id,
             "route": self.route,
             "kind": self.kind,
-            "options": write_options(self.kind, self.options),
+            # A toxic of Toxiproxy has numbers of its own, which no catalogue of ours can read back.
+            "options": write_options(self.kind, self.options) if self.kind in FAULTS else asdict(self.options),
             "owner": self.owner,
             "since": self.since,
-            "expires_in": max(0.0, self.expires - monotonic),
+            "expires_in": max(0.0, self.expires - monotonic) if self.expires < math.inf else None,
             "evidence": self.evidence().as_json(),
         }

@@ -16,6 +16,7 @@ import socket
 import ssl
 import struct
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -44,9 +45,18 @@ _CLOSED = frozenset({7, 8})
 """TCP_CLOSE, TCP_CLOSE_WAIT (linux/tcp_states.h): the peer has hung up."""
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of one direction of a route."""
+
+    received: int = 0
+    sent: int = 0
+
+
 class House(Protocol):
     """What a link must know of the route that it belongs to."""
 
+    traffic: Mapping[Way, Traffic]
     route: Route
     server_context: ssl.SSLContext | None
     client_context: ssl.SSLContext | None
@@ -166,15 +176,16 @@ class Kept:
 class Stream:
     """One direction of a link."""
 
-    def __init__(self, way: Way, source: Side, sink: Side, clock: Clock) -> None:
+    def __init__(self, way: Way, source: Side, sink: Side, house: House) -> None:
         self.way = way
+        self._traffic = house.traffic[way]
         self.finished = False
         """Whether the end was handed on."""
         self.ending = False
         """Whether the end is known, and perhaps kept back."""
         self._source = source
         self._sink = sink
-        self._clock = clock
+        self._clock = house.clock
         self._open = False
         self._effects: dict[Injection, Effect] = {}
         self._kept: deque[Kept] = deque()
@@ -195,9 +206,7 @@ class Stream:
     def feed(self, data: bytes, *, link: "Link", waits: Waits = ()) -> None:
         """Hand on a chunk, now or when the faults allow it; `waits` says who holds this chunk back in particular."""
         if self._open and not self._effects and not self._kept and not waits:
-            transport = self._sink.transport
-            if transport and not transport.is_closing():
-                transport.write(data)
+            self._write(data)
             return
         self._keep(data, link, waits)
 
@@ -247,16 +256,21 @@ class Stream:
             self._source.stop_reading("kept")
         self._set_timer()
 
+    def _write(self, data: bytes) -> None:
+        transport = self._sink.transport
+        if transport and not transport.is_closing():
+            self._traffic.sent += len(data)
+            transport.write(data)
+
     def _let_go(self) -> None:
         if not self._open:
             return
         now = self._clock.monotonic()
-        transport = self._sink.transport
         while self._kept and self._kept[0].due <= now:
             one = self._kept.popleft()
             self._size -= len(one.data)
-            if one.data and transport and not transport.is_closing():
-                transport.write(one.data)
+            if one.data:
+                self._write(one.data)
             if one.last:
                 self._source.link.close()
                 return
@@ -286,8 +300,8 @@ class Link:
         self.half_closes = house.server_context is None
         self.client = Side(self, "client")
         self.service = Side(self, "service")
-        self._up = Stream(Way.UPSTREAM, self.client, self.service, house.clock)
-        self._down = Stream(Way.DOWNSTREAM, self.service, self.client, house.clock)
+        self._up = Stream(Way.UPSTREAM, self.client, self.service, house)
+        self._down = Stream(Way.DOWNSTREAM, self.service, self.client, house)
         self._conversation = Conversation(self._decide) if house.route.looked_into else None
         self._acting: list[Injection] = []
         self._touched: set[Injection] = set()
@@ -424,6 +438,8 @@ class Link:
 
     def came(self, side: Side, data: bytes) -> None:
         """Bytes came from one side."""
+        way = Way.UPSTREAM if side is self.client else Way.DOWNSTREAM
+        self._house.traffic[way].received += len(data)
         conversation = self._conversation
         if conversation is None or conversation.transparent:
             (self._up if side is self.client else self._down).feed(data, link=self)

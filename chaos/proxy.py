@@ -7,16 +7,17 @@ import math
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from stormwatch.chaos.behaviour import Way
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.dns_gate import DnsGate
 from stormwatch.chaos.door import Door
 from stormwatch.chaos.fault import Evidence
 from stormwatch.chaos.injection import Injection
-from stormwatch.chaos.link import Link
+from stormwatch.chaos.link import Link, Traffic
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
 from stormwatch.chaos.tls_forgery import Forgery, SpoilsHandshakes
@@ -73,6 +74,7 @@ class Gate:
         self.faults: dict[str, Injection] = {}
         self.links: set[Link] = set()
         self.accepted = 0
+        self.traffic: Mapping[Way, Traffic] = {Way.UPSTREAM: Traffic(), Way.DOWNSTREAM: Traffic()}
         self.address = ""
         self._forgeries: dict[str, Forgery] = {}
         """What faults of TLS show, by the fault."""
@@ -175,12 +177,8 @@ class Proxy:
         gate = self.gate(route)
         if not 0 < lease <= LONGEST_LEASE:
             raise Conflict(f"a lease is more than 0 and at most {LONGEST_LEASE:g} s, not {lease:g} s")
-        if FAULTS[kind].looks_inside and not gate.route.looked_into:
-            raise Conflict(
-                f"{kind} needs to see requests, and route {route} is not looked into: give it `tls` or `http: true`"
-            )
-        if reason := misplaced(FAULTS[kind], gate.route):
-            raise Conflict(reason)
+        if why := self.unfit(kind, gate.route):
+            raise Conflict(why)
         there = gate.faults.get(fault)
         if there is not None and there.expires <= self.clock.monotonic():
             self.take(route, fault, "lease ran out")
@@ -196,6 +194,41 @@ class Proxy:
             there.expires = self.clock.monotonic() + lease
         self._leases.set()
         return there
+
+    @staticmethod
+    def unfit(kind: str, route: Route) -> str:
+        """Why a route cannot have a fault of this kind, with the remedy; empty when it can."""
+        if kind not in FAULTS:
+            return ""
+        if FAULTS[kind].looks_inside and not route.looked_into:
+            return (
+                f"{kind} needs to see requests, and route {route.name} is not looked into: "
+                "give it `tls` or `http: true`"
+            )
+        return misplaced(FAULTS[kind], route)
+
+    def add(self, injection: Injection) -> None:
+        """Put a fault that no drill holds: until it expires, which may be never, or is taken away. Raises UnknownRoute."""
+        self.gate(injection.route).put(injection)
+        log.info("route %s: %s begins, %s", injection.route, injection.kind, injection.owner or "no owner named")
+        self._leases.set()
+
+    def leases_changed(self) -> None:
+        """A fault expires at another time than before."""
+        self._leases.set()
+
+    def open_gate(self, route: Route) -> None:
+        """One route more. Raises OSError when its address cannot be had, ValueError for a certificate that is none."""
+        gate = Gate(route, self.clock)
+        gate.open()
+        self.gates[route.name] = gate
+
+    async def close_gate(self, name: str) -> None:
+        """One route less: its faults and its connections end. Raises UnknownRoute."""
+        gate = self.gate(name)
+        del self.gates[name]
+        self._leases.set()
+        await gate.close()
 
     def renew(self, route: str, fault: str, lease: float) -> Injection:
         """Let a fault live until `lease` seconds from now. Raises UnknownRoute, UnknownFault, Conflict."""
@@ -255,7 +288,7 @@ class Proxy:
             self._leases.clear()
             expiries = [one.expires for gate in self.gates.values() for one in gate.faults.values()]
             waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._leases.wait())]
-            if expiries:
+            if math.isfinite(min(expiries, default=math.inf)):
                 waiting.append(asyncio.ensure_future(self.clock.sleep_until(min(expiries))))
             try:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

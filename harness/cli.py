@@ -430,12 +430,17 @@ def import_blackbox(
 
 
 @app.command()
-def proxy(config: ConfigFile = DEFAULT_CONFIG) -> None:
+def proxy(
+    config: ConfigFile = DEFAULT_CONFIG,
+    toxiproxy: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Serve Toxiproxy's API there too, for its clients.")
+    ] = "",
+) -> None:
     """Serve the fault proxy: the routes of `proxies`, passing traffic through until a drill puts a fault on one."""
     from stormwatch.harness import proxying
 
     loaded = load_config(config)
-    _finish(lambda: proxying.command(loaded, _say))
+    _finish(lambda: proxying.command(loaded, _say, toxiproxy=toxiproxy))
 
 
 @app.command()
