@@ -1,56 +1,62 @@
-"""Processes that own faults, one for each step that is given: `python owner.py CONTROL DIRECTORY LEASE STEP …`.
+"""Processes that own faults, one for each that is given: `python owner.py CONTROL DIRECTORY LEASE FAULTS`.
 
-They put them on the routes r0, r1 and so on. Each says `number pid step` when it gets to a step; at its own STEP it hangs, with its loop, until it is killed. They are
-forked from one interpreter, because starting ten takes longer than the test.
+FAULTS is a JSON list of {"fault": as users write it, "stop": the step to hang at}. Each owner says `number pid step` when
+it gets to a step; at its own it hangs, with its loop, until it is killed. They are forked from one interpreter, because
+starting ten takes longer than the test.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.proxy_fault import ProxyFault, Step
-from stormwatch.chaos.tcp_options import TcpBlackhole
 from stormwatch.chaos.undo import UndoJournal
 
+AT_ONCE = 12
 
-async def own(control: str, directory: str, lease: float, number: int, stop: str) -> None:
+
+async def own(control: str, directory: str, lease: float, *, number: int, fault: dict[str, Any]) -> None:
     """Inject, hold for a moment, revert."""
+    stop = fault["stop"]
 
     def reached(step: Step) -> None:
         print(f"{number} {os.getpid()} {step.value}\n", end="", flush=True)
         if step.value == stop:
             time.sleep(600)
 
-    fault = ProxyFault(
-        FaultSpec(kind="tcp-blackhole", target=f"r{number}", options=TcpBlackhole()),
+    holding = ProxyFault(
+        FaultSpec.from_json(fault["fault"]),
         control=control,
         journal=UndoJournal(Path(directory)),
         lease=lease,
         drill="killed",
         on_step=reached,
     )
-    async with fault:
+    async with holding:
         if stop == "holding":
             print(f"{number} {os.getpid()} holding\n", end="", flush=True)
             await asyncio.sleep(600)
 
 
-def main(control: str, directory: str, lease: float, stops: list[str]) -> None:
-    """Fork, and reap them all."""
+def main(control: str, directory: str, lease: float, faults: list[dict[str, Any]]) -> None:
+    """Fork, and reap them all; so many at a time that none waits for its turn longer than the control API is asked."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    children = 0
-    for number, stop in enumerate(stops):
-        if os.fork() == 0:
-            asyncio.run(own(control, directory, lease, number, stop))
-            os._exit(0)
-        children += 1
-    for _ in range(children):
-        os.wait()
+    numbered = list(enumerate(faults))
+    for start in range(0, len(numbered), AT_ONCE):
+        batch = numbered[start : start + AT_ONCE]
+        for number, one in batch:
+            if os.fork() == 0:
+                asyncio.run(own(control, directory, lease, number=number, fault=one))
+                os._exit(0)
+        for _ in batch:
+            os.wait()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:])
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), json.loads(sys.argv[4]))
