@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 from stormwatch.exporters.dashboards import DASHBOARDS
@@ -282,14 +283,13 @@ def _graph(each: Shown, span: Span) -> str:
     low, high = min([0.0, *finite]), max([0.0, *finite])
     high = high if high > low else low + 1
     paths = ""
-    for number, points in enumerate(drawn):
-        steps = [
-            f"{_share(at, span) * 10:.1f},{100 - 100 * (value - low) / (high - low):.1f}"
-            for at, value in points
-            if math.isfinite(value)
-        ]
+    for number, told in enumerate(drawn):
+        points = [(at, value) for at, value in told if math.isfinite(value)]
+        steps = [f"{_share(at, span) * 10:.1f},{100 - 100 * (value - low) / (high - low):.1f}" for at, value in points]
         colour = COLOURS[number % len(COLOURS)]
-        paths += f'<polyline points="{" ".join(steps)}" stroke="{colour}"/>'
+        gaps = [at for at, (one, other) in enumerate(pairwise(points), 1) if other[0] - one[0] > 1.5 * span.step]
+        for start, end in pairwise([0, *gaps, len(steps)]):
+            paths += f'<polyline points="{" ".join(steps[start:end])}" stroke="{colour}"/>'
         paths += "".join(
             f'<rect x="{float(x) - 2:.1f}" y="{float(y) - 1:.1f}" width="4" height="2" fill="{colour}"/>'
             for x, y in (step.split(",") for step in steps)
@@ -355,7 +355,7 @@ display:flex;flex-direction:column;min-height:0}h3{font-size:12px;margin:0 0 2px
 .stats{display:flex;flex-wrap:wrap;gap:2px;flex:1;min-height:0}.stats b{flex:1 0 70px;color:#fff;font-size:20px;display:flex;
 flex-direction:column;align-items:center;justify-content:center;white-space:nowrap}.stats small{font-size:9px;font-weight:400}
 .scroll{overflow:auto;flex:1}table{border-collapse:collapse;width:100%;white-space:nowrap}th{text-align:left;color:#3274d9}
-td,th{padding:1px 8px 1px 0;border-bottom:1px solid #eee}.states td:first-child{width:220px;overflow:hidden}.states{table-layout:fixed}.bar{position:relative;min-width:100px}
+td,th{padding:1px 8px 1px 0;border-bottom:1px solid #eee}.states td:first-child{width:270px;overflow:hidden}.states{table-layout:fixed}.bar{position:relative;min-width:100px}
 .bar i{position:absolute;top:1px;bottom:1px}.graph{position:relative;flex:1;min-height:0;border-left:1px solid #ccc;
 border-bottom:1px solid #ccc}.graph svg{position:absolute;width:100%;height:100%}.graph em{position:absolute;left:2px;top:0;
 color:#888;font-size:10px}polyline{fill:none;stroke-width:1.5;vector-effect:non-scaling-stroke}
