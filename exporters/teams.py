@@ -54,7 +54,8 @@ class TeamsChannel:
         await self._client.aclose()
 
     async def _post(self, sending: Sending, document: dict[str, Any]) -> httpx.Response:
-        answer = await post(self._client, self._url, now=sending.now, json=document)
+        headers = {"Content-Type": "application/json"}
+        answer = await post(self._client, self._url, now=sending.now, content=_encoded(document), headers=headers)
         # The connectors before the workflows said 200 to everything, and in words what went wrong behind them.
         if "error" in answer.text.lower():
             raise Failed(said_of(answer))
@@ -65,7 +66,7 @@ def request(sending: Sending, *, alerts: int = MOST_ALERTS) -> dict[str, Any]:
     """A card with as many alerts as there is room for."""
     while True:
         document = _request(sending, alerts)
-        if not alerts or len(json.dumps(document)) <= MOST_BYTES:
+        if not alerts or len(_encoded(document)) <= MOST_BYTES:
             return document
         alerts //= 2
 
@@ -103,6 +104,10 @@ def _request(sending: Sending, alerts: int) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _alert(message: Message, notification: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A whole service in a process of its own that kills itself, like `kill -9`, at the n-th step on the way from an alert to people.
+"""A whole service in a process of its own that kills itself, like `kill -9`, when it comes to a certain step on the way from an alert to people.
 
 Lives are forked from a server that has imported everything, so that hundreds of them take seconds.
 """
@@ -26,22 +26,22 @@ def context() -> Any:
     return server
 
 
-def live(config: Path, data: Path, last: int, trace: Path, environ: dict[str, str]) -> None:
-    """Watch until everybody was told of the end; or only up to the `last` step, if that is not 0."""
+def live(config: Path, data: Path, fatal: tuple[str, int] | None, trace: Path, environ: dict[str, str]) -> None:
+    """Watch until everybody was told of the end; or only up to the `fatal` step, at its n-th time."""
     os.environ["STORMWATCH_STATE"] = str(data / "state")
-    asyncio.run(_watch(config, data, last, trace, environ))
+    asyncio.run(_watch(config, data, fatal, trace, environ))
 
 
-async def _watch(config: Path, data: Path, last: int, trace: Path, environ: dict[str, str]) -> None:
+async def _watch(config: Path, data: Path, fatal: tuple[str, int] | None, trace: Path, environ: dict[str, str]) -> None:
+    name, left = fatal or ("", 0)
     with trace.open("a") as file:
-        left = last
 
         def reached(step: Step) -> None:
             nonlocal left
             file.write(f"{step}\n")
             file.flush()
-            left -= 1
-            if left == 0:
+            left -= step == name
+            if step == name and left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         async with Service(load(config, environ=environ), data=data, comes_back=1.0, step=reached) as service:
@@ -51,7 +51,5 @@ async def _watch(config: Path, data: Path, last: int, trace: Path, environ: dict
 
 async def _is_over(service: Service) -> bool:
     found = await service.notifying.outbox.recent(0.0)
-    settled = {
-        each["channel"] for each in found if each["settled"] and Message.from_json(each["message"]).is_resolved
-    }
+    settled = {each["channel"] for each in found if each["settled"] and Message.from_json(each["message"]).is_resolved}
     return settled >= set(TOLD) and all(each["settled"] for each in found)
