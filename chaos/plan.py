@@ -1,5 +1,6 @@
 """What a drill can show at best, before anything is broken: what is asked against what the configuration can give."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Plan:
         return {
             "drill": self.drill.as_json(),
             **{
-                name: span and {"best": span.best, "worst": span.worst}
+                name: span and {"best": _finite(span.best), "worst": _finite(span.worst)}
                 for name, span in (("probe", self.probe), ("alert", self.alert), ("recovery", self.recovery))
             },
             "refusals": list(self.refusals),
@@ -73,14 +74,18 @@ def plan(drill: Drill, *, probe: Span | None = None, alert: Span | None = None, 
     for what, within, span in (one for one in asked if one):
         if span is None:
             continue
-        if within < span.best:
+        if math.isinf(span.best):
+            refusals.append(f"{what}: {drill.fault.kind} does not make it fire: expect another alert, or leave it out")
+        elif within < span.best:
             refusals.append(
                 f"{what}: asked {show_duration(within)}, cannot be better than {show_seconds(span.best)}: ask for "
                 f"{show_seconds(span.worst)}, or make the configuration faster"
             )
         elif within < span.worst:
             warnings.append(
-                f"{what}: asked {show_duration(within)}, may take {show_seconds(span.worst)} although all works"
+                f"{what}: asked {show_duration(within)}, may "
+                + ("never come" if math.isinf(span.worst) else f"take {show_seconds(span.worst)}")
+                + " although all works"
             )
     kind = FAULTS[drill.fault.kind]
     if drill.probe and drill.probe.reason and drill.probe.reason not in kind.reasons | BEHIND:
@@ -91,6 +96,11 @@ def plan(drill: Drill, *, probe: Span | None = None, alert: Span | None = None, 
     return Plan(
         drill=drill, probe=probe, alert=alert, recovery=recovery, refusals=tuple(refusals), warnings=tuple(warnings)
     )
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity: null is never."""
+    return None if math.isinf(seconds) else seconds
 
 
 def _line(what: str, within: float, span: Span | None) -> str:

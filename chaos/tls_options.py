@@ -209,6 +209,11 @@ class TlsStalledHandshake:
         return True
 
 
+def shows_expiry(options: object, *, within: float) -> bool:
+    """Whether a probe is shown a certificate that expires within so many seconds, or has expired."""
+    return isinstance(options, TlsExpired) or (isinstance(options, TlsExpiresSoon) and options.left < within)
+
+
 def _positive(key: str, seconds: float) -> None:
     if seconds <= 0:
         raise ValueError(f"{key} must be more than 0s")

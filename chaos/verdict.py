@@ -1,5 +1,6 @@
 """The judgement of a drill: a pure function from what was asked and what was seen to a verdict, clause by clause."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -294,7 +295,9 @@ def _watched(seen: Detection) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """A measured stretch of time for people: `0.04 s`, `3.2 s`, `95.1 s`, `125 s`, `12 min 5 s`."""
+    """A measured stretch of time for people: `0.04 s`, `3.2 s`, `95.1 s`, `125 s`, `12 min 5 s`, `never`."""
+    if math.isinf(seconds):
+        return "never"
     if seconds < 99.95:
         return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
     if seconds < 600:

@@ -16,6 +16,7 @@ from stormwatch.chaos.plan import plan as plan_drill
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.report import Progress, Report, html_of
 from stormwatch.chaos.run import Baseline, run_drill
+from stormwatch.chaos.tls_options import shows_expiry
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.chaos.verdict import exit_code
 from stormwatch.harness.config import Config
@@ -29,7 +30,7 @@ from stormwatch.slo.identity import labels_of
 from stormwatch.slo.latency import Bounds, first_failure, time_to_fire, time_to_resolve
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Rule
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Expiring, Rule
 
 
 async def command(
@@ -135,7 +136,7 @@ def plan_of(config: Config, drill: Drill) -> Plan:
     objectives = {objective.name: objective for objective in config.objectives}
     expected = probes[drill.probe.name] if drill.probe else None
     rules = [rule for rule in config.rules if drill.alert and drill.alert.matches(labels_of(rule))]
-    alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives))]
+    alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives, drill))]
     return plan_drill(
         drill,
         probe=Span(*first_failure(expected)) if expected else None,
@@ -151,7 +152,11 @@ def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objecti
     return probes[rule.probe]
 
 
-def _alert_span(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Span | None:
+def _alert_span(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective], drill: Drill) -> Span | None:
+    if isinstance(rule, Expiring) and shows_expiry(drill.fault.options, within=rule.within):
+        # The first run that begins after the injection sees the date; whether it passes does not matter.
+        probe = probes[rule.probe]
+        return Span(rule.lasting, probe.every + longest_run(probe) + EVALUATION + rule.lasting)
     objective = objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
     bounds = time_to_fire(rule, _subject(rule, probes, objectives), EVALUATION, objective=objective)
     return Span(bounds.best, bounds.worst)

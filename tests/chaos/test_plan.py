@@ -1,5 +1,7 @@
 """The plan of a drill: what is asked against what the configuration can give, before anything is broken."""
 
+import json
+import math
 from dataclasses import replace
 
 from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe
@@ -37,6 +39,20 @@ def test_what_may_not_be_is_a_warning() -> None:
         "checkout red: asked 1m, may take 61.0 s although all works",
         "reason certificate is unusual for tcp-blackhole, which normally shows as timeout",
     )
+
+
+def test_an_alert_that_the_fault_never_makes_fire_is_refused() -> None:
+    """One that may never is a warning; in JSON never is null."""
+    found = plan(DRILL, alert=Span(math.inf, math.inf))
+    (refusal,) = found.refusals
+    assert refusal == (
+        "ErrorBudgetBurn{objective=checkout-availability, severity=page}: tcp-blackhole does not make it fire: "
+        "expect another alert, or leave it out"
+    )
+    assert "asked within 1m30s, can be never to never" in found.lines()[2]
+    (warning,) = plan(DRILL, alert=Span(6, math.inf)).warnings
+    assert "may take never" not in warning
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["alert"] == {"best": None, "worst": None}
 
 
 def test_an_unknown_span_is_neither_refused_nor_promised() -> None:
