@@ -117,7 +117,7 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
             TcpTruncate,
             "connections are closed after so many bytes",
             frozenset({Reason.PROTOCOL, Reason.RESET}),
-            reason_note="reset when nothing of the answer came",
+            reason_note="reset of HTTP; protocol where an answer may end with its connection",
         ),
         FaultKind(
             "tcp-corrupt",
