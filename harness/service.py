@@ -109,6 +109,8 @@ class Service:
         self._outcomes: dict[str, Outcome] = {}
         self._counted: dict[str, Counts] = {}
         self._listeners: list[Callable[[Result | Transition], None]] = []
+        self.signs: Signs | None = None
+        """Whether this process is well; None where no dead man's switch is told."""
         self._evaluated = self._last_result = 0.0
         """When rules were evaluated and a result came, by the monotonic clock."""
 
@@ -190,7 +192,7 @@ class Service:
         if switch is None:
             return
         self._evaluated = self._last_result = self.clock.monotonic()
-        signs = Signs(
+        signs = self.signs = Signs(
             behind=lambda: runner.behind,
             evaluated=lambda: self.clock.monotonic() - self._evaluated,
             silent=lambda: self.clock.monotonic() - self._last_result,
