@@ -222,29 +222,31 @@ class _Probes:
     def judged(self, promise: Promise, notes: list[str]) -> dict[str, Any]:
         """`probe:` or `match:` of an objective."""
         indicator = promise.indicator
+        certificate = indicator.expires_within is not None
         if indicator.probes:
-            return self._named(indicator.probes)
+            return self._named(indicator.probes, certificate=certificate)
         match = indicator.match
         if "probe" in match:
             others = [label for label in match if label != "probe"]
             if others:
                 notes.append(f"the name of the probe says which one, so {', '.join(others)} is not asked about")
-            return {"probe": self._one(match["probe"], match.get("instance", ""))}
+            return {"probe": self._one(match["probe"], match.get("instance", ""), certificate=certificate)}
         if "instance" in match:
             instance = match["instance"]
             at = [probe.name for probe in self._known.probes if probe.target == instance]
             if len(at) > 1:
                 raise _NotWritten(f'the probes {", ".join(at)} all look at {instance}; name one with probe="…"')
-            return {"probe": at[0] if at else self._one(_name_of(instance), instance)}
+            return {"probe": at[0] if at else self._one(_name_of(instance), instance, certificate=certificate)}
         if not self._selected(match):
-            self._draft(_name_of("-".join(match.values())), "", {k: v for k, v in match.items() if k not in RESERVED})
-            if not match.keys() - RESERVED:
+            labels = {label: value for label, value in match.items() if label not in RESERVED}
+            if not labels:
                 raise _NotWritten(f"no probe has {', '.join(f'{key}={value}' for key, value in match.items())}")
+            self._draft(_name_of("-".join(match.values())), "", labels)
         return {"match": dict(match)}
 
-    def _named(self, names: tuple[str, ...]) -> dict[str, Any]:
+    def _named(self, names: tuple[str, ...], *, certificate: bool) -> dict[str, Any]:
         if len(names) == 1:
-            return {"probe": self._one(names[0], "")}
+            return {"probe": self._one(names[0], "", certificate=certificate)}
         if strangers := [name for name in names if name not in self._known.labels]:
             raise _NotWritten(
                 f"it judges several probes together, of which {', '.join(strangers)} are not known; "
@@ -268,15 +270,17 @@ class _Probes:
             if all(labels.get(key) == value for key, value in match.items())
         ]
 
-    def _one(self, name: str, target: str) -> str:
+    def _one(self, name: str, target: str, *, certificate: bool) -> str:
         if name not in self._names:
-            self._draft(name, target, {})
+            self._draft(name, target, {}, certificate=certificate)
         return name
 
-    def _draft(self, name: str, target: str, labels: Mapping[str, str]) -> None:
+    def _draft(self, name: str, target: str, labels: Mapping[str, str], *, certificate: bool = False) -> None:
         if name in self.made:
             return
         kind = next((kind for kind, pattern in _TARGETS.items() if pattern.fullmatch(target)), "")
+        if kind == "tcp" and certificate:
+            kind = "tls"
         data: dict[str, Any] = {"name": name, "kind": kind or "http", "target": target if kind else _EXAMPLE}
         if labels:
             data["labels"] = dict(labels)

@@ -168,6 +168,37 @@ def test_without_a_configuration_it_loads_by_itself(files: Path) -> None:
     assert config.objectives[0].probes == ("shop.example",)
 
 
+@pytest.mark.parametrize(
+    ("selected", "threshold", "probe", "whom"),
+    [
+        ("instance='shop.example:443'", "", {"name": "shop.example-443", "kind": "tcp", "target": "shop.example:443"}, {"probe": "shop.example-443"}),
+        ("instance='10.0.0.1'", "", {"name": "10.0.0.1", "kind": "icmp", "target": "10.0.0.1"}, {"probe": "10.0.0.1"}),
+        ("instance='a b'", "", {"name": "a-b", "kind": "http", "target": "https://example.org/"}, {"probe": "a-b"}),
+        ("service='shop'", "", {"name": "shop", "kind": "http", "target": "https://example.org/", "labels": {"service": "shop"}}, {"match": {"service": "shop"}}),
+        ("instance='tls.example:443'", "probe_ssl_earliest_cert_expiry{%s} - time()", {"name": "tls.example-443", "kind": "tls", "target": "tls.example:443"}, {"probe": "tls.example-443"}),
+    ],
+)  # fmt: skip
+def test_what_is_known_of_a_probe_is_in_its_draft(
+    files: Path, selected: str, threshold: str, probe: dict[str, object], whom: dict[str, object]
+) -> None:
+    """Its target tells the kind, and what is judged does; all of it loads."""
+    query = (threshold or "probe_duration_seconds{%s}") % selected
+    text = FOREIGN[: FOREIGN.index("      ratioMetric")] + (
+        f"      thresholdMetric: {{metricSource: {{type: Prometheus, spec: {{query: {json.dumps(query)}}}}}}}\n"
+        + FOREIGN[FOREIGN.index("  timeWindow") :].replace(
+            "{target: 0.999}",
+            "{target: 0.99, op: gt, value: 86400}" if threshold else "{target: 0.99, op: lte, value: 2}",
+        )
+    )
+    (files / "threshold.yaml").write_text(text)
+    done = stormwatch(files, "import", "openslo", "threshold.yaml", "-o", "alone.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = yaml.safe_load((files / "alone.yaml").read_text())
+    assert written["probes"] == [probe]
+    assert whom.items() <= written["objectives"][0].items()
+    assert len(load(files / "alone.yaml", environ={}).objectives) == 1
+
+
 def test_a_summary_for_machines(files: Path) -> None:
     """What is made, what is refused and where, and everything that is said about it."""
     done = stormwatch(files, "import", "openslo", "ours.yaml", "foreign.yaml", "--format", "json")

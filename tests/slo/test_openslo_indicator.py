@@ -99,6 +99,16 @@ def test_thresholds() -> None:
     )
 
 
+def test_steps_and_certificates() -> None:
+    """Each with the metric that we export for it."""
+    step = of_threshold('stormwatch_journey_step_duration_seconds{probe="front",step="pay"}', "lte", Fraction(2))
+    assert (step.match, step.step, step.slower_than) == (FRONT, "pay", 2)
+    assert step.notes == ("a step that fails is bad, however quick",)
+    expiring = of_threshold('probe_ssl_earliest_cert_expiry{probe="front"} - time()', "gt", Fraction(14 * 86400))
+    assert (expiring.match, expiring.expires_within) == (FRONT, 14 * 86400)
+    assert expiring.notes == ("exactly this much is enough",)
+
+
 def test_who_scraped_does_not_matter_and_every_other_label_does() -> None:
     """`job` says nothing about the probe."""
     total = 'stormwatch_probe_runs_total{job="stormwatch",service="shop",location="fra1"}'
@@ -147,6 +157,9 @@ def test_what_is_about_other_things_is_refused(good: str, total: str, why: str) 
         (SECONDS, "lte", 0, "no run takes less than no time"),
         (SUCCESS, "lte", 0, "probe_success lte 0 is no promise that a run can keep"),
         ("sum(kafka_lag)", "lt", 5, "kafka_lag is not measured by stormwatch: its objectives judge runs of probes. Write a probe that looks at what it measures"),
+        ('stormwatch_api_step_duration_seconds{probe="front"}', "lt", 5, 'each step takes its own time, so one is asked for, like step="pay"'),
+        ('probe_ssl_earliest_cert_expiry{probe="front"} - time()', "lt", 5, "a certificate is to be valid for some time more: op: gt and a value above 0"),
+        ("process_start_time_seconds - time()", "gt", 5, "process_start_time_seconds is not measured by stormwatch: its objectives judge runs of probes. Write a probe that looks at what it measures"),
         (f"{SECONDS} * 2", "lt", 5, "a threshold is compared with one metric of a probe, and this is a computation"),
     ],
 )  # fmt: skip
