@@ -28,13 +28,15 @@ PROBES = (JOB, LOCATION, KIND, SERVICE, PROBE, STATUS_PAGE)
 DETAIL = (JOB, LOCATION, KIND, SERVICE, ONE_PROBE, STATUS_PAGE)
 """What is chosen where one probe is looked at."""
 
+_KEPT = "${datasource:queryparam}&${job:queryparam}&${__url_time_range}"
+"""What a link does not change: source, job, shown time."""
 THIS_PROBE = (
-    Link("Details of this probe", "/d/stormwatch-probe?var-probe=${__field.labels.probe}&${__url_time_range}"),
+    Link("Details of this probe", f"/d/stormwatch-probe?var-probe=${{__field.labels.probe}}&{_KEPT}"),
     Link("Status page: evidence and runbook", "${status_page}/probes/${__field.labels.probe}"),
 )
 """From a value of one probe, as a graph has it."""
 THIS_ROW = (
-    Link("Details of this probe", "/d/stormwatch-probe?var-probe=${__data.fields.probe}&${__url_time_range}"),
+    Link("Details of this probe", f"/d/stormwatch-probe?var-probe=${{__data.fields.probe}}&{_KEPT}"),
     Link("Status page: evidence and runbook", "${status_page}/probes/${__data.fields.probe}"),
 )
 """The same from a row of a table."""
