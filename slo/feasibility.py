@@ -324,7 +324,7 @@ def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -
                 severity=Weight.WARNING,
                 subject=objective.name,
                 alert=rule.severity,
-                text=f"{objective.name}: {show_duration(objective.window)} allow {float(allowed):.2g} {_bad(objective)}, so the "
+                text=f"{objective.name}: {_span(objective)} allow {float(allowed):.2g} {_bad(objective)}, so the "
                 "first one overspends the budget; run the probe more often, or lower the target",
             )
         )
@@ -333,7 +333,7 @@ def _about_budget(rule: BudgetLeft, objective: Objective, judged: list[Probe]) -
             severity=Weight.INFO,
             subject=objective.name,
             alert=rule.severity,
-            text=f"{objective.name}: the budget of {show_duration(objective.window)} is {float(allowed):.4g} {_bad(objective)}; "
+            text=f"{objective.name}: the budget of {_span(objective)} is {float(allowed):.4g} {_bad(objective)}; "
             f"{rule.severity.value} when less than {show_ratio(rule.below)} of it is left",
         )
     )
@@ -357,6 +357,12 @@ def _counted(objective: Objective, number: int) -> str:
 
 def _bad(objective: Objective) -> str:
     return "failed runs" if objective.slices is None else "bad slices"
+
+
+def _span(objective: Objective) -> str:
+    """The window that a budget is for: `30d`, or what a part of the calendar nominally lasts."""
+    span = show_duration(objective.window)
+    return f"a {objective.calendar.unit} of {span}" if objective.calendar else span
 
 
 def _every(objective: Objective, judged: list[Probe]) -> Fraction:

@@ -2,14 +2,20 @@
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormwatch.slo.alert import AlertState, Severity
+from stormwatch.slo.calendar import Calendar
 from stormwatch.slo.evaluator import Evaluator
+from stormwatch.slo.feasibility import findings
+from stormwatch.slo.latency import time_to_fire
 from stormwatch.slo.objective import Judgement, Slices
 from stormwatch.slo.policy import rules_for_objective
+from stormwatch.slo.rule import BurnRate
 from stormwatch.slo.timeslice import LATE, Decided, Slicer
-from tests.slo.story import DAY, START, objective, probe, results
+from tests.slo.story import DAY, START, objective, probe, result, results
 
 GOOD, BAD = Judgement.GOOD, Judgement.BAD
 MINUTES = Slices(60.0, Fraction(3, 4))
@@ -88,3 +94,35 @@ def test_an_objective_counts_slices_and_restarts_with_those_that_are_over() -> N
     )
     budget = second.budget(judging.name, START + 182)
     assert (budget.total, budget.bad, budget.allowed) == (3, 2, Fraction(1440, 100))
+
+
+@pytest.mark.parametrize("took", [1.0, 11.0])
+@pytest.mark.parametrize("began", [0.0, 7.0, 16.0, 31.0, 44.5, 59.5])
+def test_what_is_told_of_detection_holds_for_slices(began: float, took: float) -> None:
+    """Wherever in a slice an outage begins, and however long its runs take to fail: the alert fires within the bounds."""
+    watched, judging = probe(), objective(slices=MINUTES, target=Fraction(9, 10), window=7200.0)
+    rules = rules_for_objective(judging, [watched])
+    page = next(rule for rule in rules if isinstance(rule, BurnRate) and rule.severity is Severity.PAGE)
+    bounds = time_to_fire(page, watched, 1.0, objective=judging)
+    evaluator = Evaluator([judging], [page], [watched])
+    outage, starts = START + 7200 + began, [START + number * 15.0 for number in range(1, 560)]
+    ended = sorted((start + (took if start >= outage else 0.2), "-" if start >= outage else "+") for start in starts)
+    fired, now = None, START
+    while fired is None and now < START + 8400:
+        now += 1.0
+        while ended and ended[0][0] <= now:
+            at, sign = ended.pop(0)
+            evaluator.observe(result(sign, at))
+        fired = now if any(each.after is AlertState.FIRING for each in evaluator.evaluate(now)) else None
+
+    assert fired is not None
+    assert bounds.best <= fired - outage <= bounds.worst
+
+
+def test_what_is_counted_is_named_where_it_is_told_what_an_objective_means() -> None:
+    """Slices are slices, and a month is a month."""
+    judging = objective(slices=MINUTES, target=Fraction(9, 10), calendar=Calendar("week"), window=7.0 * DAY)
+    told = [each.text for each in findings(judging, [probe()], rules_for_objective(judging, [probe()]))]
+
+    assert any("bad of 90 slices" in text for text in told), told
+    assert any("the budget of a week of 7d is 1008 bad slices" in text for text in told), told
