@@ -3,13 +3,15 @@
     python -m bench.proxy
 
 One service on loopback, reached directly, through a plain route, through one that looks for HTTP requests, and through
-one that ends TLS and opens it again. Service and proxy are processes of their own; the client is a blocking socket.
+one that ends TLS and opens it again; where nginx is installed, also through nginx as an HTTP proxy with one worker. Service
+and proxies are processes of their own; the client is a blocking socket.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import socket
 import ssl
 import statistics
@@ -31,18 +33,25 @@ def main() -> None:
     options.add_argument("--requests", type=int, default=3000, help="requests over one kept-alive connection")
     options.add_argument("--connections", type=int, default=500, help="requests with a connection of their own")
     chosen = options.parse_args([] if sys.argv[0].endswith("__main__.py") else None)
-    with tempfile.TemporaryDirectory() as directory, _started(Path(directory)) as (pid, ports, context):
-        print(f"{'way':<22}{'kept alive p50 / p99':>24}{'fresh p50 / p99':>22}{'CPU a request':>16}{'bulk':>12}")
+    with tempfile.TemporaryDirectory() as directory, _started(Path(directory)) as (pids, ports, context):
+        heads = ("kept alive p50 / p99", "fresh p50 / p99", "CPU a request", "bulk", "CPU a MB")
+        print(f"{'way':<22}{heads[0]:>24}{heads[1]:>22}{heads[2]:>16}{heads[3]:>12}{heads[4]:>11}")
         for way, port in ports.items():
+            pid = pids["nginx" if way == "nginx" else "ours"]
             secure = context if "TLS" in way else None
             _timed(_kept_alive(port, secure), 200)
             before = _cpu(pid)
             kept = _timed(_kept_alive(port, secure), chosen.requests)
             cpu = (_cpu(pid) - before) / chosen.requests
             fresh = _timed(lambda port=port, secure=secure: _fresh(port, secure), chosen.connections)
+            before = _cpu(pid)
             rate = _bulk(port, secure)
-            through = f"{cpu * 1e6:.0f} µs" if "direct" not in way else "-"
-            print(f"{way:<22}{_show(kept):>24}{_show(fresh):>22}{through:>16}{rate / 1e6:>7.0f} MB/s", flush=True)
+            burnt = (_cpu(pid) - before) / (BULK / 1e6)
+            through, each = (f"{cpu * 1e6:.0f} µs", f"{burnt * 1e6:.0f} µs") if "direct" not in way else ("-", "-")
+            print(
+                f"{way:<22}{_show(kept):>24}{_show(fresh):>22}{through:>16}{rate / 1e6:>7.0f} MB/s{each:>11}",
+                flush=True,
+            )
 
 
 def serve(directory: Path) -> None:
@@ -103,7 +112,7 @@ def proxy(directory: Path, plain: int, secure: int) -> None:
 
 
 @contextlib.contextmanager
-def _started(directory: Path) -> Generator[tuple[int, dict[str, int], ssl.SSLContext]]:
+def _started(directory: Path) -> Generator[tuple[dict[str, int], dict[str, int], ssl.SSLContext]]:
     _certificate(directory / "shop.pem")
     children: list[subprocess.Popen[str]] = []
 
@@ -120,15 +129,49 @@ def _started(directory: Path) -> Generator[tuple[int, dict[str, int], ssl.SSLCon
         routes = json.loads(child("proxy", directory, plain, secure))
         context = ssl.create_default_context(cafile=str(directory / "shop.pem"))
         ways = {"direct": plain, "plain route": routes["plain"], "looked into": routes["looked into"]}
-        yield (
-            children[1].pid,
-            ways | {"direct, TLS": secure, "TLS, looked into": routes["TLS, looked into"]},
-            context,
-        )
+        pids = {"ours": children[1].pid}
+        if nginx := shutil.which("nginx"):
+            ways["nginx"] = _free_port()
+            children.append(_nginx(nginx, directory, ways["nginx"], plain))
+            pids["nginx"] = children[-1].pid
+        yield pids, ways | {"direct, TLS": secure, "TLS, looked into": routes["TLS, looked into"]}, context
     finally:
         for one in children:
             one.terminate()
             one.wait()
+
+
+def _nginx(program: str, directory: Path, port: int, upstream: int) -> "subprocess.Popen[str]":
+    """One process that passes HTTP on over connections that it keeps; returns when it listens."""
+    (directory / "nginx.conf").write_text(
+        f"""daemon off; master_process off; pid {directory}/nginx.pid; error_log {directory}/nginx.log;
+events {{}}
+http {{
+    access_log off;
+    proxy_temp_path {directory}; client_body_temp_path {directory}; fastcgi_temp_path {directory};
+    uwsgi_temp_path {directory}; scgi_temp_path {directory};
+    upstream service {{ server 127.0.0.1:{upstream}; keepalive 16; }}
+    server {{
+        listen 127.0.0.1:{port};
+        keepalive_requests 1000000;
+        location / {{ proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+}}
+"""
+    )
+    process = subprocess.Popen([program, "-p", directory, "-c", directory / "nginx.conf"], text=True)
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return process
+        time.sleep(0.05)
+    raise RuntimeError(f"nginx does not listen: {(directory / 'nginx.log').read_text()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _open(port: int, context: ssl.SSLContext | None) -> socket.socket:
