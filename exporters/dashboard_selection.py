@@ -20,6 +20,7 @@ PROBE = Variable(
 ONE_PROBE = replace(PROBE, every="")
 """Where every phase of every probe would be too much: one, or some to compare."""
 STATUS_PAGE = Text("status_page", "Status page", "http://127.0.0.1:9797")
+"""Where `stormwatch run` is for the reader's browser."""
 SLO_SERVICE = Variable("service", "Service", "slo:objective:ratio", of="sloth_service", every=".+")
 SLO = Variable("slo", "Objective", 'slo:objective:ratio{sloth_service=~"$service"}', of="sloth_slo", every=".+")
 

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stormwatch.exporters.dashboard import Dashboard, Row
 from stormwatch.exporters.dashboard_panel import Panel, Query, Threshold
-from stormwatch.exporters.dashboard_selection import JOB, MARKS, of_job, rate
+from stormwatch.exporters.dashboard_selection import JOB, MARKS, STATUS_PAGE, of_job, rate
 from stormwatch.exporters.dashboards_of_alerting import ALERTS, DRILLS, OBJECTIVES
 from stormwatch.exporters.dashboards_of_probes import CERTIFICATES, DNS, JOURNEYS, OVERVIEW, PROBE_DETAIL
 
 
-def dashboard_json(dashboard: Dashboard) -> str:
-    """A dashboard as the text of a file, in an order that compares well."""
+def dashboard_json(dashboard: Dashboard, *, status_page: str = STATUS_PAGE.default) -> str:
+    """A dashboard as the text of a file, in an order that compares well. `status_page` is where its links lead."""
+    known = replace(STATUS_PAGE, default=status_page)
+    dashboard = replace(dashboard, variables=[known if each is STATUS_PAGE else each for each in dashboard.variables])
     return json.dumps(dashboard.classic(), indent=2, ensure_ascii=False) + "\n"
 
 

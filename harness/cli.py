@@ -317,6 +317,9 @@ def dashboards(
     prometheus: Annotated[
         str, typer.Option(metavar="URL", help="Where Grafana finds Prometheus, for --provisioning.")
     ] = "http://127.0.0.1:9090",
+    status_page: Annotated[
+        str, typer.Option(metavar="URL", help="Where `stormwatch run` is for a reader's browser, for links.")
+    ] = "http://127.0.0.1:9797",
     form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
 ) -> None:
     """List the Grafana dashboards that stormwatch brings along, or write them with -o."""
@@ -328,7 +331,7 @@ def dashboards(
         found = dashboards_command.as_json()
         print(json.dumps(found, indent=2) if form is Shape.JSON else "\n".join(dashboards_command.lines()))
         return
-    dashboards_command.write_dashboards(out, say=_say)
+    dashboards_command.write_dashboards(out, status_page=status_page, say=_say)
     if provisioning:
         dashboards_command.write_provisioning(provisioning, dashboards=out.absolute(), prometheus=prometheus, say=_say)
 

@@ -33,11 +33,11 @@ def lines() -> list[str]:
     return [f"{each.uid:<{width}}  {each.title}: {each.description}" for each in DASHBOARDS]
 
 
-def write_dashboards(directory: Path, *, say: Say) -> None:
-    """A file for each dashboard. Raises Problem when the directory cannot be written."""
+def write_dashboards(directory: Path, *, status_page: str, say: Say) -> None:
+    """A file for each dashboard. `status_page` is where links to evidence lead. Raises Problem when the directory cannot be written."""
     _make(directory)
     for each in DASHBOARDS:
-        write(dashboard_json(each), directory / f"{each.name}.json")
+        write(dashboard_json(each, status_page=status_page.rstrip("/")), directory / f"{each.name}.json")
     say(f"wrote {len(DASHBOARDS)} dashboards into {directory}")
 
 

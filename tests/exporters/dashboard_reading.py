@@ -37,11 +37,6 @@ class Selector:
     matchers: tuple[Matcher, ...]
     text: str
 
-    @property
-    def labels(self) -> set[str]:
-        """The labels that it looks at."""
-        return {matcher.label for matcher in self.matchers} - {"__name__"}
-
 
 def filled(text: str, values: Mapping[str, str]) -> str:
     """The text with Grafana's variables replaced. Raises KeyError for one that nobody defines."""

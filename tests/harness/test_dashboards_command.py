@@ -42,6 +42,18 @@ def test_it_writes_the_dashboards_and_tells_grafana_where_they_are(tmp_path: Pat
     assert done.stderr.splitlines()[-1].endswith("next: restart Grafana")
 
 
+def test_links_lead_to_the_status_page_that_is_given(tmp_path: Path) -> None:
+    """What is provisioned cannot be saved with another address, so the file has it."""
+    assert stormwatch("-o", tmp_path, "--status-page", "https://watch.example/").returncode == 0
+    for path in tmp_path.iterdir():
+        listed = {each["name"]: each for each in json.loads(path.read_text())["templating"]["list"]}
+        if "status_page" in listed:
+            assert (
+                listed["status_page"]["query"] == listed["status_page"]["current"]["value"] == "https://watch.example"
+            )
+        assert "127.0.0.1" not in path.read_text()
+
+
 @pytest.mark.parametrize("arguments", [("-o", "{file}/boards"), ("--provisioning", "{file}")])
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """A directory below a file; provisioning without dashboards."""
