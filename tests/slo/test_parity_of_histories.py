@@ -216,7 +216,7 @@ def test_the_histories_make_every_alert_fire_and_resolve() -> None:
         pytest.param(0, "severity: info", "severity: ticket", id="severity"),
         pytest.param(0, "[1m]", "[90s]", id="short window"),
         pytest.param(0, "< 0.1", "< 0.2", id="budget"),
-        pytest.param(0, " == 1)", " == 2)", id="maintenance"),
+        pytest.param(4, " == 1)", " == 2)", id="maintenance"),
         pytest.param(0, "< 900", "< 930", id="expiry"),
         pytest.param(0, "> 56", "> 71", id="evidence"),
     ],
