@@ -95,7 +95,7 @@ class DnsGate:
 
     def open(self) -> None:
         """Listen. Raises OSError, with the address in it, when that cannot be had."""
-        self._listening, self._datagrams = _both_bound(self.route.listen)
+        self._listening, self._datagrams = both_bound(self.route.listen)
         host, port = self._listening.getsockname()[:2]
         self.address = show_address(host, port)
         asyncio.get_running_loop().add_reader(self._datagrams, self._read_datagrams, self._datagrams)
@@ -437,7 +437,7 @@ async def _exactly(reader: asyncio.StreamReader, size: int) -> bytes:
         return error.partial
 
 
-def _both_bound(listen: str) -> tuple[socket.socket, socket.socket]:
+def both_bound(listen: str) -> tuple[socket.socket, socket.socket]:
     """A listening socket and one for datagrams on the same address. Raises OSError, with the address in it."""
     host, port = parse_address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

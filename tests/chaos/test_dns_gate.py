@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import dns.edns
-import dns.flags
 import dns.message
 import dns.rcode
 import pytest
@@ -425,4 +424,4 @@ async def test_a_port_that_is_taken_for_datagrams_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match=f"cannot listen on {address}: Address already in use"):
-            dns_gate._both_bound(address)
+            dns_gate.both_bound(address)
