@@ -61,7 +61,7 @@ def new_issuer(name: str, now: datetime.datetime, *, parent: Issuer | None = Non
     builder = builder.issuer_name(parent.certificate.subject if parent else _common_name(name))
     if parent:
         builder = builder.add_extension(_identifier_of(parent.certificate), critical=False)
-    certificate = builder.sign(signer, _hash_of(signer))
+    certificate = builder.sign(signer, hashes.SHA256())
     return Issuer(certificate, key, (certificate, *parent.below) if parent else ())
 
 
@@ -120,7 +120,9 @@ class Mint:
         )
         if not self_signed:
             builder = builder.add_extension(_identifier_of(signer.certificate), critical=False)
-        leaf = _signed_with_sha1(builder.sign(by, hashes.SHA256()), by) if with_sha1 else builder.sign(by, _hash_of(by))
+        leaf = (
+            _signed_with_sha1(builder.sign(by, hashes.SHA256()), by) if with_sha1 else builder.sign(by, hashes.SHA256())
+        )
         return Identity((leaf, *(signer.below if with_intermediates and not self_signed else ())), key)
 
 
@@ -179,12 +181,6 @@ def _builder(
         .not_valid_after(ends)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
-
-
-def _hash_of(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | hashes.SHA384:
-    """What the key's size asks for: P-384 with SHA-256 is refused by strict verifiers."""
-    strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size > 256
-    return hashes.SHA384() if strong else hashes.SHA256()
 
 
 def _common_name(name: str) -> x509.Name:
