@@ -70,6 +70,12 @@ class Alerts:
             }
             if self.watchdog
             else None,
+            "flapping": {
+                "after": self.flapping.after,
+                "within": show_duration(self.flapping.within),
+                "stable": show_duration(self.flapping.stable),
+                "recovery": show_duration(self.flapping.recovery),
+            },
             "notify": [
                 {
                     "name": each.name,
@@ -116,6 +122,12 @@ def read_alerts(draft: Draft, data: Any) -> Alerts:
     return Alerts(
         alertmanager=told.alertmanager,
         webhook=told.webhook,
+        flapping=Damping(
+            after=told.flapping.after,
+            within=told.flapping.within,
+            stable=told.flapping.stable,
+            recovery=told.flapping.recovery,
+        ),
         notify=tuple(entry for _, entry in entries.values()),
         watchdog=_switch(told.watchdog) if told.watchdog else None,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -148,6 +149,38 @@ async def test_people_take_alerts_and_silence_them_while_it_runs(tmp_path: Path)
             assert nobody.status_code == 404
             for page in ("/config", "/metrics", "/api/v1/notifications", "/api/v1/notifications/firing"):
                 assert KEY not in (await client.get(page)).text
+
+
+async def test_who_flaps_is_shown_until_it_is_stable(tmp_path: Path) -> None:
+    """As the configuration says: the second outage is told as flapping, its end is held back, and `notify firing` says so."""
+    with Receiver() as receiver:
+        port = free_port()
+        path = tmp_path / "stormwatch.yaml"
+        path.write_text(
+            "defaults: {every: 200ms, timeout: 80ms, confirm: {attempts: 2, after: 10ms}}\n"
+            f'probes: [{{name: shop, kind: tcp, target: "127.0.0.1:{port}"}}]\n'
+            "alerts:\n  flapping: {after: 2, within: 5m, stable: 1m}\n"
+            f'  notify: [{{name: desk, to: webhook, url: "{receiver.url}", group_wait: 0s, group_interval: 0s}}]\n'
+        )
+        async with served(load(path, environ={}), tmp_path / "data") as (service, client):
+            async with asyncio.timeout(30):
+                await _told(receiver, 1, "firing")
+                with socket.create_server(("127.0.0.1", port)):
+                    await _told(receiver, 1, "resolved")
+                await _told(receiver, 2, "firing")
+                with socket.create_server(("127.0.0.1", port)):
+                    while service.evaluator.active():
+                        await asyncio.sleep(0.02)
+                    shown = await asyncio.to_thread(run, "notify", "firing", "--from", str(client.base_url))
+
+    assert ", flapping 2 times since " in shown.stdout
+    assert ", over since " in shown.stdout
+    assert [len(receiver.alerts(status)) for status in ("firing", "resolved")] == [2, 1]
+
+
+async def _told(receiver: Receiver, times: int, status: str) -> None:
+    while len(receiver.alerts(status)) < times:
+        await asyncio.sleep(0.02)
 
 
 TEAMS = '{{name: a, to: teams, url: "http://127.0.0.1:1/${{env:KEY}}", {more}}}'
