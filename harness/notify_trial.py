@@ -71,7 +71,12 @@ async def trial(config: Config, names: Collection[str], *, severity: str, wait: 
 
 def _alone(line: Line) -> Line:
     """At once, whatever it is told otherwise, and without a fallback: each receiver answers for itself."""
-    route = Route(channel=line.channel.name, group_by=line.route.group_by, acknowledgements=line.route.acknowledgements)
+    route = Route(
+        channel=line.channel.name,
+        group_by=line.route.group_by,
+        acknowledgements=line.route.acknowledgements,
+        damping=False,
+    )
     return replace(line, route=route, is_told=True, fallback="")
 
 

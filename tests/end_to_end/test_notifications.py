@@ -68,7 +68,8 @@ def test_every_kind_of_channel_is_tried_the_same_way(tmp_path: Path) -> None:
             tmp_path,
             '    - {name: room, to: teams, url: "${env:TEAMS}", title: "{{ alerts[0].subject }} is {{ status }}"}\n'
             f'    - {{name: phone, to: sms, url: "{gateway.url}", token: "${{env:SMS}}", numbers: ["+4915112345678"]}}\n'
-            '    - {name: fan, to: apprise, urls: ["${env:FAN}"]}\n',
+            '    - {name: fan, to: apprise, urls: ["${env:FAN}"]}\n'
+            "  flapping: {recovery: 5m}\n",
         )
         address = receiver.url.replace("http://", "json://")
         done = run("notify", "test", "-c", path, "--format", "json", TEAMS=teams.url, SMS=SMS_TOKEN, FAN=address)
