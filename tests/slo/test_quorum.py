@@ -114,6 +114,9 @@ def test_a_broken_run_has_no_vote() -> None:
     assert ("ProbeDown", "front") not in world.firing()
     world.see(fra1="-", nyc1="?", sin1="-")
     assert ("ProbeDown", "front") in world.firing()
+    world.see(fra1="+", nyc1="+", sin1="+")
+    world.see(fra1="-", nyc1="?", sin1="?")
+    assert ("ProbeDown", "front") in world.firing(), "the only vote that there is"
 
 
 def test_silent_peers_are_told_and_hide_no_page() -> None:
