@@ -343,8 +343,8 @@ def test_a_body_that_is_too_long_to_be_searched_passes() -> None:
 
 
 def test_a_bomb_is_not_blown_up() -> None:
-    """A megabyte that decompresses to a gigabyte passes as it is."""
-    bomb = gzip.compress(bytes(64 * LONGEST_BODY), 9)
+    """What decompresses to more than is searched passes as it is."""
+    bomb = gzip.compress(bytes(2 * LONGEST_BODY))
     response = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
     _, client, _ = exchange(GET, response, HttpBody(patch=(Patch(pattern="\0", replacement="x"),)))
     assert body_of(client)[1] == bomb
