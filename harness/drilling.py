@@ -30,7 +30,7 @@ from stormwatch.slo.identity import labels_of
 from stormwatch.slo.latency import Bounds, first_failure, time_to_fire, time_to_resolve
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import longest_run
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Expiring, Rule
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Expiring, PeerSilent, Rule
 
 
 async def command(
@@ -149,6 +149,8 @@ def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objecti
     """The probe whose failures a rule is about; of an objective over several, the slowest."""
     if isinstance(rule, BurnRate | BudgetLeft):
         return max((probes[name] for name in objectives[rule.objective].probes), key=lambda probe: probe.every)
+    # An expected alert names a probe or an objective, and PeerSilent has neither.
+    assert not isinstance(rule, PeerSilent)
     return probes[rule.probe]
 
 

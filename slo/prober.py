@@ -200,6 +200,17 @@ ALERTS: tuple[ProberAlert, ...] = (
         labels={"notifier": "webhook"},
     ),
     ProberAlert(
+        name="StormwatchOutboxUnwritten",
+        severity=Severity.PAGE.value,
+        expr="min_over_time(stormwatch_outbox_unwritten[2m]) == 1",
+        lasting="0s",
+        summary="the outbox cannot be written",
+        description="People are still told, but a crash now would lose what has to be told: the disk is full or read-only.",
+        fires={"stormwatch_outbox_unwritten{JOB}": "0x20 1x10"},
+        silent=({"stormwatch_outbox_unwritten{JOB}": "0x29 1"},),
+        labels={"job": "JOB"},
+    ),
+    ProberAlert(
         name="StormwatchNotWell",
         severity=Severity.PAGE.value,
         expr="stormwatch_well == 0",
