@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from stormwatch.chaos.control import proxying
 from stormwatch.chaos.catalog import FAULTS
+from stormwatch.chaos.control import proxying
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.route import Route
 from stormwatch.probes.clock import SystemClock
