@@ -67,8 +67,9 @@ class Three:
             yield
 
     def count(self, teller: str, status: str, /, **labels: str) -> int:
-        """How often a location told people of alerts with these labels."""
-        return len(self.told[teller].alerts(status, **labels))
+        """Of how many alerts with these labels a location told people: a message about a group names all that are in it, again."""
+        told = self.told[teller].alerts(status, **labels)
+        return len({(*sorted(alert["labels"].items()), alert["startsAt"]) for _, alert in told})
 
     def looks(self, location: str, times: int) -> None:
         """Until a location has looked so often again."""
