@@ -22,7 +22,7 @@ from stormwatch.probes.result import BROKEN_REASONS, Measure, Outcome, Phase, Re
 Source = Callable[[], Iterable[Family]]
 """Asked for its families at each scrape, on the event loop."""
 
-SLICE = 2000
+SLICE = 500
 """Probes whose lines of one family are joined at once: a few milliseconds at most."""
 RENDERED_COUNTS = 1000
 """Lines of counts of one kind that are kept to be shared."""
