@@ -15,7 +15,6 @@ import os
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,8 @@ from typing import Any
 from urllib.parse import quote
 
 import uvloop
+
+from tests.servers.process import running
 
 ROOT = Path(__file__).resolve().parent.parent
 DELAY = 0.020
@@ -236,20 +237,10 @@ def exporter_command(modules: Path, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def children(commands: Iterable[tuple[Sequence[str], int]]) -> Generator[list[subprocess.Popen[bytes]]]:
+def children(commands: Iterable[tuple[Sequence[str], int]], log: Path) -> Generator[list[subprocess.Popen[bytes]]]:
     """Start each command and wait until it listens on its port; end them all in the end."""
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for command, port in commands:
-            child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            started.append(child)
-            _wait_for(port, child)
-        yield started
-    finally:
-        for child in started:
-            child.terminate()
-        for child in started:
-            child.wait(10)
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(running(command, log=log, port=port)) for command, port in commands]
 
 
 def serve_forever(server: Awaitable[None]) -> int:
@@ -272,19 +263,3 @@ def memory_of(pid: int) -> int:
 def program(name: str) -> str:
     """Where a program is; empty when it is nowhere."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def _wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and child.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"{child.args} does not listen on port {port}")

@@ -34,13 +34,13 @@ from bench._beside import (
     arguments_of,
     children,
     exporter_command,
-    free_port,
     missing,
     program,
     serve_forever,
     table,
     work,
 )
+from tests.servers.process import free_port
 
 NAME = "www.shop.test"
 RATE = 300
@@ -145,7 +145,7 @@ def _stage(directory: Path) -> Generator[Stage]:
         ([*serve, str(slow), "--delay", str(DELAY)], slow),
         (exporter_command(modules, exporter), exporter),
     ]
-    with children(commands) as started:
+    with children(commands, directory / "servers.log") as started:
         yield Stage(
             bench="bench.dns",
             targets={

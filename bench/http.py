@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import json
 import tempfile
-import time
 import urllib.request
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,6 @@ from bench._beside import (
     arguments_of,
     children,
     exporter_command,
-    free_port,
     memory_of,
     missing,
     program,
@@ -45,6 +43,7 @@ from bench._beside import (
     table,
     work,
 )
+from tests.servers.process import free_port, running, wait_for
 
 RATES = {"plain": 300, "tls": 120}
 ERROR_RATE = 500
@@ -101,14 +100,14 @@ def _memory(stage: Stage, directory: Path) -> Figures:
     listen = free_port()
     stormwatch = str(Path(sys.executable).with_name("stormwatch"))
     command = [stormwatch, "run", "-c", str(config), "--listen", f"127.0.0.1:{listen}"]
-    with children([([*command, "--data", str(directory / "data")], listen)]) as (ours,):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+    with running([*command, "--data", directory / "data"], log=directory / "run.log", port=listen) as ours:
+
+        def all_probed() -> bool:
             with urllib.request.urlopen(f"http://127.0.0.1:{listen}/metrics", timeout=10) as answer:
-                if answer.read().count(b"\nprobe_success{") == TARGETS:
-                    return {"ours": memory_of(ours.pid) / 1e6, "blackbox": memory_of(stage.exporter_pid) / 1e6}
-            time.sleep(1)
-    raise SystemExit(f"stormwatch run did not probe {TARGETS} targets within a minute")
+                return bool(answer.read().count(b"\nprobe_success{") == TARGETS)
+
+        wait_for(all_probed, what=f"a result of each of {TARGETS} probes", seconds=60)
+        return {"ours": memory_of(ours.pid) / 1e6, "blackbox": memory_of(stage.exporter_pid) / 1e6}
 
 
 # The slow server
@@ -163,7 +162,7 @@ def _stage(directory: Path) -> Generator[Stage]:
         ([sys.executable, "-m", "bench.http", "--slow", str(slow)], slow),
         (exporter_command(modules, exporter), exporter),
     ]
-    with children(commands) as started:
+    with children(commands, directory / "servers.log") as started:
         yield Stage(
             bench="bench.http",
             targets={

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench._beside import cpu_of, memory_of
 from tests.servers.process import free_port, running
 
 BARS = {"start delay p99": "100 ms", "skipped": "0", "CPU": "1 core", "memory": "300 MB"}
@@ -78,10 +78,10 @@ def _measure(directory: Path, probes: int, seconds: float) -> dict[str, Any]:
     ):
         url = f"http://127.0.0.1:{listen}/metrics"
         time.sleep(40)  # the first rounds are a start, not the load that is measured
-        used, before = _cpu(service), _scrape(url)
+        used, before = cpu_of(service.pid), _scrape(url)
         time.sleep(seconds)
-        spent, after = _cpu(service) - used, _scrape(url)
-        memory = _memory(service)
+        spent, after = cpu_of(service.pid) - used, _scrape(url)
+        memory = memory_of(service.pid)
         service.send_signal(signal.SIGTERM)
     runs, took = after["runs"] - before["runs"], after["moment"] - before["moment"]
     return {
@@ -121,16 +121,6 @@ def _quantile(before: dict[float, float], after: dict[float, float], share: floa
     total = counts[float("inf")]
     bound = next(bound for bound, count in counts.items() if count >= share * total)
     return f"at most {bound * 1000:g} ms"
-
-
-def _cpu(child: "subprocess.Popen[bytes]") -> float:
-    fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(child: "subprocess.Popen[bytes]") -> int:
-    pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

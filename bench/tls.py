@@ -31,7 +31,6 @@ from bench._beside import (
     arguments_of,
     children,
     exporter_command,
-    free_port,
     missing,
     program,
     serve_forever,
@@ -39,6 +38,7 @@ from bench._beside import (
     work,
 )
 from bench.http import certificates, temporary_paths
+from tests.servers.process import free_port
 
 RATE = 150
 PARALLEL = (1, 16, 64)
@@ -160,7 +160,7 @@ def _stage(directory: Path) -> Generator[Stage]:
         ([sys.executable, "-m", "bench.tls", "--door", str(late), "--behind", str(tls)], late),
         (exporter_command(modules, exporter), exporter),
     ]
-    with children(commands) as started:
+    with children(commands, directory / "servers.log") as started:
         yield Stage(
             bench="bench.tls",
             targets={"tls": f"127.0.0.1:{tls}", "late": f"127.0.0.1:{late}"},

@@ -183,7 +183,9 @@ class PrometheusExporter:
         self._columns: dict[str, _Columns] = {}
         self._series: dict[str, _Series] = {}
         for probe in probes:
-            columns = self._columns.setdefault(probe.kind, _Columns.of(kinds[probe.kind]))
+            if probe.kind not in self._columns:
+                self._columns[probe.kind] = _Columns.of(kinds[probe.kind])
+            columns = self._columns[probe.kind]
             series = self._series[probe.name] = _new_series(probe, columns.endings, started)
             columns.blocks[probe.name] = _rendered(series, columns, None)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
-from stormwatch.slo.period import zone_of
+from stormwatch.slo.period import midnight, months_later, zone_of
 
 DAY = 86400.0
 NOMINAL: Mapping[str, float] = {"week": 7 * DAY, "month": 30 * DAY, "quarter": 90 * DAY}
@@ -31,13 +31,6 @@ class Calendar:
             after = first + timedelta(days=7)
         else:
             months = _MONTHS[self.unit]
-            number = (today.year * 12 + today.month - 1) // months * months
-            first, after = _first_of(number), _first_of(number + months)
-        return self._midnight(first), self._midnight(after)
-
-    def _midnight(self, day: date) -> float:
-        return datetime(day.year, day.month, day.day, tzinfo=zone_of(self.zone)).timestamp()
-
-
-def _first_of(months: int) -> date:
-    return date(months // 12, months % 12 + 1, 1)
+            first = months_later(today.replace(day=1), -((today.month - 1) % months))
+            after = months_later(first, months)
+        return midnight(first, self.zone), midnight(after, self.zone)

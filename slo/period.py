@@ -25,12 +25,12 @@ class Period:
     @property
     def start(self) -> float:
         """Unix time in seconds."""
-        return self._midnight(self.first)
+        return midnight(self.first, self.zone)
 
     @property
     def end(self) -> float:
         """Unix time in seconds; it is not in the period any more."""
-        return self._midnight(self.after)
+        return midnight(self.after, self.zone)
 
     @property
     def days(self) -> tuple[date, ...]:
@@ -40,9 +40,6 @@ class Period:
     def day_of(self, at: float) -> date:
         """The day on the calendar of a Unix time."""
         return datetime.fromtimestamp(at, zone_of(self.zone)).date()
-
-    def _midnight(self, day: date) -> float:
-        return datetime(day.year, day.month, day.day, tzinfo=zone_of(self.zone)).timestamp()
 
 
 def parse_period(text: str, zone: str = "UTC") -> Period:
@@ -54,13 +51,13 @@ def parse_period(text: str, zone: str = "UTC") -> Period:
     try:
         if match := _MONTH.fullmatch(text):
             first = date(int(match[1]), int(match[2]), 1)
-            return Period(f"{first:%B %Y}", first, _months_later(first, 1), zone)
+            return Period(f"{first:%B %Y}", first, months_later(first, 1), zone)
         if match := _QUARTER.fullmatch(text):
             first = date(int(match[1]), 3 * int(match[2]) - 2, 1)
-            return Period(f"quarter {match[2]} of {match[1]}", first, _months_later(first, 3), zone)
+            return Period(f"quarter {match[2]} of {match[1]}", first, months_later(first, 3), zone)
         if match := _YEAR.fullmatch(text):
             first = date(int(text), 1, 1)
-            return Period(text, first, _months_later(first, 12), zone)
+            return Period(text, first, months_later(first, 12), zone)
         if match := _DAYS.fullmatch(text):
             first, last = date.fromisoformat(match[1]), date.fromisoformat(match[2] or match[1])
             name = match[1] if last == first else f"{match[1]} to {match[2]}"
@@ -76,7 +73,7 @@ def parse_period(text: str, zone: str = "UTC") -> Period:
 def last_month(now: float, zone: str = "UTC") -> Period:
     """The last month that is over. Raises ValueError for a time zone that is not there."""
     today = datetime.fromtimestamp(now, zone_of(zone)).date()
-    return parse_period(f"{_months_later(today.replace(day=1), -1):%Y-%m}", zone)
+    return parse_period(f"{months_later(today.replace(day=1), -1):%Y-%m}", zone)
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -87,6 +84,12 @@ def zone_of(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone like Europe/Berlin or UTC") from None
 
 
-def _months_later(first: date, months: int) -> date:
+def midnight(day: date, zone: str) -> float:
+    """Unix time at which a day begins by the clocks of a time zone."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone_of(zone)).timestamp()
+
+
+def months_later(first: date, months: int) -> date:
+    """The first of another month, from the first of one."""
     number = first.year * 12 + first.month - 1 + months
     return date(number // 12, number % 12 + 1, 1)
