@@ -1,8 +1,7 @@
 """The faults that exist, one row a fault: its options, what a probe sees of it; options read as users write them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -19,6 +18,7 @@ from stormwatch.chaos.dns_options import (
     DnsTruncated,
     DnsWrongAddress,
 )
+from stormwatch.chaos.fault_kind import FaultKind
 from stormwatch.chaos.http_options import HttpBody, HttpDelay, HttpHeader, HttpStatus
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.tcp_options import (
@@ -48,281 +48,253 @@ from stormwatch.chaos.tls_options import (
 )
 from stormwatch.probes.result import Reason
 
-O_co = TypeVar("O_co", bound=Options, covariant=True)
+_ON_ROUTES: tuple[FaultKind[Options], ...] = (
+    FaultKind(
+        "tcp-latency",
+        TcpLatency,
+        "what passes arrives later",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+        reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
+    ),
+    FaultKind(
+        "tcp-blackhole",
+        TcpBlackhole,
+        "connections are accepted and nothing is answered",
+        frozenset({Reason.TIMEOUT}),
+    ),
+    FaultKind("tcp-reset", TcpReset, "connections end with RST", frozenset({Reason.RESET})),
+    FaultKind(
+        "tcp-bandwidth",
+        TcpBandwidth,
+        "what passes goes through a slow line",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+        reason_note="too-slow while the answer comes within the probe's timeout, timeout when it does not",
+    ),
+    FaultKind(
+        "tcp-slicer",
+        TcpSlicer,
+        "what passes comes in small pieces",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+        reason_note="as with tcp-latency, by the number of pieces; a service that reads pieces wrongly shows as status or protocol",
+    ),
+    FaultKind(
+        "tcp-slow-close",
+        TcpSlowClose,
+        "the end of a connection comes later",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+        reason_note="only of answers that end with their connection; others are whole before",
+    ),
+    FaultKind(
+        "tcp-truncate",
+        TcpTruncate,
+        "connections are closed after so many bytes",
+        frozenset({Reason.PROTOCOL, Reason.RESET}),
+        reason_note="reset of HTTP; protocol where an answer may end with its connection",
+    ),
+    FaultKind(
+        "tcp-corrupt",
+        TcpCorrupt,
+        "bits of what passes are turned over",
+        frozenset({Reason.PROTOCOL, Reason.TLS, Reason.CERTIFICATE, Reason.ASSERTION, Reason.STATUS, Reason.TIMEOUT}),
+        reason_note="by what the bytes meant; through TLS always tls or protocol",
+    ),
+    FaultKind(
+        "tcp-timeout",
+        TcpTimeout,
+        "connections stay silent and are closed",
+        frozenset({Reason.TIMEOUT, Reason.RESET, Reason.PROTOCOL}),
+        reason_note="timeout when the probe's timeout is shorter than `after`",
+    ),
+    FaultKind("tcp-refused", TcpRefused, "new connections are refused", frozenset({Reason.REFUSED})),
+    FaultKind(
+        "http-status",
+        HttpStatus,
+        "matching requests are answered with a status of your choice",
+        frozenset({Reason.STATUS, Reason.ASSERTION, Reason.STEP}),
+        looks_inside=True,
+        reason_note="assertion when the status is an accepted one and the body is not",
+    ),
+    FaultKind(
+        "http-delay",
+        HttpDelay,
+        "matching requests wait",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT, Reason.STEP}),
+        looks_inside=True,
+        reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
+    ),
+    FaultKind(
+        "http-header",
+        HttpHeader,
+        "headers of matching requests or their answers are set or removed",
+        frozenset({Reason.ASSERTION, Reason.STATUS, Reason.STEP}),
+        looks_inside=True,
+        reason_note="status when the service does not understand the request any more",
+    ),
+    FaultKind(
+        "http-body",
+        HttpBody,
+        "bodies of answers are replaced, patched or cut short",
+        frozenset({Reason.ASSERTION, Reason.PROTOCOL, Reason.STEP}),
+        looks_inside=True,
+        reason_note="protocol when what is left cannot be decompressed",
+    ),
+    FaultKind(
+        "tls-expired",
+        TlsExpired,
+        "the certificate has expired",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-not-yet-valid",
+        TlsNotYetValid,
+        "the certificate is not valid yet",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-expires-soon",
+        TlsExpiresSoon,
+        "the certificate expires soon",
+        frozenset({Reason.CERTIFICATE}),
+        reason_note="only of probes with expires_within; others are up",
+    ),
+    FaultKind(
+        "tls-wrong-host",
+        TlsWrongHost,
+        "the certificate is for another name",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-self-signed",
+        TlsSelfSigned,
+        "the certificate is signed by itself",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-unknown-ca",
+        TlsUnknownCa,
+        "the certificate is signed by an authority that nobody knows",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-missing-intermediate",
+        TlsMissingIntermediate,
+        "the certificate's issuer is not sent along",
+        frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-weak-key",
+        TlsWeakKey,
+        "the certificate's key is too short",
+        frozenset({Reason.CERTIFICATE}),
+        reason_note="of probes whose OpenSSL or policy refuses it",
+    ),
+    FaultKind(
+        "tls-weak-hash",
+        TlsWeakHash,
+        "the certificate is signed with SHA-1",
+        frozenset({Reason.CERTIFICATE}),
+        reason_note="of probes whose OpenSSL or policy refuses it",
+    ),
+    FaultKind(
+        "tls-old-protocol",
+        TlsOldProtocol,
+        "only an old version of TLS is spoken",
+        frozenset({Reason.TLS}),
+    ),
+    FaultKind(
+        "tls-stalled-handshake",
+        TlsStalledHandshake,
+        "handshakes are not answered",
+        frozenset({Reason.TIMEOUT}),
+    ),
+    FaultKind(
+        "dns-nxdomain",
+        DnsNxdomain,
+        "names do not exist",
+        frozenset({Reason.DNS}),
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-servfail",
+        DnsServfail,
+        "the name server answers that it failed",
+        frozenset({Reason.DNS}),
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-refused",
+        DnsRefused,
+        "the name server refuses to answer",
+        frozenset({Reason.DNS}),
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-empty",
+        DnsEmpty,
+        "names exist and have no records",
+        frozenset({Reason.DNS, Reason.ASSERTION}),
+        reason_note="assertion of a dns probe that says which answers it expects",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-timeout",
+        DnsTimeout,
+        "questions get no answer",
+        frozenset({Reason.TIMEOUT, Reason.DNS}),
+        reason_note="dns where the system's resolver gives up before the probe does",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-slow",
+        DnsSlow,
+        "answers come later",
+        frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
+        reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-truncated",
+        DnsTruncated,
+        "answers over UDP are cut off",
+        frozenset({Reason.DNS, Reason.RESET, Reason.TIMEOUT}),
+        reason_note="none where the question over TCP works; otherwise what happens to that",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-wrong-address",
+        DnsWrongAddress,
+        "names lead to another address",
+        frozenset({Reason.ASSERTION, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT, Reason.CERTIFICATE}),
+        reason_note="assertion of a dns probe; other probes see what is (not) at that address",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-cname-loop",
+        DnsCnameLoop,
+        "names are aliases that lead back to themselves",
+        frozenset({Reason.DNS, Reason.ASSERTION}),
+        reason_note="assertion of a dns probe that says which answers it expects",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-bogus",
+        DnsBogus,
+        "signatures of DNSSEC are wrong",
+        frozenset({Reason.ASSERTION, Reason.DNS}),
+        reason_note="assertion of a dns probe that validates, dns where a resolver in between does",
+        of_names=True,
+    ),
+    FaultKind(
+        "dns-stale-soa",
+        DnsStaleSoa,
+        "the zone's serial number is an older one",
+        frozenset({Reason.ASSERTION}),
+        of_names=True,
+    ),
+)
+"""What the fault proxy does to the traffic of a route."""
 
-BEHIND = frozenset({Reason.STATUS, Reason.ASSERTION, Reason.STEP, Reason.TIMEOUT, Reason.TOO_SLOW})
-"""What a probe may see of any fault that hits a dependency of its target, and not the target itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultKind(Generic[O_co]):
-    """What is known of a kind of fault."""
-
-    name: str
-    """As users write it after `kind:`."""
-    options: type[O_co]
-    """A frozen dataclass that pydantic can validate: the options that stand beside `kind` and `target`."""
-    summary: str
-    """One line for people."""
-    reasons: frozenset[Reason]
-    """What a probe that goes straight through the route normally sees. One behind a service also sees `BEHIND`."""
-    looks_inside: bool = False
-    """Whether it needs a route that is looked into: one with `tls`, or with `http: true`."""
-    reason_note: str = ""
-    """When the reasons need a word of explanation."""
-    of_names: bool = False
-    """Whether it is about questions to a name server: it needs a route with `dns: true`."""
-
-
-FAULTS: Mapping[str, FaultKind[Options]] = {
-    kind.name: kind
-    for kind in (
-        FaultKind(
-            "tcp-latency",
-            TcpLatency,
-            "what passes arrives later",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
-            reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
-        ),
-        FaultKind(
-            "tcp-blackhole",
-            TcpBlackhole,
-            "connections are accepted and nothing is answered",
-            frozenset({Reason.TIMEOUT}),
-        ),
-        FaultKind("tcp-reset", TcpReset, "connections end with RST", frozenset({Reason.RESET})),
-        FaultKind(
-            "tcp-bandwidth",
-            TcpBandwidth,
-            "what passes goes through a slow line",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
-            reason_note="too-slow while the answer comes within the probe's timeout, timeout when it does not",
-        ),
-        FaultKind(
-            "tcp-slicer",
-            TcpSlicer,
-            "what passes comes in small pieces",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
-            reason_note="as with tcp-latency, by the number of pieces; a service that reads pieces wrongly shows as status or protocol",
-        ),
-        FaultKind(
-            "tcp-slow-close",
-            TcpSlowClose,
-            "the end of a connection comes later",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
-            reason_note="only of answers that end with their connection; others are whole before",
-        ),
-        FaultKind(
-            "tcp-truncate",
-            TcpTruncate,
-            "connections are closed after so many bytes",
-            frozenset({Reason.PROTOCOL, Reason.RESET}),
-            reason_note="reset of HTTP; protocol where an answer may end with its connection",
-        ),
-        FaultKind(
-            "tcp-corrupt",
-            TcpCorrupt,
-            "bits of what passes are turned over",
-            frozenset(
-                {Reason.PROTOCOL, Reason.TLS, Reason.CERTIFICATE, Reason.ASSERTION, Reason.STATUS, Reason.TIMEOUT}
-            ),
-            reason_note="by what the bytes meant; through TLS always tls or protocol",
-        ),
-        FaultKind(
-            "tcp-timeout",
-            TcpTimeout,
-            "connections stay silent and are closed",
-            frozenset({Reason.TIMEOUT, Reason.RESET, Reason.PROTOCOL}),
-            reason_note="timeout when the probe's timeout is shorter than `after`",
-        ),
-        FaultKind("tcp-refused", TcpRefused, "new connections are refused", frozenset({Reason.REFUSED})),
-        FaultKind(
-            "http-status",
-            HttpStatus,
-            "matching requests are answered with a status of your choice",
-            frozenset({Reason.STATUS, Reason.ASSERTION, Reason.STEP}),
-            looks_inside=True,
-            reason_note="assertion when the status is an accepted one and the body is not",
-        ),
-        FaultKind(
-            "http-delay",
-            HttpDelay,
-            "matching requests wait",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT, Reason.STEP}),
-            looks_inside=True,
-            reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
-        ),
-        FaultKind(
-            "http-header",
-            HttpHeader,
-            "headers of matching requests or their answers are set or removed",
-            frozenset({Reason.ASSERTION, Reason.STATUS, Reason.STEP}),
-            looks_inside=True,
-            reason_note="status when the service does not understand the request any more",
-        ),
-        FaultKind(
-            "http-body",
-            HttpBody,
-            "bodies of answers are replaced, patched or cut short",
-            frozenset({Reason.ASSERTION, Reason.PROTOCOL, Reason.STEP}),
-            looks_inside=True,
-            reason_note="protocol when what is left cannot be decompressed",
-        ),
-        FaultKind(
-            "tls-expired",
-            TlsExpired,
-            "the certificate has expired",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-not-yet-valid",
-            TlsNotYetValid,
-            "the certificate is not valid yet",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-expires-soon",
-            TlsExpiresSoon,
-            "the certificate expires soon",
-            frozenset({Reason.CERTIFICATE}),
-            reason_note="only of probes with expires_within; others are up",
-        ),
-        FaultKind(
-            "tls-wrong-host",
-            TlsWrongHost,
-            "the certificate is for another name",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-self-signed",
-            TlsSelfSigned,
-            "the certificate is signed by itself",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-unknown-ca",
-            TlsUnknownCa,
-            "the certificate is signed by an authority that nobody knows",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-missing-intermediate",
-            TlsMissingIntermediate,
-            "the certificate's issuer is not sent along",
-            frozenset({Reason.CERTIFICATE}),
-        ),
-        FaultKind(
-            "tls-weak-key",
-            TlsWeakKey,
-            "the certificate's key is too short",
-            frozenset({Reason.CERTIFICATE}),
-            reason_note="of probes whose OpenSSL or policy refuses it",
-        ),
-        FaultKind(
-            "tls-weak-hash",
-            TlsWeakHash,
-            "the certificate is signed with SHA-1",
-            frozenset({Reason.CERTIFICATE}),
-            reason_note="of probes whose OpenSSL or policy refuses it",
-        ),
-        FaultKind(
-            "tls-old-protocol",
-            TlsOldProtocol,
-            "only an old version of TLS is spoken",
-            frozenset({Reason.TLS}),
-        ),
-        FaultKind(
-            "tls-stalled-handshake",
-            TlsStalledHandshake,
-            "handshakes are not answered",
-            frozenset({Reason.TIMEOUT}),
-        ),
-        FaultKind(
-            "dns-nxdomain",
-            DnsNxdomain,
-            "names do not exist",
-            frozenset({Reason.DNS}),
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-servfail",
-            DnsServfail,
-            "the name server answers that it failed",
-            frozenset({Reason.DNS}),
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-refused",
-            DnsRefused,
-            "the name server refuses to answer",
-            frozenset({Reason.DNS}),
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-empty",
-            DnsEmpty,
-            "names exist and have no records",
-            frozenset({Reason.DNS, Reason.ASSERTION}),
-            reason_note="assertion of a dns probe that says which answers it expects",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-timeout",
-            DnsTimeout,
-            "questions get no answer",
-            frozenset({Reason.TIMEOUT, Reason.DNS}),
-            reason_note="dns where the system's resolver gives up before the probe does",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-slow",
-            DnsSlow,
-            "answers come later",
-            frozenset({Reason.TOO_SLOW, Reason.TIMEOUT}),
-            reason_note="too-slow while the delay is below the probe's timeout, timeout above it",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-truncated",
-            DnsTruncated,
-            "answers over UDP are cut off",
-            frozenset({Reason.DNS, Reason.RESET, Reason.TIMEOUT}),
-            reason_note="none where the question over TCP works; otherwise what happens to that",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-wrong-address",
-            DnsWrongAddress,
-            "names lead to another address",
-            frozenset({Reason.ASSERTION, Reason.REFUSED, Reason.UNREACHABLE, Reason.TIMEOUT, Reason.CERTIFICATE}),
-            reason_note="assertion of a dns probe; other probes see what is (not) at that address",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-cname-loop",
-            DnsCnameLoop,
-            "names are aliases that lead back to themselves",
-            frozenset({Reason.DNS, Reason.ASSERTION}),
-            reason_note="assertion of a dns probe that says which answers it expects",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-bogus",
-            DnsBogus,
-            "signatures of DNSSEC are wrong",
-            frozenset({Reason.ASSERTION, Reason.DNS}),
-            reason_note="assertion of a dns probe that validates, dns where a resolver in between does",
-            of_names=True,
-        ),
-        FaultKind(
-            "dns-stale-soa",
-            DnsStaleSoa,
-            "the zone's serial number is an older one",
-            frozenset({Reason.ASSERTION}),
-            of_names=True,
-        ),
-    )
-}
+FAULTS: Mapping[str, FaultKind[Options]] = {kind.name: kind for kind in (*_ON_ROUTES,)}
 """Every fault, by the name that users write."""
 
 _ADAPTERS: Mapping[str, TypeAdapter[Options]] = {name: TypeAdapter(kind.options) for name, kind in FAULTS.items()}

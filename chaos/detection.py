@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stormwatch.chaos.drill import Drill
-from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.feed import Notified
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.slo.alert import AlertState, Transition

@@ -2,45 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from stormwatch.chaos.catalog import read_options, write_options
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.option import Options
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What a fault really touched: the proof that it reached traffic."""
-
-    connections: int = 0
-    requests: int = 0
-    """HTTP requests, or questions to a name server, where the fault looks at those."""
-    bytes: int = 0
-    """Bytes held, delayed or swallowed."""
-    first: float | None = None
-    """Unix time of the first touch."""
-    last: float | None = None
-
-    @property
-    def touched(self) -> bool:
-        """Whether any traffic met the fault."""
-        return self.first is not None
-
-    def as_json(self) -> dict[str, Any]:
-        """A JSON object; `from_json` reads it back equal."""
-        return {
-            "connections": self.connections,
-            "requests": self.requests,
-            "bytes": self.bytes,
-            "first": self.first,
-            "last": self.last,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Evidence":
-        """Read what `as_json` wrote. Raises KeyError for anything else."""
-        return cls(**{key: document[key] for key in ("connections", "requests", "bytes", "first", "last")})
 
 
 class Fault(Protocol):
@@ -88,6 +56,21 @@ class FaultSpec:
         options = {key: value for key, value in document.items() if key not in ("kind", "target")}
         kind = str(document["kind"])
         return cls(kind=kind, target=str(document["target"]), options=read_options(kind, options))
+
+
+class Step(StrEnum):
+    """Where an injection is, told to `on_step` when it gets there."""
+
+    BEGUN = "begun"
+    RECORDED = "recorded"
+    """The undo record is on disk; nothing is injected."""
+    INJECTED = "injected"
+    HELD = "held"
+    """It is seen to be in place; the lease is being renewed."""
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    """Absence is proved; the record is still on disk."""
+    FORGOTTEN = "forgotten"
 
 
 class FaultNotInjected(Exception):

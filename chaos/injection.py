@@ -18,7 +18,7 @@ from stormwatch.chaos.behaviour import (
     Way,
 )
 from stormwatch.chaos.catalog import FAULTS, write_options
-from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.http_treatment import Treatment
 from stormwatch.chaos.option import Options
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stormwatch.chaos.catalog import BEHIND, FAULTS
+from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.fault_kind import BEHIND
 from stormwatch.chaos.verdict import show_labels, show_seconds
 from stormwatch.probes.units import show_duration
 

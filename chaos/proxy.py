@@ -15,7 +15,7 @@ from stormwatch.chaos.behaviour import Way
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.dns_gate import DnsGate
 from stormwatch.chaos.door import Door
-from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.link import Link, Traffic
 from stormwatch.chaos.option import Options

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.absence import Absence, UndoFailed
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.process import ProcessId
 
 SERVICE = "stormwatch-proxy"
@@ -22,21 +23,6 @@ class ProxyUnreachable(Exception):
 
 class ProxyRefused(Exception):
     """The control API answered that it will not. One sentence."""
-
-
-class UndoFailed(Exception):
-    """It could not be proved that the fault is gone. One sentence: what was tried, what was seen, the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """The proof that a fault is gone."""
-
-    was_there: bool
-    """Whether it was in place until now."""
-    why: str
-    evidence: Evidence | None = None
-    """What it touched, if that is still known."""
 
 
 @dataclass(frozen=True, slots=True)

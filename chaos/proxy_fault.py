@@ -5,12 +5,12 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
 from stormwatch.chaos.catalog import write_options
-from stormwatch.chaos.fault import Evidence, FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec
+from stormwatch.chaos.evidence import Evidence
+from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec, Step
 from stormwatch.chaos.process import ProcessId, identify
 from stormwatch.chaos.proxy_control import (
     Absence,
@@ -26,21 +26,6 @@ from stormwatch.chaos.undo import UndoJournal, UndoRecord
 from stormwatch.probes.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
-
-
-class Step(StrEnum):
-    """Where an injection is, told to `on_step` when it gets there."""
-
-    BEGUN = "begun"
-    RECORDED = "recorded"
-    """The undo record is on disk; nothing is injected."""
-    INJECTED = "injected"
-    HELD = "held"
-    """The proxy says that the fault is in place; the lease is being renewed."""
-    REVERTING = "reverting"
-    REVERTED = "reverted"
-    """Absence is proved; the record is still on disk."""
-    FORGOTTEN = "forgotten"
 
 
 class ProxyFault:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from stormwatch.chaos.address import parse_address
-from stormwatch.chaos.catalog import FaultKind
+from stormwatch.chaos.fault_kind import FaultKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

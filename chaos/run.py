@@ -9,7 +9,8 @@ from typing import Any
 from stormwatch.chaos.audit import AuditJournal
 from stormwatch.chaos.detection import Detection, Observation, Sighting, detect
 from stormwatch.chaos.drill import Drill
-from stormwatch.chaos.fault import Evidence, Fault, FaultLost, FaultNotInjected, FaultNotReverted
+from stormwatch.chaos.evidence import Evidence
+from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.feed import Feed, Recording
 from stormwatch.chaos.report import Progress, Report
 from stormwatch.chaos.verdict import judge, show_labels, unexpected

@@ -8,21 +8,14 @@ Whatever dies in between leaves a record that says how to take the fault back, t
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from stormwatch.chaos.process import ProcessId
-from stormwatch.chaos.proxy_control import Absence, undo_proxy_fault
-
-Undoer = Callable[[Mapping[str, Any]], Awaitable[Absence]]
-"""Takes a fault back by the arguments of its record: idempotent, proves that it is gone, raises UndoFailed."""
-
-UNDOERS: Mapping[str, Undoer] = MappingProxyType({"proxy": undo_proxy_fault})
-"""The inverse of each way to inject, by the name that the records carry."""
+from stormwatch.chaos.undoers import UNDOERS, Undoer
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
@@ -40,7 +33,7 @@ class UndoRecord:
 
     id: str
     method: str
-    """A key of `UNDOERS`."""
+    """A key of `undoers.UNDOERS`."""
     what: str
     """For people: `tcp-blackhole on payments`."""
     arguments: Mapping[str, Any]
@@ -153,6 +146,15 @@ class UndoJournal:
         """Take back what dead drills left behind; with `force` also the faults of drills that run now."""
         self._sweep()
         return [await self._undo(one, force=force, undoers=undoers) for one in self.pending()]
+
+    async def undo(self, identity: str, *, undoers: Mapping[str, Undoer] = UNDOERS) -> UndoOutcome | None:
+        """Take one fault back, whoever owns it; None when it has no record (any more)."""
+        found = [one for one in self.pending() if isinstance(one, UndoRecord) and one.id == identity]
+        return await self._undo(found[0], force=True, undoers=undoers) if found else None
+
+    def holds(self, identity: str) -> bool:
+        """Whether there is a record of this fault."""
+        return self._path(identity).exists()
 
     async def _undo(
         self, record: UndoRecord | Unreadable, *, force: bool, undoers: Mapping[str, Undoer]

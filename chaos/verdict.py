@@ -150,6 +150,8 @@ def _bites(seen: Detection) -> Clause:
         )
         if count
     ]
+    if evidence.what:
+        counts.insert(0, evidence.what)
     return Clause("bites", Answer.YES, asked, f"{', '.join(counts)}; first {_after(seen, seen.touched)}")
 
 

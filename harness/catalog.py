@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormwatch.chaos.catalog import FAULTS as _FAULTS
-from stormwatch.chaos.catalog import FaultKind
+from stormwatch.chaos.fault_kind import FaultKind
 from stormwatch.harness.installed_kinds import installed_kinds
 from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.api import KIND as API

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.target import Target
+from stormwatch.chaos.targets import TARGETS
 from stormwatch.harness.alerts_section import Alerts, read_alerts
 from stormwatch.harness.catalog import FAULTS, KINDS
 from stormwatch.harness.document import read_document
@@ -25,6 +27,7 @@ from stormwatch.harness.peers_section import Peer, check_quorums, read_peers
 from stormwatch.harness.probe_section import Kinds, ProbeSection, read_probes
 from stormwatch.harness.schema import schema
 from stormwatch.harness.secret import Secrets
+from stormwatch.harness.target_section import read_targets
 from stormwatch.harness.turns import SHARED, sizes
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
@@ -61,6 +64,8 @@ class Config:
     alerts: Alerts = field(default_factory=Alerts)
     maintenance: tuple[Maintenance, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
+    targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
+    """What drills may break that no proxy stands in front of, by name."""
     drills: tuple[Drill, ...] = ()
     secrets: frozenset[str] = field(default=frozenset[str](), repr=False)
     """The values of all secrets that were read, for masking them wherever text leaves the process."""
@@ -118,7 +123,8 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     objectives = read_objectives(draft, data.get("objectives", []), probes, kinds)
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
-    known = Known(routes=routes, probes=probes.places, objectives=objectives.places)
+    targets = read_targets(draft, data.get("targets", []), kinds=TARGETS)
+    known = Known(routes=routes, targets=targets, probes=probes.places, objectives=objectives.places)
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
     locations = (head.location if head else "", *(peer.location for peer in peers))
     rules = (
@@ -141,6 +147,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         alerts=alerts,
         maintenance=maintenance,
         proxies=proxies,
+        targets={name: target for name, target in targets.items() if target},
         drills=tuple(drill for _, drill in drills),
         secrets=draft.secrets.values,
     )
@@ -224,6 +231,7 @@ def effective(config: Config) -> dict[str, Any]:
                 "control": config.proxies.control,
                 "routes": [route.as_json() for route in config.proxies.routes],
             },
+            "targets": [target.as_json() for target in config.targets.values()],
             "drills": [drill.as_json() for drill in config.drills],
         }
     )

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stormwatch.chaos.catalog import FaultKind
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.fault_kind import ROUTE, FaultKind
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
+from stormwatch.chaos.target import Target
 from stormwatch.chaos.tls_forgery import issuer_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
@@ -68,6 +69,8 @@ class Known:
 
     routes: Mapping[str, Route | None]
     """By name; None for one with mistakes in it."""
+    targets: Mapping[str, Target | None]
+    """The same of `targets:`."""
     probes: Collection[str]
     objectives: Collection[str]
 
@@ -156,8 +159,9 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
             draft.complain((*at, key) if key in written else at, seen)
             sound = False
     kind, target = written.get("kind"), written.get("target")
+    known_kind = faults.get(kind) if isinstance(kind, str) else None
     if isinstance(target, str):
-        sound &= draft.refer(target, known.routes, (*at, "target"), "route")
+        sound &= _check_target(draft, target, known_kind, (*at, "target"), known)
     if not isinstance(kind, str):
         return None
     if kind not in faults:
@@ -165,7 +169,7 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
         return None
     rest = {key: value for key, value in written.items() if key not in ("kind", "target")}
     options = draft.read(faults[kind].options, rest, at, also=("kind", "target"))
-    route = known.routes.get(target) if isinstance(target, str) else None
+    route = known.routes.get(target) if isinstance(target, str) and faults[kind].on == ROUTE else None
     if faults[kind].looks_inside and route is not None and not route.looked_into:
         draft.complain(
             (*at, "kind"),
@@ -178,6 +182,26 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
     if options is None or not sound or not isinstance(target, str):
         return None
     return FaultSpec(kind=kind, target=target, options=options)
+
+
+def _check_target(draft: Draft, target: str, kind: FaultKind[Any] | None, place: Place, known: Known) -> bool:
+    if kind is None:
+        return target in known.targets or draft.refer(target, known.routes, place, "route")
+    if kind.on == ROUTE:
+        if target in known.targets and target not in known.routes:
+            draft.complain(place, f"{kind.name} is put on a route of `proxies`, and {target} is an entry of `targets`")
+            return False
+        return draft.refer(target, known.routes, place, "route")
+    if target in known.routes and target not in known.targets:
+        draft.complain(place, f"{kind.name} is put on an entry of `targets` with `{kind.on}:`, and {target} is a route")
+        return False
+    if not draft.refer(target, known.targets, place, "target"):
+        return False
+    found = known.targets[target]
+    if found is not None and found.kind != kind.on:
+        draft.complain(place, f"{kind.name} needs a target with `{kind.on}:`, and {target} is one with `{found.kind}:`")
+        return False
+    return True
 
 
 def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known: Known) -> bool:

@@ -13,13 +13,13 @@ from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.plan import Plan, Span
 from stormwatch.chaos.plan import plan as plan_drill
-from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.report import Progress, Report, html_of
 from stormwatch.chaos.run import Baseline, run_drill
 from stormwatch.chaos.tls_options import shows_expiry
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.chaos.verdict import exit_code
 from stormwatch.harness.config import Config
+from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.service import EVALUATION, Service
@@ -64,18 +64,11 @@ async def command(
 async def run(
     config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
 ) -> Report:
-    """One drill on the proxy of a configuration."""
+    """One drill of a configuration."""
     state = state_directory(os.environ)
-    fault = ProxyFault(
-        drill.fault,
-        control=f"http://{config.proxies.control}",
-        journal=UndoJournal(state / "undo"),
-        drill=drill.name,
-        clock=clock,
-    )
     return await run_drill(
         drill,
-        fault,
+        fault_of(config, drill.fault, state=state, drill=drill.name, clock=clock),
         feed,
         clock=clock,
         journal=AuditJournal(state / "audit.jsonl", clock=clock),

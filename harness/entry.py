@@ -602,6 +602,16 @@ class ProxiesEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetEntry:
+    """Something that drills may break and no proxy stands in front of: its name, and one key that says what it is."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    name: Name
+    """What it is called. Unique among the targets and routes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedProbeEntry:
     """The probe that must turn red."""
 
@@ -701,5 +711,7 @@ class FileEntry:
     """When it does not count."""
     proxies: ProxiesEntry = ProxiesEntry()
     """The fault proxy."""
+    targets: tuple[TargetEntry, ...] = ()
+    """What else drills may break."""
     drills: tuple[DrillEntry, ...] = ()
     """How the watching is proved."""

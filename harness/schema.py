@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic.json_schema import JsonSchemaValue
 
-from stormwatch.chaos.catalog import FaultKind
+from stormwatch.chaos.fault_kind import ROUTE, FaultKind
+from stormwatch.chaos.targets import TARGETS
 from stormwatch.harness.catalog import FAULTS, KINDS
 from stormwatch.harness.entry import FileEntry
 from stormwatch.harness.form import form_of
@@ -37,14 +38,23 @@ def schema(
     drill = definitions["DrillEntry"]
     drill["properties"] = {
         "name": drill["properties"]["name"],
-        "fault": {"$ref": "#/$defs/fault", "description": "What is done to which route."},
+        "fault": {"$ref": "#/$defs/fault", "description": "What is done to which route or target."},
         **drill["properties"],
     }
     drill["required"] = [*drill["required"], "fault"]
     definitions["fault"] = {
-        "description": "What is done to which route; the options of the fault stand beside.",
+        "description": "What is done to which route or target; the options of the fault stand beside.",
         "oneOf": [_fault(name, kind, definitions) for name, kind in faults.items()],
     }
+    target = definitions["TargetEntry"]
+    target["properties"] = {
+        **target["properties"],
+        **{
+            name: {**_move(form_of(kind.options).schema, f"target.{name}", definitions), "description": kind.summary}
+            for name, kind in TARGETS.items()
+        },
+    }
+    target["oneOf"] = [{"required": [name]} for name in TARGETS]
     top = {key: value for key, value in whole.items() if key != "$defs"}
     return _tidy({"$schema": DIALECT, "title": "stormwatch.yaml", **top, "$defs": dict(sorted(definitions.items()))})
 
@@ -54,7 +64,12 @@ def _fault(name: str, kind: FaultKind[Any], definitions: dict[str, Any]) -> Mapp
     options = definitions.pop(name)
     head = {
         "kind": {"const": name, "description": kind.summary},
-        "target": {"type": "string", "description": "The route that it is put on."},
+        "target": {
+            "type": "string",
+            "description": "The route that it is put on."
+            if kind.on == ROUTE
+            else f"The entry of `targets`, one with `{kind.on}`.",
+        },
     }
     return {
         **options,

@@ -1,19 +1,12 @@
 """Secrets: `${env:NAME}` and `${file:PATH}` in the configuration, read once, and masked wherever anything is shown."""
 
-import base64
-import html
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from typing import Any
 
 from stormwatch.harness.document import file_beside
-
-MASK = "***"
-_ENOUGH: Final = 8
-"""Digits of base64 by which a secret is known: six of its bytes."""
+from stormwatch.probes.masking import MASK, masked, pattern_of
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
 
@@ -63,9 +56,8 @@ class Secrets:
         if not self._values:
             return value
         if self._pattern is None:
-            known = {form for secret in self._values for form in forms(secret)}
-            self._pattern = re.compile("|".join(re.escape(form) for form in sorted(known, key=len, reverse=True)))
-        return _masked(value, self._pattern)
+            self._pattern = pattern_of(self._values)
+        return masked(value, self._pattern) if self._pattern else value
 
     def _one(self, match: re.Match[str]) -> str:
         escaped, inside, closed = match.groups()
@@ -104,61 +96,6 @@ class Secrets:
 def mask_of(values: frozenset[str]) -> Callable[[Any], Any] | None:
     """What takes these secrets out of a JSON value; None when there are none, so that nothing is done for nothing."""
     return Secrets.of(values).mask if values else None
-
-
-def forms(secret: str) -> set[str]:
-    """How a secret may look in what comes back from a target that echoes it: as it is, and in the encodings of the web."""
-    found = _encoded(secret)
-    if (target := _request_target(secret)) is not None:
-        found |= _encoded(target)
-    return found - {""}
-
-
-def _encoded(secret: str) -> set[str]:
-    return {
-        secret,
-        quote(secret, safe=""),
-        quote_plus(secret),
-        quote(secret),
-        json.dumps(secret)[1:-1],
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        html.escape(secret),
-        repr(secret)[1:-1],
-        *_in_base64(secret.encode()),
-    }
-
-
-def _request_target(secret: str) -> str | None:
-    """What a request for a secret address asks for: the path and the query are the secret of it, and stand there alone."""
-    scheme, colon, rest = secret.partition("://")
-    if not colon or scheme.lower() not in ("http", "https"):
-        return None
-    _, slash, path = rest.partition("#")[0].partition("/")
-    return f"/{path}" if slash and len(path) >= _ENOUGH else None
-
-
-def _in_base64(secret: bytes) -> Iterator[str]:
-    """The digits that a secret has inside a longer text in base64 (RFC 4648), wherever it stands in it.
-
-    `Authorization: Basic` holds the password behind the user's name, so in one of three alignments; digits that depend on
-    its neighbours are cut off. Of a short secret too little is left to know it by.
-    """
-    for before in range(3):
-        digits = base64.b64encode(bytes(before) + secret).rstrip(b"=")
-        known = digits[(before * 8 + 5) // 6 : (before + len(secret)) * 8 // 6].decode()
-        if len(known) >= _ENOUGH:
-            yield known
-            yield known.replace("+", "-").replace("/", "_")
-
-
-def _masked(value: Any, pattern: re.Pattern[str]) -> Any:
-    if isinstance(value, str):
-        return pattern.sub(MASK, value)
-    if isinstance(value, Mapping):
-        return {_masked(key, pattern): _masked(item, pattern) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(item, pattern) for item in value]
-    return value
 
 
 def refers(text: str) -> bool:

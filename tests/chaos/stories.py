@@ -6,7 +6,8 @@ from typing import Any
 
 from stormwatch.chaos.detection import Observation, Sighting
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
-from stormwatch.chaos.fault import Evidence, FaultSpec
+from stormwatch.chaos.evidence import Evidence
+from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.feed import Notified
 from stormwatch.chaos.tcp_options import TcpBlackhole
 from stormwatch.probes.result import Outcome, Reason

@@ -20,7 +20,8 @@ from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.process import ProcessId
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.proxy_control import undo_proxy_fault
-from stormwatch.chaos.proxy_fault import ProxyFault, Step
+from stormwatch.chaos.fault import Step
+from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState
 from stormwatch.probes.clock import SystemClock

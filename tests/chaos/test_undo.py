@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stormwatch.chaos.process import ProcessId, identify
-from stormwatch.chaos.proxy_control import Absence, UndoFailed
+from stormwatch.chaos.absence import Absence, UndoFailed
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState, Unreadable, state_directory
 
 DEAD = ProcessId(2**22 + 1, "long ago")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stormwatch.chaos.detection import Observation, detect
 from stormwatch.chaos.drill import Drill
-from stormwatch.chaos.fault import Evidence
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.feed import Notified
 from stormwatch.chaos.verdict import Answer, Verdict, exit_code, judge
 from stormwatch.probes.result import Outcome, Reason

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.fault import FaultSpec
-from stormwatch.chaos.proxy_fault import ProxyFault, Step
+from stormwatch.chaos.fault import Step
+from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.undo import UndoJournal
 
 AT_ONCE = 12
