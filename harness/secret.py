@@ -6,19 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.harness.document import file_beside
-from stormwatch.probes.masking import MASK, masked, pattern_of
+from stormwatch.probes.masking import Secret, masked, pattern_of
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)(\}?)")
-
-
-class Secret(str):
-    """A text with a secret in it: the text itself for whoever sends it, `'***'` for whoever prints what holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """The mask, so that a traceback or a dataclass does not show it."""
-        return repr(MASK)
 
 
 class Secrets:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from stormwatch.harness.schema import schema
-from stormwatch.harness.secret import forms
+from stormwatch.probes.masking import forms
 from tests.servers import parrot
 from tests.servers.certificates import Authority
 from tests.servers.parrot import Parrot

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormwatch.harness.secret import MASK, Secrets, mask_of
+from stormwatch.harness.secret import Secrets, mask_of
+from stormwatch.probes.masking import MASK
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.probe import Probe
