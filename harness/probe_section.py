@@ -59,7 +59,7 @@ def read_probes(
             named[place] = name
             places.setdefault(name, place)
             labels.setdefault(name, _labels(item, location))
-        entry, check, options = _read_probe(draft, place, item, kinds, shown)
+        entry, check, settings, options = _read_probe(draft, place, item, kinds, shown)
         if entry is None:
             continue
         if defaults is None:
@@ -84,6 +84,7 @@ def read_probes(
             runbook=entry.runbook,
             dashboard=entry.dashboard,
             options=options,
+            settings=settings,
         )
     draft.unique(named, "probe")
     _check_dependencies(draft, named, places)
@@ -98,7 +99,7 @@ def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> 
 
 def _read_probe(
     draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds, shown: dict[str, Mapping[str, Any]]
-) -> tuple[ProbeEntry | None, Check | None, Mapping[str, Any]]:
+) -> tuple[ProbeEntry | None, Check | None, object, Mapping[str, Any]]:
     kind = _kind(draft, place, item, kinds)
     if kind is not None and kind.module and find_spec(kind.module) is None:
         draft.complain(
@@ -115,11 +116,11 @@ def _read_probe(
     also = (kind.name,) if kind else tuple(kinds)
     entry = draft.read(ProbeEntry, {key: value for key, value in item.items() if key not in blocks}, place, also=also)
     if kind is None:
-        return entry, None, {}
+        return entry, None, None, {}
     block = (*place, kind.name)
     options = draft.read(kind.options, item.get(kind.name, {}), block, secret=True)
     if entry is None or options is None:
-        return entry, None, {}
+        return entry, None, None, {}
     target = entry.target
     file, separator, rest = target.partition("::")
     if kind.target_is_file and separator:
@@ -129,8 +130,8 @@ def _read_probe(
     except (ValueError, OSError) as error:
         where, sentence = _blame(str(error), item.get(kind.name), kind)
         draft.complain((*block, *where) if where else (*place, "target"), sentence)
-        return entry, None, {}
-    return entry, check, _shared(draft.secrets.mask(form_of(kind.options).write(options)), shown)
+        return entry, None, None, {}
+    return entry, check, options, _shared(draft.secrets.mask(form_of(kind.options).write(options)), shown)
 
 
 def _kind(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Kind[Any] | None:

@@ -5,7 +5,7 @@ import ipaddress
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import dns.edns
@@ -22,6 +22,7 @@ from stormwatch.probes import authorities
 from stormwatch.probes.authorities import compare
 from stormwatch.probes.backend import judge_speed, show_words
 from stormwatch.probes.delegation import Start, Walk
+from stormwatch.probes.detour import Detour, Way, refuse, resolver_of, system_name_server
 from stormwatch.probes.dns_options import DnsOptions
 from stormwatch.probes.dns_rules import Rules, read_type, show, unlike
 from stormwatch.probes.dns_server import PLAIN, PORTS, DnsServer, Line, make_line
@@ -504,10 +505,32 @@ _FOR_CHAIN: Final = Edns(dnssec_ok=True)
 _NEXT: Final = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP})
 """After these a stub resolver asks the next server."""
 
+
+def _way(_target: str, options: DnsOptions) -> Way:
+    refuse(options, "servers", "start", "authorities", "source")
+    if options.transport not in ("udp", "tcp"):
+        raise ValueError(f"transport: a detour passes on questions over udp and tcp, not over {options.transport}")
+    place = Endpoint.parse(options.server, what="server", default_port=53) if options.server else system_name_server()
+    return Way(
+        place=place,
+        resolver=resolver_of(options.resolver),
+        ip=options.ip,
+        asks_names=True,
+        datagrams=options.transport == "udp",
+    )
+
+
+def _via(target: str, options: DnsOptions, via: str) -> tuple[str, DnsOptions]:
+    return target, replace(options, server=via, ip="any")
+
+
+DETOUR: Final = Detour(way=_way, via=_via)
+
 KIND: Final = Kind(
     name="dns",
     options=DnsOptions,
     build=build,
+    detour=DETOUR,
     phases=("resolve", "connect", "request", "validate", "wildcard", "authorities"),
     phase_metric=Metric("probe_dns_duration_seconds", "Seconds of a DNS question by phase"),
     metrics=(

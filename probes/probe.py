@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from stormwatch.probes.detour import Detour
 from stormwatch.probes.result import Reason
 from stormwatch.probes.watch import Watch
 
@@ -54,6 +55,8 @@ class Kind(Generic[Options]):
     """How many of its runs may be under way at once where the configuration does not say; 0: it is light, and shares."""
     target_is_file: bool = False
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
+    detour: Detour[Options] | None = None
+    """How its probes are led another way, for drills on the prober's side; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,5 @@ class Probe:
     dashboard: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The kind's effective options as JSON values, secrets masked: for `--debug` and for people, not for running."""
+    settings: object = field(default=None, repr=False, compare=False)
+    """The kind's options as `check` was built of them, for building one that differs. Not shown: they may hold secrets."""

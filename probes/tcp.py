@@ -9,6 +9,8 @@ from pydantic import ConfigDict
 
 from stormwatch.probes.backend import judge_speed
 from stormwatch.probes.connect import ADDRESSES, Attempt, alternate, check_source, dialer, race, same_family
+from stormwatch.probes.detour import Detour, Way, refuse, resolver_of
+from stormwatch.probes.dialogue import Dialogue
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain
 from stormwatch.probes.options import STRICT
@@ -250,10 +252,35 @@ class _End:
         return {"address": self.address, "ms": round(self.watch.seconds() * 1000, 3), **said}
 
 
+def _way(target: str, options: TcpOptions) -> Way:
+    refuse(options, "source")
+    if options.ip == "every":
+        raise ValueError("ip: every: a detour has one address; choose another")
+    return Way(
+        place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=options.ip, tls=_encrypts(options)
+    )
+
+
+def _via(target: str, options: TcpOptions, via: str) -> tuple[str, TcpOptions]:
+    name = options.server_name or (Endpoint.parse(target).host if _encrypts(options) else "")
+    return via, replace(options, server_name=name, ip="any")
+
+
+def _names_via(target: str, options: TcpOptions, via: str) -> tuple[str, TcpOptions]:
+    return target, replace(options, resolver=via)
+
+
+def _encrypts(options: TcpOptions) -> bool:
+    return options.tls or Dialogue.of(options.dialogue, secure=options.tls).secures
+
+
+DETOUR: Final = Detour(way=_way, via=_via, names_via=_names_via)
+
 KIND: Final = Kind(
     name="tcp",
     options=TcpOptions,
     build=build,
+    detour=DETOUR,
     phases=("resolve", "connect", "tls", "dialogue"),
     phase_metric=Metric("stormwatch_tcp_duration_seconds", "Seconds of a TCP dialogue by phase"),
     metrics=(

@@ -7,7 +7,7 @@ The handshake itself accepts any certificate, so that its facts are seen in ever
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Final, Literal
 
 from cryptography import x509
@@ -29,6 +29,7 @@ from stormwatch.probes.certificate import (
     show_time,
 )
 from stormwatch.probes.curl import CurlEngine
+from stormwatch.probes.detour import Detour, Way, resolver_of
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain_connection
 from stormwatch.probes.handshake import ALERTS, Handshake, Session
@@ -515,10 +516,29 @@ def _ends(left: float, within: float) -> str:
     return f"expires in {show_rough(left)}, wanted more than {show_duration(within)}"
 
 
+def _way(target: str, options: TlsOptions) -> Way:
+    if options.expect.tlsa:
+        raise ValueError("expect.tlsa: TLSA records are for a port, and a detour has another one")
+    return Way(
+        place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=options.ip, tls=not options.starttls
+    )
+
+
+def _via(target: str, options: TlsOptions, via: str) -> tuple[str, TlsOptions]:
+    return via, replace(options, server_name=options.server_name or Endpoint.parse(target).host, ip="any")
+
+
+def _names_via(target: str, options: TlsOptions, via: str) -> tuple[str, TlsOptions]:
+    return target, replace(options, resolver=via)
+
+
+DETOUR: Final = Detour(way=_way, via=_via, names_via=_names_via)
+
 KIND: Final = Kind(
     name="tls",
     options=TlsOptions,
     build=build,
+    detour=DETOUR,
     phases=("resolve", "connect", "starttls", "tls", revocation.PHASE, tlsa.PHASE, "policy"),
     phase_metric=Metric("stormwatch_tls_duration_seconds", "Seconds of a TLS handshake by phase"),
     metrics=(
