@@ -6,9 +6,12 @@ from typing import Any
 
 from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.evidence import Evidence
-from stormwatch.chaos.feed import Notified
+from stormwatch.chaos.feed import Delivered, Notified
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.slo.alert import AlertState, Transition
+
+SKEW = 5.0
+"""Seconds that the clock of another machine, whose unix times we are given, may differ from ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Observation:
     sightings: tuple[Sighting, ...] = ()
     transitions: tuple[Transition, ...] = ()
     notifications: tuple[Notified, ...] = ()
+    deliveries: tuple[Delivered, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""
@@ -100,6 +104,7 @@ class Observation:
             "results": [sighting.as_json() for sighting in self.sightings],
             "transitions": [transition.as_json() for transition in self.transitions],
             "notifications": [notified.as_json() for notified in self.notifications],
+            "deliveries": [delivered.as_json() for delivered in self.deliveries],
         }
 
     @classmethod
@@ -119,6 +124,7 @@ class Observation:
             sightings=tuple(Sighting.from_json(one) for one in document["results"]),
             transitions=tuple(Transition.from_json(one) for one in document["transitions"]),
             notifications=tuple(Notified.from_json(one) for one in document["notifications"]),
+            deliveries=tuple(Delivered.from_json(one) for one in document.get("deliveries", ())),
         )
 
 
@@ -129,8 +135,14 @@ _DETECTION = (
     ("pending", "alert pending"),
     ("firing", "alert fires"),
     ("notified", "receiver told"),
+    ("delivered", "arrived at the receiver"),
 )
-_RECOVERY = (("reverted", "undo"), ("green", "probe green again"), ("resolved", "alert resolved"))
+_RECOVERY = (
+    ("reverted", "undo"),
+    ("green", "probe green again"),
+    ("resolved", "alert resolved"),
+    ("cleared", "all-clear at the receiver"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +157,15 @@ class Detection:
     pending: float | None
     firing: float | None
     notified: float | None
+    """Somebody who tells people took the alert over, and holds it back for no reason."""
+    delivered: float | None
+    """It came to the receiver at the end of the way, if one is watched."""
     reverted: float | None
     green: float | None
     """The expected probe's first up result after its last down one, after the undo began."""
     resolved: float | None
+    cleared: float | None
+    """The receiver was told that the alert is over."""
     observed: Observation
 
     def detection_links(self) -> tuple[Link, ...]:
@@ -197,6 +214,11 @@ def detect(drill: Drill, observed: Observation) -> Detection:
     since = injected if injected is not None else float("inf")
     fired = [one for one in observed.transitions if one.at >= since and drill.expects(one.alert.labels)]
     firing = _first(one.at for one in fired if one.after is AlertState.FIRING)
+    delivered = [
+        one
+        for one in observed.deliveries
+        if drill.expects(one.labels) and is_of_this(one, injected=since, firing=firing)
+    ]
     return Detection(
         injected=injected,
         touched=observed.evidence.first,
@@ -206,17 +228,29 @@ def detect(drill: Drill, observed: Observation) -> Detection:
             one.at for one in fired if one.after is AlertState.PENDING and (firing is None or one.at <= firing)
         ),
         firing=firing,
-        # Told before it fired is told of something earlier, or told again.
         notified=_first(
             one.at
             for one in observed.notifications
-            if firing is not None and one.at >= firing and drill.expects(one.labels)
+            if not one.held_back and drill.expects(one.labels) and is_of_this(one, injected=since, firing=firing)
         ),
+        delivered=_first(one.at for one in delivered if not one.resolved),
         reverted=reverted,
         green=_green(drill, observed) if reverted is not None else None,
         resolved=_resolved(fired) if firing is not None else None,
+        cleared=_first(one.at for one in delivered if one.resolved and one.at >= (reverted or since)),
         observed=observed,
     )
+
+
+def is_of_this(told: Notified | Delivered, *, injected: float, firing: float | None) -> bool:
+    """Whether a message is about what this drill broke: told before it fired is told of something earlier, or told again.
+
+    Since when the alert fires is said by the clock that evaluated it; where that is not said, the message must have come
+    after the alert was seen to fire. (A poll may see the alert after its message came.)
+    """
+    if told.since is None:
+        return firing is not None and told.at >= firing
+    return told.at >= injected and told.since >= injected - SKEW
 
 
 def _green(drill: Drill, observed: Observation) -> float | None:

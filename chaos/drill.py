@@ -2,10 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.probes.result import Reason
+
+
+class Side(StrEnum):
+    """Where a fault is put."""
+
+    TARGET = "target"
+    """On what clients share: detection and recovery are tested, and users notice."""
+    PROBER = "prober"
+    """On the way of the expected probe alone: only the detection is tested, and users never notice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,8 @@ class ExpectedAlert:
     """Every label here must be equal; the alert may have more."""
     within: float = 90.0
     """Seconds after the injection."""
+    delivered_within: float | None = None
+    """Seconds after the injection in which the receiver at the end of the way is told. None: that is not asked."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels is the expected one."""
@@ -44,11 +56,13 @@ class Drill:
     resolves_within: float = 300.0
     """Seconds after the fault was taken back in which the probe is green and the alert resolved."""
     allow: tuple[str, ...] = ()
-    """Names of objectives and probes whose alerts may fire too. Every other alert must stay silent."""
+    """Names of objectives and probes whose alerts may fire too, and names of alerts. Every other must stay silent."""
     abort_on_unexpected: bool = False
     """End the drill at once when a page fires that is neither expected nor allowed."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """For people and reports: team, service."""
+    side: Side = Side.TARGET
+    """With `prober` the fault's target is the expected probe itself."""
 
     def __post_init__(self) -> None:
         if self.probe is None and self.alert is None:
@@ -64,7 +78,7 @@ class Drill:
         Allowed are the names in `allow`, and the other alerts of the very probe and objective that are expected to
         fail: a probe that must turn red is not noise when its own alert says so.
         """
-        names = {labels.get("objective"), labels.get("probe")} - {None, ""}
+        names = {labels.get("objective"), labels.get("probe"), labels.get("alertname")} - {None, ""}
         expected = {self.probe.name} if self.probe else set[str]()
         if self.alert:
             expected |= {self.alert.labels.get("objective", ""), self.alert.labels.get("probe", "")} - {""}
@@ -81,11 +95,17 @@ class Drill:
                 "reason": self.probe.reason.value if self.probe.reason else None,
                 "within": self.probe.within,
             },
-            "alert": self.alert and {"labels": dict(self.alert.labels), "within": self.alert.within},
+            "alert": self.alert
+            and {
+                "labels": dict(self.alert.labels),
+                "within": self.alert.within,
+                "delivered_within": self.alert.delivered_within,
+            },
             "resolves_within": self.resolves_within,
             "allow": list(self.allow),
             "abort_on_unexpected": self.abort_on_unexpected,
             "labels": dict(self.labels),
+            "side": self.side.value,
         }
 
     @classmethod
@@ -102,9 +122,14 @@ class Drill:
             )
             if probe
             else None,
-            alert=ExpectedAlert(labels=alert["labels"], within=alert["within"]) if alert else None,
+            alert=ExpectedAlert(
+                labels=alert["labels"], within=alert["within"], delivered_within=alert.get("delivered_within")
+            )
+            if alert
+            else None,
             resolves_within=document["resolves_within"],
             allow=tuple(document["allow"]),
             abort_on_unexpected=document["abort_on_unexpected"],
             labels=document["labels"],
+            side=Side(document.get("side", Side.TARGET)),
         )

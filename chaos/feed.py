@@ -17,15 +17,54 @@ class Notified:
 
     labels: Mapping[str, str]
     at: float
+    since: float | None = None
+    """Unix time since when the alert fires, by what the source says. None: it does not say."""
+    held_back: str = ""
+    """Why nobody will be told, though the alert arrived: `silence 6f1c…`. Empty: somebody will."""
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""
-        return {"labels": dict(self.labels), "at": self.at}
+        return {"labels": dict(self.labels), "at": self.at, "since": self.since, "held_back": self.held_back}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Notified":
-        """Read what `as_json` wrote. Raises KeyError for anything else."""
-        return cls(labels=document["labels"], at=document["at"])
+        """Read what `as_json` wrote, or an older version of it. Raises KeyError for anything else."""
+        return cls(
+            labels=document["labels"],
+            at=document["at"],
+            since=document.get("since"),
+            held_back=document.get("held_back", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver at the end of the way was told: the last mile. Times are unix times."""
+
+    labels: Mapping[str, str]
+    at: float
+    """When it came."""
+    since: float
+    """Since when the alert fires, by what was delivered."""
+    resolved: bool = False
+    """Whether it said that the alert is over."""
+    receiver: str = ""
+    """Whom the sender calls this receiver."""
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` reads it back equal."""
+        return {
+            "labels": dict(self.labels),
+            "at": self.at,
+            "since": self.since,
+            "resolved": self.resolved,
+            "receiver": self.receiver,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Delivered":
+        """Read what `as_json` wrote. Raises KeyError or TypeError for anything else."""
+        return cls(**document)
 
 
 @dataclass(slots=True)
@@ -37,6 +76,7 @@ class Recording:
     results: list[Result] = field(default_factory=list[Result])
     transitions: list[Transition] = field(default_factory=list[Transition])
     notifications: list[Notified] = field(default_factory=list[Notified])
+    deliveries: list[Delivered] = field(default_factory=list[Delivered])
     failure: str = ""
     """Why the feed died, if it did: from then on silence proves nothing."""
     _came: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,6 +104,15 @@ class Recording:
         self._came.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Another feed that is passed on to, and what it takes from here besides results."""
+
+    feed: "Feed"
+    transitions: bool
+    notifications: bool
+
+
 class Feed:
     """A sink for results and transitions that keeps only the present, until somebody opens a recording.
 
@@ -77,9 +126,14 @@ class Feed:
         """The alerts that fire now, by their identity."""
         self.pending: dict[tuple[tuple[str, str], ...], Transition] = {}
         """The alerts whose condition holds, and which do not fire yet."""
-        self.failure = ""
-        """Why nothing comes any more; empty while all is well."""
+        self._failures: dict[str, str] = {}
         self._recordings: list[Recording] = []
+        self._readers: list[_Reader] = []
+
+    @property
+    def failure(self) -> str:
+        """Why not everything comes any more, of each source that fails; empty while all is well."""
+        return "; ".join(self._failures.values())
 
     def __call__(self, result: Result) -> None:
         """Take a result. This makes a Feed a sink."""
@@ -88,6 +142,8 @@ class Feed:
             if recording.wants(result):
                 recording.results.append(result)
                 recording.woke()
+        for reader in self._readers:
+            reader.feed(result)
 
     def transition(self, transition: Transition) -> None:
         """Take an alert's change of state."""
@@ -99,23 +155,57 @@ class Feed:
         for recording in self._recordings:
             recording.transitions.append(transition)
             recording.woke()
+        for reader in self._readers:
+            if reader.transitions:
+                reader.feed.transition(transition)
 
-    def notified(self, labels: Mapping[str, str], at: float) -> None:
-        """Take the news that a receiver accepted the notification of an alert at this unix time."""
+    def notified(
+        self, labels: Mapping[str, str], at: float, *, since: float | None = None, held_back: str = ""
+    ) -> None:
+        """Take the news that somebody who tells people has taken over an alert at this unix time; see `Notified`."""
         for recording in self._recordings:
-            recording.notifications.append(Notified(dict(labels), at))
+            recording.notifications.append(Notified(dict(labels), at, since, held_back))
             recording.woke()
+        for reader in self._readers:
+            if reader.notifications:
+                reader.feed.notified(labels, at, since=since, held_back=held_back)
 
-    def fail(self, why: str) -> None:
-        """Say that nothing will come any more, or that something was lost: drills that watch become inconclusive."""
-        self.failure = why
+    def delivered(self, delivered: Delivered) -> None:
+        """Take what came to the receiver at the end of the way."""
+        for recording in self._recordings:
+            recording.deliveries.append(delivered)
+            recording.woke()
+        for reader in self._readers:
+            reader.feed.delivered(delivered)
+
+    def fail(self, why: str, *, source: str = "") -> None:
+        """Say that nothing will come any more, or that something was lost: drills that watch become inconclusive.
+
+        `source` tells several of them apart: each fails and recovers by itself.
+        """
+        self._failures[source] = why
         for recording in self._recordings:
             recording.failure = recording.failure or why
             recording.woke()
+        for reader in self._readers:
+            reader.feed.fail(why, source=source)
 
-    def recover(self) -> None:
+    def recover(self, *, source: str = "") -> None:
         """Say that it flows again. Recordings that were open meanwhile keep their failure: they have a gap."""
-        self.failure = ""
+        self._failures.pop(source, None)
+        for reader in self._readers:
+            reader.feed.recover(source=source)
+
+    def pass_on(self, to: "Feed", *, transitions: bool, notifications: bool) -> None:
+        """Let another feed have the present and all that comes: results always, the rest as it is wanted there."""
+        reader = _Reader(to, transitions, notifications)
+        for result in self.latest.values():
+            to(result)
+        for active in (*self.firing.values(), *self.pending.values()) if transitions else ():
+            to.transition(active)
+        for source, why in self._failures.items():
+            to.fail(why, source=source)
+        self._readers.append(reader)
 
     @contextlib.contextmanager
     def recording(self, *, wants: Callable[[Result], bool] = lambda _result: True) -> Generator[Recording]:

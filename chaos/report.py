@@ -154,6 +154,7 @@ def _tiles(detection: Detection) -> list[tuple[str, str, str]]:
         ("Probe red", detection.injected, detection.first_red, "after the failure began"),
         ("Alert fired", detection.injected, detection.firing, "after the failure began"),
         ("Receiver told", detection.injected, detection.notified, "after the failure began"),
+        ("Arrived", detection.injected, detection.delivered, "at the receiver, after the failure began"),
         ("Probe green", detection.reverted, detection.green, "after the repair"),
         ("Alert resolved", detection.reverted, detection.resolved, "after the repair"),
     ):

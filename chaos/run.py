@@ -163,6 +163,7 @@ class _Run:
     async def _watch(self, settle: float, late: Callable[[float], float]) -> None:
         """Until everything expected came and traffic met the fault, or the time for it, and for being late, is over."""
         limits = [one.within for one in (self._drill.probe, self._drill.alert) if one]
+        limits += [self._drill.alert.delivered_within or 0.0] if self._drill.alert else []
         end = self._clock.monotonic() + max(within + late(within) for within in limits)
         settling = False
         while self._clock.monotonic() < end and not self._notes.trouble:
@@ -207,12 +208,20 @@ class _Run:
             for one in now.observed.sightings
             if one.probe == expected.name and one.outcome is Outcome.DOWN and one.at >= (now.injected or 0.0)
         )
-        return red and (self._drill.alert is None or now.firing is not None)
+        if self._drill.alert is None:
+            return red
+        told = not self._asks_for_delivery() or now.delivered is not None
+        return red and told and now.firing is not None
 
     def _recovered(self) -> bool:
         now = self._detection()
         green = self._drill.probe is None or now.first_red is None or now.green is not None
-        return green and (now.firing is None or now.resolved is not None)
+        # Who asked for the delivery is told when the all-clear came too: it is waited for, and not judged.
+        cleared = now.delivered is None or now.cleared is not None or not self._asks_for_delivery()
+        return green and cleared and (now.firing is None or now.resolved is not None)
+
+    def _asks_for_delivery(self) -> bool:
+        return self._drill.alert is not None and self._drill.alert.delivered_within is not None
 
     def _unexpected_pages(self) -> str:
         noise = unexpected(self._drill, self._detection())
@@ -237,6 +246,7 @@ class _Run:
                 sightings=tuple(Sighting.of(result) for result in self._seen.results),
                 transitions=tuple(self._seen.transitions),
                 notifications=tuple(self._seen.notifications),
+                deliveries=tuple(self._seen.deliveries),
             ),
         )
 
@@ -255,8 +265,10 @@ class _Run:
             ("pending", "the alert is pending"),
             ("firing", "the alert fires"),
             ("notified", "a receiver was told"),
+            ("delivered", "it arrived at the receiver"),
             ("green", "the probe is green again"),
             ("resolved", "the alert is resolved"),
+            ("cleared", "the receiver was told that it is over"),
         ):
             at: float | None = getattr(now, moment)
             if at is not None and moment not in self._told:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stormwatch.chaos.detection import Detection, Sighting
+from stormwatch.chaos.detection import Detection, Sighting, is_of_this
 from stormwatch.chaos.drill import Drill
 from stormwatch.probes.result import Outcome
 from stormwatch.probes.units import show_duration
@@ -94,7 +94,8 @@ def judge(drill: Drill, seen: Detection) -> Judgement:
         clauses = (baseline,) if observed.gone else (baseline, gone)
         return Judgement(Verdict.INCONCLUSIVE if observed.gone else Verdict.UNSAFE, clauses)
     bites = _bites(seen)
-    detected = [clause for clause in (_red(drill, seen), _reason(drill, seen), _alert(drill, seen)) if clause]
+    asked = (_red(drill, seen), _reason(drill, seen), _alert(drill, seen), _delivered(drill, seen))
+    detected = [clause for clause in asked if clause]
     silence = _silence(drill, seen)
     recovered = [clause for clause in (_green(drill, seen), _resolved(drill, seen)) if clause]
     clauses = (baseline, bites, *detected, silence, gone, *recovered)
@@ -190,6 +191,31 @@ def _alert(drill: Drill, seen: Detection) -> Clause | None:
     return Clause("alert", answer, asked, why or f"{state}{_watched(seen)}")
 
 
+def _delivered(drill: Drill, seen: Detection) -> Clause | None:
+    if not drill.alert or drill.alert.delivered_within is None:
+        return None
+    within = drill.alert.delivered_within
+    asked = f"the receiver is told of it within {show_duration(within)}"
+    if seen.delivered is not None:
+        return Clause("delivered", _in_time(seen, seen.delivered, within), asked, _after(seen, seen.delivered))
+    answer, why = _silent(drill, seen, within)
+    held_back = f"; Alertmanager holds it back: {reason}" if (reason := _held_back(drill, seen)) else ""
+    return Clause("delivered", answer, asked, (why or f"nothing came{_watched(seen)}") + held_back)
+
+
+def _held_back(drill: Drill, seen: Detection) -> str:
+    return next(
+        (
+            one.held_back
+            for one in reversed(seen.observed.notifications)
+            if drill.expects(one.labels)
+            and is_of_this(one, injected=seen.injected or 0.0, firing=seen.firing)
+            and one.held_back
+        ),
+        "",
+    )
+
+
 def _silence(drill: Drill, seen: Detection) -> Clause:
     allowed = f" (allowed: {', '.join(drill.allow)})" if drill.allow else ""
     asked = f"no other alert fires{allowed}"
@@ -250,7 +276,10 @@ def _silent(drill: Drill, seen: Detection, within: float) -> tuple[Answer, str]:
 
 def _everything_came(drill: Drill, seen: Detection) -> bool:
     right = drill.probe is None or any(drill.probe.reason in (None, one.reason) for one in _reds(drill, seen))
-    return right and (drill.alert is None or seen.firing is not None)
+    if drill.alert is None:
+        return right
+    told = drill.alert.delivered_within is None or seen.delivered is not None
+    return right and told and seen.firing is not None
 
 
 def _something_else_told(drill: Drill, seen: Detection) -> bool:
