@@ -12,7 +12,10 @@ from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.feed import Feed, Recording
+from stormwatch.chaos.guard import Guard
+from stormwatch.chaos.record import growth
 from stormwatch.chaos.report import Progress, Report
+from stormwatch.chaos.shield import to_the_end
 from stormwatch.chaos.verdict import judge, show_labels, unexpected
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Outcome, Result
@@ -20,6 +23,8 @@ from stormwatch.slo.alert import Severity
 
 TICK = 1.0
 """Seconds between two looks at what the fault has touched."""
+OTHERS = 1000
+"""How many failed results of other probes are kept: they are for readers, and a verdict is not made of them."""
 MARGIN = 0.25
 """Seconds that are watched beyond a limit, so that what came at the last moment is still seen."""
 
@@ -43,6 +48,8 @@ class _Notes:
     watched_until: float | None = None
     reverted: float | None = None
     gone: bool = True
+    in_place: bool = False
+    """Whether a fault is, or may be, in place now."""
     evidence: Evidence = field(default_factory=Evidence)
     baseline: str = ""
     trouble: str = ""
@@ -65,17 +72,29 @@ async def run_drill(
     baseline: Baseline | None = None,
     settle: float = 2.0,
     late: Callable[[float], float] = late_look,
+    guard: Guard | None = None,
 ) -> Report:
     """Run one drill: what comes back is judged, and whatever is raised is raised after the fault is gone.
 
     Raised are being cancelled, and OSError when the journal cannot be written. `settle` is for how many seconds noise is
     looked for after everything expected was seen, `late(within)` for how many seconds beyond a limit what did not come
-    in time is waited for. When the fault cannot be proved to be gone, the verdict is `unsafe`, also if the drill was
+    in time is waited for. `guard` says what ends the drill at once; whether it may begin was asked before. When the fault cannot be proved to be gone, the verdict is `unsafe`, also if the drill was
     cancelled meanwhile.
     """
-    with feed.recording(wants=lambda result: _matters(drill, result)) as seen:
-        run = _Run(drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress)
+    with feed.recording(wants=_Wanted(drill)) as seen:
+        run = _Run(drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress, guard=guard)
         return await run.whole(baseline or Baseline(), settle, late)
+
+
+async def look_before(
+    drill: Drill, feed: Feed, *, clock: Clock, baseline: Baseline | None = None, guard: Guard | None = None
+) -> str:
+    """Why a drill would inject nothing now, after as much patience as it would have; empty: it would."""
+    wanted = baseline or Baseline()
+    with feed.recording() as seen:
+        deadline = clock.monotonic() + wanted.patience
+        await seen.until(lambda: not _not_well(drill, feed, clock, wanted, guard), clock=clock, deadline=deadline)
+        return _not_well(drill, feed, clock, wanted, guard)
 
 
 class _Run:
@@ -89,6 +108,7 @@ class _Run:
         clock: Clock,
         journal: AuditJournal | None,
         on_progress: Callable[[Progress], None],
+        guard: Guard | None,
     ) -> None:
         self._drill = drill
         self._fault = fault
@@ -97,23 +117,33 @@ class _Run:
         self._clock = clock
         self._journal = journal
         self._on_progress = on_progress
+        self._guard = guard or Guard()
+        self._run = ""
+        self._written: Mapping[str, Any] = {}
         self._steps: list[Progress] = []
         self._told: set[str] = set()
         self._notes = _Notes(started=clock.now())
 
     async def whole(self, baseline: Baseline, settle: float, late: Callable[[float], float]) -> Report:
-        await self._step("baseline", f"drill {self._drill.name}: is all well?", drill=self._drill.as_json())
-        self._notes.baseline = await self._not_well(baseline)
-        if self._notes.baseline:
-            await self._step("baseline", f"nothing is injected: {self._notes.baseline}")
-        else:
-            await self._broken_and_mended(settle, late)
-        return await self._judged()
+        await self._step("baseline", f"drill {self._drill.name}: is all well?", spec=self._drill.as_json())
+        try:
+            self._notes.baseline = await self._not_well(baseline)
+            if self._notes.baseline:
+                await self._step("baseline", f"nothing is injected: {self._notes.baseline}")
+            else:
+                await self._broken_and_mended(settle, late)
+            return await self._judged()
+        except asyncio.CancelledError:
+            self._note("interrupted", "the drill was interrupted; no fault of it is in place")
+            raise
 
     async def _broken_and_mended(self, settle: float, late: Callable[[float], float]) -> None:
         spec = self._fault.spec
         self._notes.fired_before = tuple(one.alert.labels for one in self._feed.firing.values())
-        await self._step("injecting", f"{spec.kind} on {spec.target}", fault=spec.as_json())
+        self._notes.in_place = True  # from here on it cannot be ruled out, by whoever reads the journal of a dead drill
+        await self._step(
+            "injecting", f"{spec.kind} on {spec.target}", fault=spec.as_json(), guard=self._guard.as_json()
+        )
         began = self._clock.now()
         try:
             async with self._fault:
@@ -123,6 +153,7 @@ class _Run:
                 self._notes.reverted = self._clock.now()
                 await self._step("reverting", f"taking {spec.kind} back from {spec.target}")
         except FaultNotInjected as error:
+            self._notes.in_place = False
             self._notes.trouble = str(error)
             await self._step("not injected", str(error))
             return
@@ -131,34 +162,22 @@ class _Run:
             self._notes.reverted = None
             await self._step("unsafe", str(error))
             return
-        except asyncio.CancelledError:
-            # The block has taken the fault back before it let the cancellation out.
-            self._note("interrupted", "the drill was interrupted; the fault is taken back and proved to be gone")
+        except BaseException:
+            # The block has taken the fault back before it let anything else out.
+            self._notes.in_place = False
             raise
+        self._notes.in_place = False
         await self._touched()
         await self._step("reverted", "the fault is gone", evidence=self._notes.evidence.as_json())
         await self._recover()
 
     async def _not_well(self, baseline: Baseline) -> str:
-        deadline = self._clock.monotonic() + baseline.patience
-        await self._seen.until(lambda: not self._why_not_well(baseline), clock=self._clock, deadline=deadline)
-        return self._why_not_well(baseline)
+        def why() -> str:
+            return _not_well(self._drill, self._feed, self._clock, baseline, self._guard)
 
-    def _why_not_well(self, baseline: Baseline) -> str:
-        if self._feed.failure:
-            return f"the monitoring cannot be watched: {self._feed.failure}"
-        for active in (*self._feed.firing.values(), *self._feed.pending.values()):
-            if self._drill.expects(active.alert.labels):
-                return f"{show_labels(active.alert.labels)} is {active.after.value} already"
-        if self._drill.probe is None:
-            return ""
-        latest = self._feed.latest.get(self._drill.probe.name)
-        if latest is None:
-            return f"no result of {self._drill.probe.name} has come yet"
-        age = self._clock.now() - latest.finished
-        if latest.outcome is not Outcome.UP:
-            return f"{latest.probe} is {latest.outcome.value}: {latest.reason.value}: {latest.message}"
-        return f"the last result of {latest.probe} is {age:.0f} s old" if age > baseline.fresh else ""
+        deadline = self._clock.monotonic() + baseline.patience
+        await self._seen.until(lambda: not why(), clock=self._clock, deadline=deadline)
+        return why()
 
     async def _watch(self, settle: float, late: Callable[[float], float]) -> None:
         """Until everything expected came and traffic met the fault, or the time for it, and for being late, is over."""
@@ -169,10 +188,15 @@ class _Run:
         while self._clock.monotonic() < end and not self._notes.trouble:
             tick = min(end, self._clock.monotonic() + TICK)
             # What has come already is not waited for again: from then on only time passes.
-            awaited = _never if self._complete() else self._complete
+            awaited = self._must_abort if self._complete() else self._complete_or_abort
             await self._seen.until(awaited, clock=self._clock, deadline=tick)
+            # What must not go on is not looked at first: it is ended.
+            if why := self._why_to_abort():
+                self._notes.trouble = f"ended early, because {why}"
+                break
             await self._touched()
             await self._tell()
+            await self._keep()
             if self._seen.failure:
                 self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
             elif not self._notes.trouble:
@@ -180,8 +204,6 @@ class _Run:
             if not settling and self._complete() and self._notes.evidence.touched:
                 settling = True
                 end = min(end, self._clock.monotonic() + settle)
-            if self._drill.abort_on_unexpected and (pages := self._unexpected_pages()):
-                self._notes.trouble = f"ended early, because {pages} fired"
 
     async def _recover(self) -> None:
         end = self._clock.monotonic() + self._drill.resolves_within + MARGIN
@@ -189,6 +211,7 @@ class _Run:
             tick = min(end, self._clock.monotonic() + TICK)
             await self._seen.until(self._recovered, clock=self._clock, deadline=tick)
             await self._tell()
+            await self._keep()
         await self._tell()
         if self._seen.failure and not self._notes.trouble:
             self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
@@ -223,10 +246,25 @@ class _Run:
     def _asks_for_delivery(self) -> bool:
         return self._drill.alert is not None and self._drill.alert.delivered_within is not None
 
-    def _unexpected_pages(self) -> str:
+    def _must_abort(self) -> bool:
+        return bool(self._why_to_abort())
+
+    def _complete_or_abort(self) -> bool:
+        return self._complete() or self._must_abort()
+
+    def _why_to_abort(self) -> str:
+        """What the drill or the guard does not let go on; empty: nothing of it has come."""
+        injected = self._notes.injected or 0.0
+        red = [one for one in self._seen.results if one.outcome is Outcome.DOWN and one.finished >= injected]
+        harmed = dict.fromkeys(one.probe for one in red if self._guard.protects(one.probe))
+        if harmed:
+            return f"{', '.join(harmed)} turned red, which the guard protects"
         noise = unexpected(self._drill, self._detection())
-        pages = [show_labels(one.alert.labels) for one in noise if one.alert.labels.get("severity") == Severity.PAGE]
-        return ", ".join(pages)
+        alerts = [one.alert.labels for one in noise if self._aborts_on(one.alert.labels.get("severity"))]
+        return f"{', '.join(show_labels(labels) for labels in alerts)} fired" if alerts else ""
+
+    def _aborts_on(self, severity: str | None) -> bool:
+        return (self._drill.abort_on_unexpected and severity == Severity.PAGE) or self._guard.aborts_on(severity)
 
     def _detection(self) -> Detection:
         notes = self._notes
@@ -253,7 +291,7 @@ class _Run:
     async def _judged(self) -> Report:
         detection = self._detection()
         judgement = judge(self._drill, detection)
-        await self._step("verdict", judgement.verdict.value, judgement=judgement.as_json())
+        await self._step("verdict", judgement.verdict.value, seen=detection.observed, judgement=judgement.as_json())
         return Report(drill=self._drill, detection=detection, judgement=judgement, steps=tuple(self._steps))
 
     async def _tell(self) -> None:
@@ -275,17 +313,42 @@ class _Run:
                 self._told.add(moment)
                 await self._step(moment, text, at=at)
 
-    async def _step(self, step: str, text: str, *, at: float | None = None, **data: Any) -> None:
+    async def _step(
+        self, step: str, text: str, *, at: float | None = None, seen: Observation | None = None, **data: Any
+    ) -> None:
         progress = self._progress(step, text, at)
-        if self._journal:
-            await asyncio.to_thread(self._journal.append, step, self._audited(progress, data))
+        await self._write(step, {"text": progress.text, **data}, at=progress.at, seen=seen)
+
+    async def _keep(self) -> None:
+        """Write down what has come since the last line, when anything has: a drill that dies here leaves it behind."""
+        if not self._journal:
+            return
+        seen = self._detection().observed
+        lengths = [len(value) if isinstance(value, list) else 0 for value in seen.as_json().values()]
+        if lengths != [len(value) if isinstance(value, list) else 0 for value in self._written.values()]:
+            await self._write("seen", {}, at=seen.ended, seen=seen)
 
     def _note(self, step: str, text: str) -> None:
-        """The same without letting go of the loop, for when we are being cancelled."""
+        """A step, without letting go of the loop, for when we are being cancelled."""
         progress = self._progress(step, text, None)
-        if self._journal:
-            with contextlib.suppress(OSError):
-                self._journal.append(step, self._audited(progress, {}))
+        with contextlib.suppress(OSError):
+            self._append(step, {"text": progress.text}, progress.at, self._detection().observed)
+
+    async def _write(self, event: str, data: Mapping[str, Any], *, at: float, seen: Observation | None) -> None:
+        # Not to be cut short: lines of a thread that is left behind could stand in another order.
+        await to_the_end(asyncio.to_thread(self._append, event, data, at, seen or self._detection().observed))
+
+    def _append(self, event: str, data: Mapping[str, Any], at: float, seen: Observation) -> None:
+        if not self._journal:
+            return
+        document = seen.as_json()
+        *parts, last = list(growth(self._written, document)) or [{}]
+        about = {"drill": self._drill.name, "at": at, "in_place": self._notes.in_place}
+        for part in parts:
+            self._journal.append("seen", {**about, "run": self._run, "record": part})
+        line = self._journal.append(event, {**about, "run": self._run, **data, "record": last})
+        self._run = self._run or line
+        self._written = document
 
     def _progress(self, step: str, text: str, at: float | None) -> Progress:
         progress = Progress(at=self._clock.now() if at is None else at, step=step, text=text)
@@ -293,14 +356,39 @@ class _Run:
         self._on_progress(progress)
         return progress
 
-    def _audited(self, progress: Progress, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"drill": self._drill.name, "at": progress.at, "text": progress.text, **data}
+
+class _Wanted:
+    """The expected probe's results, and whatever else failed, as long as there is room for it."""
+
+    def __init__(self, drill: Drill) -> None:
+        self._expected = drill.probe.name if drill.probe else None
+        self._room = OTHERS
+
+    def __call__(self, result: Result) -> bool:
+        if result.probe == self._expected:
+            return True
+        if result.outcome is Outcome.UP or self._room == 0:
+            return False
+        self._room -= 1
+        return True
 
 
-def _never() -> bool:
-    return False
-
-
-def _matters(drill: Drill, result: Result) -> bool:
-    """The expected probe's results, and whatever else failed: of the rest a drill has nothing to say."""
-    return (drill.probe is not None and result.probe == drill.probe.name) or result.outcome is not Outcome.UP
+def _not_well(drill: Drill, feed: Feed, clock: Clock, baseline: Baseline, guard: Guard | None) -> str:
+    """Why nothing may be broken now; empty: all is well."""
+    if feed.failure:
+        return f"the monitoring cannot be watched: {feed.failure}"
+    for active in (*feed.firing.values(), *feed.pending.values()):
+        if drill.expects(active.alert.labels):
+            return f"{show_labels(active.alert.labels)} is {active.after.value} already"
+    for result in feed.latest.values():
+        if guard and guard.protects(result.probe) and result.outcome is Outcome.DOWN:
+            return f"{result.probe}, which the guard protects, is down: {result.reason.value}: {result.message}"
+    if drill.probe is None:
+        return ""
+    latest = feed.latest.get(drill.probe.name)
+    if latest is None:
+        return f"no result of {drill.probe.name} has come yet"
+    age = clock.now() - latest.finished
+    if latest.outcome is not Outcome.UP:
+        return f"{latest.probe} is {latest.outcome.value}: {latest.reason.value}: {latest.message}"
+    return f"the last result of {latest.probe} is {age:.0f} s old" if age > baseline.fresh else ""

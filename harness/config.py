@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.guard import Guard
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from stormwatch.harness.alerts_section import Alerts, read_alerts
@@ -21,14 +22,17 @@ from stormwatch.harness.draft import Draft
 from stormwatch.harness.drill_section import Faults, Known, Proxies, check_expected_alerts, read_drills, read_proxies
 from stormwatch.harness.entry import DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
 from stormwatch.harness.form import show, unknown_key
+from stormwatch.harness.guard_section import read_guard
 from stormwatch.harness.mistake import ConfigError
 from stormwatch.harness.objective_section import ObjectiveSection, read_maintenance, read_objectives
 from stormwatch.harness.peers_section import Peer, check_quorums, read_peers
 from stormwatch.harness.probe_section import Kinds, ProbeSection, read_probes
+from stormwatch.harness.route_references import check_serves
 from stormwatch.harness.schema import schema
 from stormwatch.harness.secret import Secrets
 from stormwatch.harness.target_section import read_targets
 from stormwatch.harness.turns import SHARED, sizes
+from stormwatch.harness.watch_section import Watch, read_watch
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.feasibility import Weight, findings
@@ -66,7 +70,11 @@ class Config:
     proxies: Proxies = field(default_factory=Proxies)
     targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
     """What drills may break that no proxy stands in front of, by name."""
+    watch: Watch = field(default_factory=Watch)
+    """Whose alerts drills are judged by, where they are not our own."""
     drills: tuple[Drill, ...] = ()
+    guard: Guard = Guard()
+    """What drills may break, where and when."""
     secrets: frozenset[str] = field(default=frozenset[str](), repr=False)
     """The values of all secrets that were read, for masking them wherever text leaves the process."""
 
@@ -124,15 +132,21 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     targets = read_targets(draft, data.get("targets", []), kinds=TARGETS)
-    known = Known(routes=routes, targets=targets, probes=probes.places, objectives=objectives.places)
+    watch = read_watch(draft, data.get("watch", {}))
+    known = Known(
+        routes=routes, targets=targets, probes=probes.places, objectives=objectives.places, watch=watch
+    )
+    check_serves(draft, proxies.routes, {*probes.places, *objectives.places})
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
+    guard = read_guard(draft, data.get("guard", {}), breakable=routes.keys() | targets.keys(), probes=probes.places)
     locations = (head.location if head else "", *(peer.location for peer in peers))
     rules = (
         *_rules_of_objectives(draft, objectives, probes),
         *_rules_of_probes(probes, kinds, locations),
         *rules_for_peers(locations[1:]),
     )
-    check_expected_alerts(draft, drills, rules, sound=probes.probes.keys() | objectives.objectives.keys())
+    sound = probes.probes.keys() | objectives.objectives.keys()
+    check_expected_alerts(draft, drills, rules, sound=sound, others=bool(watch.prometheus))
     return Config(
         path=path,
         location=head.location if head else "",
@@ -148,7 +162,9 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         maintenance=maintenance,
         proxies=proxies,
         targets={name: target for name, target in targets.items() if target},
+        watch=watch,
         drills=tuple(drill for _, drill in drills),
+        guard=guard,
         secrets=draft.secrets.values,
     )
 
@@ -232,7 +248,9 @@ def effective(config: Config) -> dict[str, Any]:
                 "routes": [route.as_json() for route in config.proxies.routes],
             },
             "targets": [target.as_json() for target in config.targets.values()],
+            "watch": config.watch.as_json(),
             "drills": [drill.as_json() for drill in config.drills],
+            "guard": config.guard.as_json(),
         }
     )
 

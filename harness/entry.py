@@ -626,8 +626,22 @@ class ExpectedProbeEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEntry:
+    """Whose alerts drills are judged by, where they are not our own."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    prometheus: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9090"]})] = None
+    """Prometheus, whose alerts stand in the place of ours: its address without a path. May hold secrets."""
+    alertmanager: Annotated[Url | None, Field(json_schema_extra={"examples": ["http://127.0.0.1:9093"]})] = None
+    """Alertmanager, which says whether an alert arrived and is not held back: its address without a path. May hold secrets."""
+    receiver: Address | None = None
+    """Where drills listen for Alertmanager's webhook as long as they run, `host:port`: the last mile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedAlertEntry:
-    """The alert that must fire. Name its objective or its probe."""
+    """The alert that must fire. Name its objective, its probe, or, where Prometheus is watched, only its labels."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ENTRY
 
@@ -635,12 +649,14 @@ class ExpectedAlertEntry:
     """The objective whose alert ErrorBudgetBurn must fire."""
     probe: Name | None = None
     """The probe whose alert ProbeDown must fire."""
-    severity: SeverityName = "page"
-    """Its severity."""
+    severity: SeverityName | None = None
+    """Its severity: `page` when not given, but any of an alert that is known by its labels only."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    """More labels that it must have."""
+    """More labels that it must have. Without objective and probe they name the alert: `{alertname: HighErrorRate}`."""
     within: Positive = 90.0
     """Time from the injection until it fires."""
+    delivered_within: Positive | None = None
+    """Time from the injection until `watch.receiver` was told of it; not asked when not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -656,7 +672,8 @@ class ExpectEntry:
     resolves_within: Positive = 300.0
     """Time from taking the fault back until the probe is green and the alert resolved."""
     allow: tuple[Name, ...] = ()
-    """Objectives and probes whose alerts may fire too; every other alert must stay silent."""
+    """Objectives and probes whose alerts may fire too, and, where Prometheus is watched, names of alerts; every other alert must
+    stay silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -669,10 +686,49 @@ class DrillEntry:
     """What it is called. Unique among the drills."""
     expect: ExpectEntry
     """What must be seen."""
+    side: Literal["target", "prober"] = "target"
+    """Whether the fault is put on a route or target, or on the way of the expected probe alone, which no user notices; then
+    `fault.target` is that probe."""
     abort_on_unexpected: bool = False
     """Take the fault back at once when a page fires that is neither expected nor allowed."""
     labels: Labels = field(default_factory=dict[str, str])
     """For people and reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlastRadiusEntry:
+    """How much drills may break."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    targets: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many different routes and targets the drills of one command may break; any number when not given."""
+    share: Ratio = Fraction(1)
+    """The largest share of its target's traffic that a fault may be meant for, by its option `share`; without one it is meant for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardEntry:
+    """What drills may break, where, when, and with how much budget left. It is asked before each of them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    environment: Name | None = None
+    """Which environment this is; `--environment` says so too."""
+    environments: tuple[Name, ...] = ()
+    """Where drills may run; anywhere when not given."""
+    targets: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """The routes and targets that drills may break, as names or patterns with `*`, `?` and `[…]`; all when not given."""
+    hours: HoursEntry | None = None
+    """When drills may begin; always when not given."""
+    budget_floor: Ratio | None = None
+    """The share of its error budget that every objective must have left which a drill touches."""
+    blast_radius: BlastRadiusEntry = BlastRadiusEntry()
+    """How much they may break."""
+    abort_on: SeverityName | None = None
+    """An alert of this severity or a graver one that is neither expected nor allowed ends a drill at once."""
+    protect: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Probes that must stay up, as names or patterns: when one turns red, the drill ends at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -713,5 +769,9 @@ class FileEntry:
     """The fault proxy."""
     targets: tuple[TargetEntry, ...] = ()
     """What else drills may break."""
+    watch: WatchEntry = WatchEntry()
+    """Whose alerts drills are judged by, where they are not our own."""
     drills: tuple[DrillEntry, ...] = ()
     """How the watching is proved."""
+    guard: GuardEntry = GuardEntry()
+    """What drills may break, where and when."""
