@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import uvloop
@@ -461,15 +461,27 @@ def drill(
     ] = "",
     form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report as HTML.")] = None,
+    side: Annotated[
+        Literal["target", "prober"] | None,
+        typer.Option(
+            help="`prober`: put the fault on the way of the expected probe alone, which no user notices."
+            " By default what each drill says."
+        ),
+    ] = None,
 ) -> None:
     """Inject a failure, prove that it was noticed and recovered from. Exit code 0 only when every verdict is proved."""
     from stormwatch.harness import drilling
+    from stormwatch.harness.detour import on_prober_side
 
     loaded = load_config(config)
     wanted = names or [one.name for one in loaded.drills]
     drills = [_named(name, {one.name: one for one in loaded.drills}, "drill") for name in wanted]
     if not drills:
         raise Problem(f"{config}: there are no drills in it; add one under `drills:`")
+    if side == "prober":
+        drills = [on_prober_side(each) for each in drills]
+    elif side == "target" and (named := [each.name for each in drills if each.side == "prober"]):
+        raise Problem(f"{config}: {named[0]} says `side: prober` and names no route; leave `--side target` out")
     _finish(lambda: drilling.command(loaded, drills, plan=plan, watch=watch, as_json=form is Shape.JSON, html=report))
 
 

@@ -1,10 +1,10 @@
 """`proxies:` and `drills:` in the configuration: routes, and what must be seen when a fault is put on one."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
+from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe, Side
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.fault_kind import ROUTE, FaultKind
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
@@ -15,6 +15,7 @@ from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import DrillEntry, ExpectedAlertEntry, ProxiesEntry
 from stormwatch.harness.form import show
 from stormwatch.harness.remedy import did_you_mean
+from stormwatch.harness.watch_section import Watch
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.rule import Rule
 
@@ -73,6 +74,8 @@ class Known:
     """The same of `targets:`."""
     probes: Collection[str]
     objectives: Collection[str]
+    watch: Watch = field(default_factory=Watch)
+    """Whose alerts are looked at."""
 
 
 def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tuple[tuple[Place, Drill], ...]:
@@ -98,11 +101,16 @@ def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tup
                     name=entry.expect.probe.name, reason=entry.expect.probe.reason, within=entry.expect.probe.within
                 ),
                 alert=entry.expect.alert
-                and ExpectedAlert(labels=_alert_labels(entry.expect.alert), within=entry.expect.alert.within),
+                and ExpectedAlert(
+                    labels=_alert_labels(entry.expect.alert),
+                    within=entry.expect.alert.within,
+                    delivered_within=entry.expect.alert.delivered_within,
+                ),
                 resolves_within=entry.expect.resolves_within,
                 allow=entry.expect.allow,
                 abort_on_unexpected=entry.abort_on_unexpected,
                 labels=entry.labels,
+                side=Side(entry.side),
             )
         except ValueError as error:
             draft.complain((*place, "expect"), str(error))
@@ -113,17 +121,26 @@ def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tup
 
 
 def check_expected_alerts(
-    draft: Draft, drills: Iterable[tuple[Place, Drill]], rules: Iterable[Rule], *, sound: Collection[str]
+    draft: Draft,
+    drills: Iterable[tuple[Place, Drill]],
+    rules: Iterable[Rule],
+    *,
+    sound: Collection[str],
+    others: bool = False,
 ) -> None:
     """Complain about drills that wait for an alert that no rule makes.
 
     `sound` are the objectives and probes without mistakes: of the others it is not known which rules they will have.
+    With `others`, alerts with names that are not ours come from rules that only their Prometheus knows.
     """
     made = [labels_of(rule) for rule in rules]
+    ours = {labels["alertname"] for labels in made}
     for place, drill in drills:
-        if drill.alert is None:
+        if drill.alert is None or (others and drill.alert.labels.get("alertname") not in ours):
             continue
         expected = drill.alert.labels
+        if not {"objective", "probe"} & expected.keys():
+            continue  # one of ours, by labels that are those of several
         subject = "objective" if "objective" in expected else "probe"
         name = expected[subject]
         if name not in sound or any(drill.alert.matches(labels) for labels in made):
@@ -160,8 +177,14 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
             sound = False
     kind, target = written.get("kind"), written.get("target")
     known_kind = faults.get(kind) if isinstance(kind, str) else None
+    bent = item.get("side") == Side.PROBER
     if isinstance(target, str):
-        sound &= _check_target(draft, target, known_kind, (*at, "target"), known)
+        at_target = (*at, "target")
+        sound &= (
+            _check_bent(draft, target, item, at_target, known)
+            if bent
+            else _check_target(draft, target, known_kind, at_target, known)
+        )
     if not isinstance(kind, str):
         return None
     if kind not in faults:
@@ -169,7 +192,7 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
         return None
     rest = {key: value for key, value in written.items() if key not in ("kind", "target")}
     options = draft.read(faults[kind].options, rest, at, also=("kind", "target"))
-    route = known.routes.get(target) if isinstance(target, str) and faults[kind].on == ROUTE else None
+    route = known.routes.get(target) if isinstance(target, str) and faults[kind].on == ROUTE and not bent else None
     if faults[kind].looks_inside and route is not None and not route.looked_into:
         draft.complain(
             (*at, "kind"),
@@ -182,6 +205,22 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
     if options is None or not sound or not isinstance(target, str):
         return None
     return FaultSpec(kind=kind, target=target, options=options)
+
+
+def _check_bent(draft: Draft, target: str, item: Mapping[str, Any], place: Place, known: Known) -> bool:
+    """On the prober's side the fault is put on the probe that has to see it."""
+    expect = item.get("expect")
+    probe = expect.get("probe") if isinstance(expect, dict) else None
+    name = probe.get("name") if isinstance(probe, dict) else None
+    if not draft.refer(target, known.probes, place, "probe"):
+        return False
+    if target != name:
+        seen = f"expected to fail is {name}" if isinstance(name, str) else "none is expected to fail"
+        draft.complain(
+            place, f"with `side: prober` the probe {target} alone meets the fault, and {seen}; name one as both"
+        )
+        return False
+    return True
 
 
 def _check_target(draft: Draft, target: str, kind: FaultKind[Any] | None, place: Place, known: Known) -> bool:
@@ -210,23 +249,43 @@ def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known:
     if isinstance(probe, dict) and isinstance(probe.get("name"), str):
         sound &= draft.refer(probe["name"], known.probes, (*at, "probe", "name"), "probe")
     if isinstance(alert, dict):
-        if ("objective" in alert) == ("probe" in alert):
-            seen = "names an objective and a probe" if "probe" in alert else "names neither objective nor probe"
-            draft.complain((*at, "alert"), f"{seen}; name one of them, whose alert must fire")
+        if complaint := _misnamed(alert, known.watch):
+            draft.complain((*at, "alert"), complaint)
+            sound = False
+        if "delivered_within" in alert and not known.watch.receiver:
+            draft.complain(
+                (*at, "alert", "delivered_within"),
+                "nobody listens for what is delivered; say where with `watch: {receiver: 127.0.0.1:9099}`",
+            )
             sound = False
         for key, names in (("objective", known.objectives), ("probe", known.probes)):
             if isinstance(alert.get(key), str):
                 sound &= draft.refer(alert[key], names, (*at, "alert", key), key)
     for index, name in enumerate(allow if isinstance(allow, list) else []):
-        if isinstance(name, str):
+        if isinstance(name, str) and not known.watch.prometheus:  # which knows alerts of others' rules too
             sound &= draft.refer(name, [*known.objectives, *known.probes], (*at, "allow", index), "objective or probe")
     return sound
 
 
+def _misnamed(alert: Mapping[str, Any], watch: Watch) -> str:
+    """What is wrong with how an expected alert is named."""
+    if "objective" in alert and "probe" in alert:
+        return "names an objective and a probe; name one of them, whose alert must fire"
+    if "objective" in alert or "probe" in alert:
+        return ""
+    if not watch.prometheus:
+        return "names neither objective nor probe; name one of them, whose alert must fire"
+    labels = alert.get("labels")
+    if not isinstance(labels, dict) or not labels.get("alertname"):
+        return "names neither objective nor probe nor a label `alertname`; say which alert must fire"
+    return ""
+
+
 def _alert_labels(entry: ExpectedAlertEntry) -> Mapping[str, str]:
-    own = (
-        {"alertname": "ErrorBudgetBurn", "objective": entry.objective}
-        if entry.objective
-        else {"alertname": "ProbeDown", "probe": entry.probe or ""}
-    )
-    return {**own, "severity": entry.severity, **entry.labels}
+    if entry.objective:
+        own = {"alertname": "ErrorBudgetBurn", "objective": entry.objective, "severity": entry.severity or "page"}
+    elif entry.probe:
+        own = {"alertname": "ProbeDown", "probe": entry.probe, "severity": entry.severity or "page"}
+    else:
+        own = {"severity": entry.severity} if entry.severity else {}
+    return {**own, **entry.labels}

@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from stormwatch.chaos.audit import AuditJournal
-from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.drill import Drill, Side
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.plan import Plan, Span
 from stormwatch.chaos.plan import plan as plan_drill
@@ -18,6 +19,7 @@ from stormwatch.chaos.run import Baseline, run_drill
 from stormwatch.chaos.tls_options import shows_expiry
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.chaos.verdict import exit_code
+from stormwatch.harness import detour
 from stormwatch.harness.config import Config
 from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.polling import polled_feed
@@ -42,12 +44,18 @@ async def command(
         print_plans(plans, as_json=as_json)
         return Exit.NOT_GOOD if any(one.refusals for one in plans) else Exit.GOOD
     refusals = [f"{one.drill.name}: {refusal}" for one in plans for refusal in one.refusals]
+    if watch:
+        refusals += [
+            f"{drill.name}: --watch {watch} probes by itself, and its probes cannot be bent from here: leave --watch out"
+            for drill in drills
+            if drill.side is Side.PROBER
+        ]
     if refusals:
         raise Problem(*refusals, "nothing was injected; `stormwatch drill --plan` shows the time budget")
     await heal()
     screen = Console(stderr=True)
     clock = SystemClock()
-    async with cancelled_by_signals(), watched(config, watch, clock) as feed:
+    async with cancelled_by_signals(), _shared(config, drills, watch, clock) as feed:
         reports: list[Report] = []
         for drill in drills:
             reports.append(await run(config, drill, feed, clock, on_progress=_teller(screen)))
@@ -64,7 +72,16 @@ async def command(
 async def run(
     config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
 ) -> Report:
-    """One drill of a configuration."""
+    """One drill of a configuration. One on the prober's side has a feed of its own."""
+    if drill.side is Side.PROBER:
+        async with detour.detoured(config, drill, clock) as around, detour.watching(around, clock) as bent:
+            return await _run(around, drill, bent, clock, on_progress=on_progress)
+    return await _run(config, drill, feed, clock, on_progress=on_progress)
+
+
+async def _run(
+    config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
+) -> Report:
     state = state_directory(os.environ)
     return await run_drill(
         drill,
@@ -75,6 +92,13 @@ async def run(
         on_progress=on_progress,
         baseline=_baseline(config, drill),
     )
+
+
+def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> AbstractAsyncContextManager[Feed]:
+    """What the drills watch that break something for everybody; of no others is anything probed."""
+    if all(drill.side is Side.PROBER for drill in drills):
+        return nullcontext(Feed())
+    return watched(config, url, clock)
 
 
 @asynccontextmanager
@@ -130,12 +154,14 @@ def plan_of(config: Config, drill: Drill) -> Plan:
     expected = probes[drill.probe.name] if drill.probe else None
     rules = [rule for rule in config.rules if drill.alert and drill.alert.matches(labels_of(rule))]
     alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives, drill))]
-    return plan_drill(
+    planned = plan_drill(
         drill,
         probe=Span(*first_failure(expected)) if expected else None,
         alert=min(alerts, key=lambda span: span.worst) if alerts else None,
         recovery=_recovery(drill, expected, rules, probes, objectives),
     )
+    why = detour.why_not(config, drill) if drill.side is Side.PROBER else ""
+    return replace(planned, refusals=(*planned.refusals, why)) if why else planned
 
 
 def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Probe:
