@@ -22,7 +22,8 @@ class Shape:
         self._inside: dict[str | int | None, Shape] = {}
         self.keys = tuple(dict.fromkeys(key for schema in self._schemas for key in schema.get("properties", ())))
         """The keys that a mapping may have here, in the order of their declaration."""
-        self.secret: bool | None = any(schema.get("writeOnly") for schema in self._schemas) if name else None
+        declared = any(schema.get("writeOnly") for schema in self._schemas)
+        self.secret: bool | None = declared or (False if name else None)
         """Whether the text here is one that nobody may read; None where keys are free, so that only the key can tell."""
         self.is_file = any(schema.get("format") == "path" for schema in self._schemas)
         """Whether the text here names a file."""

@@ -4,11 +4,13 @@ The reason of a journey that failed:
 
 timeout     Playwright's TimeoutError (an action or a page did not come to its end), httpx's time-outs, the deadline
 assertion   a plain `assert` of the test
+too-slow    a step took longer than its budget
 step        everything else: an `expect` that did not come true, a page that could not be opened, any other exception
 """
 
 import re
 
+from stormwatch.journeys.step import OverBudget
 from stormwatch.probes.result import Reason
 
 _EXPECT = re.compile(r'Expect "(?P<matcher>\w+)"(?: (?P<locator>.+?))? with timeout (?P<timeout>\d+(?:\.\d+)?)ms')
@@ -53,6 +55,8 @@ def explain(error: BaseException) -> tuple[Reason, str]:
     said = _ESCAPES.sub("", str(error))
     if type(error).__module__.startswith("playwright."):
         return _of_playwright(error, said)
+    if isinstance(error, OverBudget):
+        return Reason.TOO_SLOW, said
     if isinstance(error, AssertionError):
         if match := _EXPECT.search(said):
             return Reason.STEP, _of_expect(said, match)

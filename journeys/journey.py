@@ -1,7 +1,7 @@
 """The kind `journey`: a pytest test, run by a warm worker; its phases are its steps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
 from stormwatch.journeys.traffic import TYPES, Share, TrafficReport
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
+from stormwatch.probes.options import Secret
 from stormwatch.probes.probe import Kind, Metric
 from stormwatch.probes.result import Outcome, Reason
 from stormwatch.probes.watch import Watch
@@ -62,8 +63,12 @@ class JourneyOptions:
     """Which browser it runs in."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Environment variables for the test, on top of those that stormwatch runs with."""
+    secrets: Mapping[str, Secret] = field(default_factory=dict[str, str], repr=False)
+    """What the fixture `secrets` gives the test, by name. It is masked in all that is kept of a run."""
     artifacts: Literal["on-failure", "always", "never"] = "on-failure"
-    """When screenshot and Playwright trace are kept."""
+    """When what `keep` names is kept."""
+    keep: tuple[Literal["page", "trace", "har", "steps"], ...] = ("page", "trace")
+    """What is kept: a picture of each page, the Playwright trace, the requests as a HAR file, a picture after each step."""
     base_url: str = ""
     """What relative addresses are relative to: pytest's `--base-url`."""
     observe: bool = True
@@ -76,6 +81,7 @@ class JourneyCheck:
 
     journey: Journey
     artifacts: Literal["on-failure", "always", "never"] = "on-failure"
+    keep: tuple[str, ...] = ("page", "trace")
     observe: bool = True
 
     async def __call__(self, watch: Watch) -> None:
@@ -87,6 +93,7 @@ class JourneyCheck:
             folder=folder,
             always=self.artifacts == "always",
             observe=self.observe,
+            keep=self.keep,
         )
         _write_down(report, watch, folder)
         if report.outcome is Outcome.DOWN:
@@ -125,6 +132,7 @@ def _write_down(report: Report, watch: Watch, folder: str) -> None:
     evidence = {
         "step": report.step,
         "sentence": report.sentence,
+        "soft_failures": [asdict(each) for each in report.soft_failures],
         "where": report.where,
         "url": report.url,
         "text": report.text[:TEXT],
@@ -189,8 +197,10 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
             browser=options.browser,
             base_url=options.base_url,
             environment=dict(options.environment),
+            secrets=dict(options.secrets),
         ),
         artifacts=options.artifacts,
+        keep=options.keep,
         observe=options.observe,
     )
 
@@ -204,6 +214,8 @@ KIND = Kind(
         *(STEPS_COMPLETED, CONSOLE_ERRORS, REQUESTS, RECEIVED, FAILED_REQUESTS),
         *(THIRD_PARTY_REQUESTS, THIRD_PARTY_BYTES, *VITALS.values()),
     ),
-    reasons=frozenset({Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.BROWSER, Reason.COLLECTION}),
+    reasons=frozenset(
+        {Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.TOO_SLOW, Reason.BROWSER, Reason.COLLECTION}
+    ),
     target_is_file=True,
 )

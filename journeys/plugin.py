@@ -5,16 +5,24 @@ its own small neighbours, it registers hooks that cost something only where they
 journeys it changes nothing.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
 
 from stormwatch.journeys import browser
+from stormwatch.journeys.masker import Masker
+from stormwatch.journeys.secret_values import SecretValues
 from stormwatch.journeys.step import StepListener, Steps
 
 STEPS = pytest.StashKey[Steps]()
 """On an item: the steps of its last run, if it uses `step`."""
+
+MASKER = pytest.StashKey[Masker]()
+"""On the config: what knows the secrets that were handed out."""
+
+GIVEN_SECRETS = pytest.StashKey[Mapping[str, str]]()
+"""On the config: the secrets of the configuration, by name; there in a worker only."""
 
 LISTENERS = pytest.StashKey[list[StepListener]]()
 """On the config: who hears of steps while they run."""
@@ -34,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and what has to come after pytest-playwright."""
     config.addinivalue_line("markers", "journey: a journey of stormwatch, so that `-m journey` selects journeys.")
     config.stash[LISTENERS] = []
+    config.stash[MASKER] = Masker()
     # Entry points load in any order. Registered now, these fixtures come after pytest-playwright's of the same name,
     # which they complete, and before those of a conftest.py, which go on winning.
     config.pluginmanager.register(browser, "stormwatch-browser")
@@ -57,7 +66,23 @@ def step(request: pytest.FixtureRequest) -> Steps:
     return steps
 
 
+@pytest.fixture
+def secrets(pytestconfig: pytest.Config) -> SecretValues:
+    """What the journey may know and nobody may read: `secrets["checkout-card"]`."""
+    return SecretValues(pytestconfig.stash.get(GIVEN_SECRETS, {}), pytestconfig.stash[MASKER])
+
+
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a journey that came to its end over soft steps that failed: of the first of them, at its own line."""
+    result = yield
+    steps = item.stash.get(STEPS, None)
+    if steps is not None and steps.survived:
+        raise steps.survived[0][1]
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -68,7 +93,18 @@ def pytest_runtest_makereport(
 
         name = steps.failing(call.excinfo.value)
         lines = [f"{step.seconds:9.3f} s  {'FAILED' if step.failed else 'passed'}  {step.name}" for step in steps.done]
-        if name:
-            lines.append(f'step "{name}" failed: {explain(call.excinfo.value)[1]}')
+        failures = dict(steps.survived) | ({name: call.excinfo.value} if name else {})
+        lines += [f'step "{step}" failed: {explain(error)[1]}' for step, error in failures.items()]
         report.sections.append(("journey steps", "\n".join(lines)))
+    masker = item.config.stash[MASKER]
+    if masker.values:
+        _mask(report, masker)
     return report
+
+
+def _mask(report: pytest.TestReport, masker: Masker) -> None:
+    """Leave no secret in what the terminal, JUnit files and other plugins tell of a test."""
+    report.sections = [(masker.mask(title), masker.mask(text)) for title, text in report.sections]
+    report.user_properties = [(name, masker.mask(value)) for name, value in report.user_properties]
+    if report.longrepr is not None and masker.finds(said := str(report.longrepr)):
+        report.longrepr = masker.mask(said)

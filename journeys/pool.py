@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Journey:
     browser: str = "chromium"
     base_url: str = ""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """What the fixture `secrets` gives; told to the worker for each run."""
 
     @property
     def worker_key(self) -> tuple[object, ...]:
@@ -94,16 +96,30 @@ class WorkerPool:
         return len(self._idle) + len(self._busy)
 
     async def run(
-        self, journey: Journey, *, seconds: float, folder: str = "", always: bool = False, observe: bool = True
+        self,
+        journey: Journey,
+        *,
+        seconds: float,
+        folder: str = "",
+        always: bool = False,
+        observe: bool = True,
+        keep: Collection[str] = ("page", "trace"),
     ) -> Report:
         """Run a journey once, within `seconds`, and say what came of it.
 
         `folder`, below the pool's artifacts, is where a failed run (`always`: every run) keeps picture and trace; empty:
-        nothing is kept. `observe`: whether requests and pages are listened to. Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
+        nothing is kept. `keep` names what: `page`, `trace`, `har`, `steps`. `observe`: whether requests and pages are listened to.
+        Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        request = {"folder": str(self.artifacts / folder) if folder else "", "always": always, "observe": observe}
+        request = {
+            "folder": str(self.artifacts / folder) if folder else "",
+            "always": always,
+            "keep": list(keep),
+            "observe": observe,
+            "secrets": dict(journey.secrets),
+        }
         try:
             async with asyncio.timeout_at(until):
                 await self._places.acquire()

@@ -4,17 +4,21 @@ A pytest plugin, registered only where artifacts are asked for (by the worker, o
 kept is taken at the moment of the failure, before any fixture is torn down, so that the picture shows what went wrong.
 """
 
-import base64
 import contextlib
 import re
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from stormwatch.journeys.http_archive import har_of
 from stormwatch.journeys.page_view import BINDING, SCRIPT, PageViews
-from stormwatch.journeys.plugin import LISTENERS
+from stormwatch.journeys.picture import photograph
+from stormwatch.journeys.plugin import LISTENERS, MASKER
 from stormwatch.journeys.step import Step
 from stormwatch.journeys.traffic import Exchange, Traffic, shown
 
@@ -27,6 +31,10 @@ CONSOLE_LENGTH = 300
 """How many characters of each."""
 _CANCELLED = frozenset({"net::ERR_ABORTED", "NS_BINDING_ABORTED", "Load request cancelled", "cancelled"})
 """What Chromium, Firefox and WebKit call a request that the page itself gave up."""
+KEPT = frozenset({"page", "trace"})
+"""What is kept where nobody said more."""
+STEP_PICTURES = 30
+"""How many pictures of steps one run may have: they wait in memory for its outcome."""
 PICTURE_MS = 3000.0
 """How long a picture may take, in milliseconds: a page that hangs in a script gives none."""
 
@@ -56,6 +64,10 @@ class Recorder:
         self.views = PageViews()
         self.artifacts: list[Path] = []
         """What was kept of this run."""
+        self.keep: frozenset[str] = KEPT
+        """Which of `page`, `trace`, `har` and `steps` are kept."""
+        self.masker = config.stash[MASKER]
+        self._step_pictures: list[tuple[str, bytes]] = []
         self._answers: dict[Request, Response] = {}
         # Two recordings of one context are an error: the official option, where it is used, goes first.
         self._traces = config.getoption("--tracing", default="off") == "off"
@@ -72,6 +84,7 @@ class Recorder:
         self.traffic, self.views = Traffic(), PageViews()
         self._answers.clear()
         self.artifacts.clear()
+        self._step_pictures.clear()
         self._recording.clear()
         for context in self.contexts:
             self._record(context)
@@ -94,7 +107,9 @@ class Recorder:
                 context.tracing.group(name)
 
     def step_ended(self, step: Step) -> None:
-        """Close the group."""
+        """Close the group, and take the picture that was asked for."""
+        if (step.picture or "steps" in self.keep) and (self.keep_in or self.folder):
+            self._take_step_picture(step.name)
         for context in self._recording:
             with _whatever_the_browser_says():
                 context.tracing.group_end()
@@ -178,6 +193,13 @@ class Recorder:
             context.tracing.start(screenshots=False, snapshots=True, sources=True)
             self._recording.append(context)
 
+    def _take_step_picture(self, name: str) -> None:
+        pages = self._pages()
+        if pages and len(self._step_pictures) < STEP_PICTURES:
+            with _whatever_the_browser_says():
+                if picture := photograph(pages[-1], self.masker, timeout=self.picture_ms):
+                    self._step_pictures.append((name, picture))
+
     def _closed(self, context: "BrowserContext") -> None:
         for known in (self.contexts, self._recording, self._lasting):
             if context in known:
@@ -234,44 +256,59 @@ class Recorder:
             self.console_errors.append(text[:CONSOLE_LENGTH])
 
     def _end(self, item: pytest.Item, *, keep: bool) -> None:
-        folder = self.folder or (self.keep_in / _folder_name(item.nodeid) if self.keep_in else None)
-        if keep and folder:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder or (
+            self.keep_in / _file_name(self.masker.mask(item.nodeid), 150) if self.keep_in else None
+        )
+        if not keep or folder is None:
+            for context in self._recording:
+                with _whatever_the_browser_says():
+                    context.tracing.stop()
+            self._recording.clear()
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         for number, context in enumerate(self._recording, start=1):
             with _whatever_the_browser_says():
-                if keep and folder:
-                    path = folder / (f"trace-{number}.zip" if len(self._recording) > 1 else "trace.zip")
-                    context.tracing.stop(path=path)
-                    self._kept(path)
-                else:
-                    context.tracing.stop()
+                self._keep_recording(context, folder, f"-{number}" if len(self._recording) > 1 else "")
         self._recording.clear()
-        if keep and folder:
-            pages = self._pages()
-            for number, page in enumerate(pages, start=1):
-                path = folder / (f"page-{number}.png" if len(pages) > 1 else "page.png")
-                with _whatever_the_browser_says():
-                    self._photograph(page, path)
+        for number, (name, picture) in enumerate(self._step_pictures, start=1):
+            self._write(folder / f"step-{number}-{_file_name(self.masker.mask(name), 60)}.png", picture)
+        pages = self._pages() if "page" in self.keep else []
+        for number, page in enumerate(pages, start=1):
+            with _whatever_the_browser_says():
+                if picture := photograph(page, self.masker, timeout=self.picture_ms):
+                    self._write(folder / (f"page-{number}.png" if len(pages) > 1 else "page.png"), picture)
+
+    def _keep_recording(self, context: "BrowserContext", folder: Path, number: str) -> None:
+        # As it was recorded it holds what was typed. That is for the worker's own directory, and for no other.
+        with tempfile.TemporaryDirectory(prefix="stormwatch-trace-") as directory:
+            raw = Path(directory, "trace.zip")
+            context.tracing.stop(path=raw)
+            if "har" in self.keep:
+                with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+                    path = folder / f"requests{number}.har"
+                    path.write_bytes(self.masker.mask_document(path.name, har_of(raw)))
+                    self._kept(path)
+            if "trace" in self.keep:
+                with contextlib.suppress(OSError, zipfile.BadZipFile):
+                    path = folder / f"trace{number}.zip"
+                    if self.masker.values:
+                        self.masker.mask_archive(raw, path)
+                    else:
+                        shutil.move(raw, path)
                     self._kept(path)
 
-    def _photograph(self, page: "Page", path: Path) -> None:
-        from playwright.sync_api import Error
-
-        try:
-            page.screenshot(path=path, timeout=self.picture_ms)
-        except Error:
-            # Playwright waits for the page that is on its way, and that is what failed. Chromium itself does not.
-            session = page.context.new_cdp_session(page)
-            path.write_bytes(base64.b64decode(session.send("Page.captureScreenshot")["data"]))
+    def _write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+        self._kept(path)
 
     def _kept(self, path: Path) -> None:
         self.artifacts.append(path)
         self.on_artifact(path)
 
 
-def _folder_name(nodeid: str) -> str:
-    # As readable as the node, and no longer than a file name may be.
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", nodeid).strip("-")[-150:]
+def _file_name(text: str, longest: int) -> str:
+    # As readable as what it is called after, and no longer than a file name may be.
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-longest:]
 
 
 def _whatever_the_browser_says() -> contextlib.AbstractContextManager[None]:

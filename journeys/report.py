@@ -20,6 +20,14 @@ class StepTimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoftFailure:
+    """A soft step that failed while the journey went on."""
+
+    step: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run of one journey, decided."""
 
@@ -31,6 +39,7 @@ class Report:
     steps: tuple[StepTimes, ...] = ()
     step: str = ""
     """The step that failed. `setup` and `teardown` where a fixture did."""
+    soft_failures: tuple[SoftFailure, ...] = ()
     where: str = ""
     """`file:line` of the journey where it failed."""
     text: str = ""
@@ -57,6 +66,7 @@ class Report:
         values["outcome"] = Outcome(document["outcome"])
         values["reason"] = Reason(document["reason"])
         values["steps"] = tuple(StepTimes(**step) for step in document["steps"])
+        values["soft_failures"] = tuple(SoftFailure(**each) for each in document["soft_failures"])
         values["console_errors"] = tuple(document["console_errors"])
         values["traffic"] = TrafficReport.from_json(document["traffic"])
         values["pages"] = tuple(PageView(**page) for page in document["pages"])

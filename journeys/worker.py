@@ -4,7 +4,8 @@
 
 It loads the file once and then reads requests, one JSON object a line, from stdin, and writes events to stdout:
 
-    in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false, "observe": true}
+    in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false, "keep": ["page", "trace"],
+           "observe": true, "secrets": {"checkout-card": "…"}}     in no environment, where every child could read them
     out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
     out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
           {"event": "step-began", "name": "…", "offset": 0.2} {"event": "step-ended", "step": {…}}
@@ -30,7 +31,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
@@ -40,9 +41,9 @@ import pytest
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.failure import explain
 from stormwatch.journeys.patience import Patience, reserve
-from stormwatch.journeys.plugin import LISTENERS, STEPS
+from stormwatch.journeys.plugin import GIVEN_SECRETS, LISTENERS, STEPS
 from stormwatch.journeys.recorder import PICTURE_MS, Recorder
-from stormwatch.journeys.report import Report, StepTimes
+from stormwatch.journeys.report import Report, SoftFailure, StepTimes
 from stormwatch.journeys.step import Step
 from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.result import Outcome, Reason
@@ -64,6 +65,8 @@ class Owner:
     def __init__(self, requests: TextIO, events: TextIO) -> None:
         self._requests = requests
         self._events = events
+        self.mask: Callable[[Any], Any] = lambda value: value
+        """Takes secrets out of all that is sent."""
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.busy = False
         """Whether a run is under way."""
@@ -71,7 +74,7 @@ class Owner:
     def tell(self, event: str, **values: Any) -> None:
         """Send an event. An owner that is gone is noticed by the reading side."""
         with contextlib.suppress(BrokenPipeError):
-            self._events.write(json.dumps({"event": event, **values}) + "\n")
+            self._events.write(json.dumps({"event": event, **self.mask(values)}) + "\n")
             self._events.flush()
 
     def requests(self) -> Generator[dict[str, Any]]:
@@ -121,6 +124,7 @@ class WarmSession:
         recorder.on_browser = self._browser_started
         recorder.on_context = self._patience.bound
         recorder.on_artifact = self._kept
+        self._owner.mask = recorder.masker.mask
         session.config.pluginmanager.register(recorder, "stormwatch-recorder")
         session.config.stash[LISTENERS] += [self._patience, self]
 
@@ -215,6 +219,9 @@ class WarmSession:
         self._run = run
         recorder.folder = Path(request["folder"]) if request["folder"] else None
         recorder.always = request["always"]
+        recorder.keep = frozenset(request["keep"])
+        session.config.stash[GIVEN_SECRETS] = request["secrets"]
+        recorder.masker.add(request["secrets"].values())
         recorder.observes = request["observe"]
         # The other half is for the trace.
         recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
@@ -256,6 +263,7 @@ class WarmSession:
             console_error_count=recorder.console_error_count,
             traffic=recorder.traffic.report(),
             pages=recorder.views.views(),
+            soft_failures=_soft_failures(item),
         )
         if report.passed:
             return decided
@@ -271,6 +279,9 @@ class WarmSession:
         steps = item.stash.get(STEPS, None)
         step = (steps.failing(error) if steps else "") or (report.when if report.when != "call" else "")
         outcome, reason, sentence = self._judge(error, report.when)
+        others = [each.step for each in decided.soft_failures if each.step != step]
+        if others:
+            sentence += f" (and soft step{'s' if len(others) > 1 else ''} {', '.join(others)} failed)"
         return replace(
             decided,
             outcome=outcome,
@@ -357,6 +368,13 @@ class _Run:
         """A step with its offset from the beginning of the run."""
         offset = max(0.0, step.began - (step.began if self.began is None else self.began))
         return StepTimes(name=step.name, seconds=step.seconds, offset=offset, failed=step.failed)
+
+
+def _soft_failures(item: pytest.Item) -> tuple[SoftFailure, ...]:
+    steps = item.stash.get(STEPS, None)
+    return tuple(
+        SoftFailure(step=step, sentence=explain(error)[1]) for step, error in (steps.survived if steps else ())
+    )
 
 
 def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:

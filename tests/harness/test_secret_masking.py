@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormwatch.harness.secret import Secrets, mask_of
-from stormwatch.probes.masking import MASK
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.failure import ProbeFailed
+from stormwatch.probes.masking import MASK
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Reason

@@ -42,8 +42,12 @@ def test_loading_the_plugin_loads_no_browser_no_http_client_and_no_event_loop() 
         "stormwatch",
         "stormwatch.journeys",
         "stormwatch.journeys.browser",
+        "stormwatch.journeys.masker",
         "stormwatch.journeys.plugin",
+        "stormwatch.journeys.secret_values",
         "stormwatch.journeys.step",
+        "stormwatch.probes",
+        "stormwatch.probes.masking",
     ]
 
 
