@@ -60,6 +60,8 @@ class Route:
     """Look for HTTP requests on a route without `tls` too. Streams that are not HTTP pass all the same."""
     dns: bool = False
     """Pass on questions to a name server, over UDP and TCP. For the faults of names, and for no others."""
+    serves: tuple[str, ...] = ()
+    """Probes and objectives that need it through something else: for the matrix. Those that connect to it are known."""
 
     def __post_init__(self) -> None:
         parse_address(self.listen)

@@ -1,0 +1,350 @@
+"""The cells of a matrix, carried out: look, break, listen, mend, look again. Every fault is taken back whatever happens.
+
+Cells overlap only where nobody depends on both of what they break, so that it is certain of which one an alert speaks. Where an
+alert speaks of neither, both are run again, alone.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from stormwatch.chaos.evidence import Evidence
+from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
+from stormwatch.chaos.feed import Feed, Recording
+from stormwatch.chaos.matrix import Control, Outcome
+from stormwatch.chaos.matrix_cell import Alarm, Cell, Red, Sight
+from stormwatch.chaos.verdict import show_labels
+from stormwatch.probes.clock import Clock
+from stormwatch.probes.result import Outcome as RunOutcome
+from stormwatch.probes.result import Result
+from stormwatch.slo.alert import AlertState, Transition
+from stormwatch.slo.objective import Judgement, Objective
+
+AT_ONCE = 3
+"""Cells that are under way at the same time, at the most."""
+TICK = 1.0
+"""Seconds between two looks at what a fault has touched."""
+SETTLE = 1.0
+"""Seconds that are listened on after the first alert, for those that should have stayed silent."""
+
+News = Callable[[str, str], None]
+"""Takes what happens: the name of the cell, and one line."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Chamber:
+    """What the cells of one run share."""
+
+    feed: Feed
+    clock: Clock
+    fault_of: Callable[[Cell], Fault]
+    """Makes the fault of a cell; nothing happens until it is entered."""
+    objectives: Mapping[str, Objective] = field(default_factory=dict[str, Objective])
+    patience: float = 120.0
+    """Seconds in which all has to be well before a cell."""
+    mended: dict[str, float] = field(default_factory=dict[str, float])
+    """When the last fault that a probe depends on was taken back, in unix time: a run that began before tells of that one."""
+
+
+async def run_matrix(
+    cells: Iterable[Cell],
+    chamber: Chamber,
+    *,
+    take: Callable[[Outcome], None],
+    take_control: Callable[[Control], None] = lambda _control: None,
+    controls_every: int = 20,
+    at_once: int = AT_ONCE,
+    news: News = lambda _cell, _line: None,
+) -> None:
+    """Run all cells; `take` gets each outcome as soon as it is known, and may write it to disk.
+
+    Before the first, after every `controls_every` and at the end comes a control: nothing is broken, and whatever fires is a false
+    alarm. Cancelling takes every fault back before it is let out. After a fault that is not known to be gone nothing more is broken.
+    """
+    run = _Matrix(
+        list(cells),
+        chamber,
+        take=take,
+        take_control=take_control,
+        controls_every=controls_every,
+        at_once=max(1, at_once),
+        news=news,
+    )
+    await run.whole()
+
+
+class _Matrix:
+    def __init__(
+        self,
+        cells: list[Cell],
+        chamber: Chamber,
+        *,
+        take: Callable[[Outcome], None],
+        take_control: Callable[[Control], None],
+        controls_every: int,
+        at_once: int,
+        news: News,
+    ) -> None:
+        self._waiting = cells
+        self._chamber = chamber
+        self._take = take
+        self._take_control = take_control
+        self._controls_every = controls_every
+        self._at_once = at_once
+        self._news = news
+        self._running: dict[asyncio.Task[Sight], Cell] = {}
+        self._again: set[str] = set()
+        """Cells that run once more, alone: what was seen of them was not certain."""
+        self._company: dict[str, set[str]] = {}
+        self._control_seconds = sum(cell.limit for cell in cells) / len(cells) / 2 if cells else 0.0
+        self._done = 0
+        self._unsafe = False
+
+    async def whole(self) -> None:
+        if self._controls_every and self._waiting:
+            await self._control()
+        try:
+            while self._waiting or self._running:
+                self._start_what_can()
+                if not self._running:
+                    break
+                ended, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    self._end(self._running.pop(task), task.result())
+                if self._controls_every and self._done >= self._controls_every and not self._running:
+                    self._done = 0
+                    await self._control()
+        finally:
+            # Each takes its own fault back before it ends.
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.wait(self._running)
+        if self._controls_every and self._done and not self._unsafe:
+            await self._control()
+
+    def _start_what_can(self) -> None:
+        due = self._controls_every and self._done >= self._controls_every
+        if due or self._unsafe:
+            return
+        for cell in list(self._waiting):
+            if len(self._running) >= self._at_once:
+                return
+            alone = cell.name in self._again
+            others = self._running.values()
+            if any(cell.disturbs(other) or other.name in self._again for other in others) or (alone and others):
+                continue
+            self._waiting.remove(cell)
+            self._company[cell.name] = {other.name for other in others}
+            for other in others:
+                self._company[other.name].add(cell.name)
+            self._news(cell.name, "is all well?")
+            self._running[asyncio.create_task(self._cell(cell), name=cell.name)] = cell
+
+    async def _cell(self, cell: Cell) -> Sight:
+        feed = self._chamber.feed
+        with feed.recording(wants=lambda result: result.probe in cell.probes) as seen:
+            return await _CellRun(cell, self._chamber, seen, self._news).whole()
+
+    def _end(self, cell: Cell, sight: Sight) -> None:
+        company = tuple(sorted(self._company.pop(cell.name)))
+        sight = replace(sight, company=company)
+        outcome = Outcome(cell=cell, sight=sight)
+        strangers = [one for one in sight.alarms if not one.stale and not cell.may_tell(one.labels)]
+        unsure = strangers and company
+        blurred = sight.busy or any(one.stale for one in sight.alarms)
+        if (unsure or (blurred and not outcome.state.told)) and cell.name not in self._again and not self._unsafe:
+            self._again.add(cell.name)
+            self._waiting.append(cell)
+            self._news(cell.name, "is run again, alone: it is not certain of what an alert spoke")
+            return
+        self._unsafe |= not sight.gone
+        self._done += 1
+        self._news(cell.name, outcome.state.value)
+        self._take(outcome)
+
+    async def _control(self) -> None:
+        """Nothing is broken for as long as a cell takes on average."""
+        clock, feed = self._chamber.clock, self._chamber.feed
+        with feed.recording(wants=lambda _result: False) as seen:
+            self._news("control", "nothing is broken: what fires now is a false alarm")
+            began = clock.now()
+            await seen.until(lambda: False, clock=clock, deadline=clock.monotonic() + self._control_seconds)
+            alarms = tuple(
+                Alarm(labels=one.alert.labels, after=one.at - began)
+                for one in seen.transitions
+                if one.after is AlertState.FIRING and one.since >= began
+            )
+            self._take_control(Control(started=began, seconds=clock.now() - began, alarms=alarms, trouble=seen.failure))
+
+
+class _CellRun:
+    """One cell from end to end."""
+
+    def __init__(self, cell: Cell, chamber: Chamber, seen: Recording, news: News) -> None:
+        self._cell = cell
+        self._feed = chamber.feed
+        self._clock = chamber.clock
+        self._chamber = chamber
+        self._seen = seen
+        self._news = news
+        self._started = chamber.clock.now()
+        self._fault = chamber.fault_of(cell)
+        self._evidence = Evidence()
+        self._trouble = ""
+        self._injected: float | None = None
+        self._reverted: float | None = None
+        self._watched: float | None = None
+        self._recovered: float | None = None
+        self._gone = True
+        self._before: set[tuple[tuple[str, str], ...]] = set()
+        self._clean = max((chamber.mended.get(one, 0.0) for one in cell.probes), default=0.0)
+
+    async def whole(self) -> Sight:
+        why = await self._not_well()
+        if why:
+            self._trouble = f"nothing was injected: {why}"
+            return self._sight()
+        self._before = set(self._feed.firing)
+        self._clean = max((self._chamber.mended.get(one, 0.0) for one in self._cell.probes), default=0.0)
+        began = self._clock.now()
+        try:
+            async with self._fault:
+                self._injected = began
+                self._news(self._cell.name, "injected")
+                await self._listen()
+                self._reverted = self._clock.now()
+        except FaultNotInjected as error:
+            self._trouble = str(error)
+            return self._sight()
+        except FaultNotReverted as error:
+            self._gone, self._trouble, self._reverted = False, str(error), None
+            return self._sight()
+        finally:
+            self._chamber.mended |= dict.fromkeys(self._cell.probes, self._clock.now())
+        await self._touched()
+        self._news(self._cell.name, "reverted")
+        await self._recover()
+        return self._sight()
+
+    async def _not_well(self) -> str:
+        end = self._clock.monotonic() + self._chamber.patience
+        await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
+        return self._why_not_well()
+
+    def _why_not_well(self) -> str:
+        if self._feed.failure:
+            return f"the monitoring cannot be watched: {self._feed.failure}"
+        for name in self._cell.probes:
+            latest = self._feed.latest.get(name)
+            if latest is None:
+                return f"no result of {name} has come yet"
+            if latest.outcome is not RunOutcome.UP:
+                return f"{name} is {latest.outcome.value}: {latest.reason.value}: {latest.message}"
+        for active in (*self._feed.firing.values(), *self._feed.pending.values()):
+            if active.alert.key in self._quick():
+                return f"{show_labels(active.alert.labels)} is {active.after.value}"
+        return ""
+
+    def _quick(self) -> set[tuple[tuple[str, str], ...]]:
+        """Catchers that are silent again soon. The others fire on for as long as their windows remember."""
+        return {one.key for one in self._cell.catchers if one.recovers <= self._cell.recovers}
+
+    async def _listen(self) -> None:
+        """Until an alert tells of it and traffic met it, or the time for it is over."""
+        end = self._clock.monotonic() + self._cell.limit
+        settling = False
+        while self._clock.monotonic() < end and not self._trouble:
+            tick = min(end, self._clock.monotonic() + TICK)
+            await self._seen.until(_never if settling else self._caught, clock=self._clock, deadline=tick)
+            await self._touched()
+            if self._seen.failure:
+                self._trouble = f"the monitoring could not be watched: {self._seen.failure}"
+                return
+            self._watched = self._clock.now() - (self._injected or 0.0)
+            if self._caught() and not settling:
+                settling = True
+                end = min(end, self._clock.monotonic() + SETTLE)
+
+    async def _recover(self) -> None:
+        end = self._clock.monotonic() + self._cell.recovers
+        await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
+        if not self._why_not_well():
+            self._recovered = self._clock.now() - (self._reverted or 0.0)
+        if self._seen.failure:
+            self._trouble = self._trouble or f"the monitoring could not be watched: {self._seen.failure}"
+
+    async def _touched(self) -> None:
+        try:
+            self._evidence = await self._fault.evidence()
+        except FaultLost as lost:
+            self._evidence = lost.evidence or self._evidence
+            self._trouble = self._trouble or str(lost)
+
+    def _caught(self) -> bool:
+        catchers = {one.key for one in self._cell.catchers}
+        return any(one.key in catchers and not one.stale for one in self._alarms())
+
+    def _alarms(self) -> tuple[Alarm, ...]:
+        injected = self._injected
+        if injected is None:
+            return ()
+        return tuple(
+            Alarm(labels=one.alert.labels, after=one.at - injected, stale=self._stale(one))
+            for one in self._seen.transitions
+            if one.after is AlertState.FIRING and one.at >= injected and one.since >= injected
+        )
+
+    def _stale(self, transition: Transition) -> bool:
+        """Whether the run that it tells of began before the last fault was taken back that its probe felt."""
+        if transition.probe not in self._cell.probes:
+            return False
+        told = [
+            one for one in self._seen.results if one.probe == transition.probe and one.finished <= transition.at + 0.001
+        ]
+        return bool(told) and told[-1].started < self._clean
+
+    def _sight(self) -> Sight:
+        now, injected, reverted = self._clock.now(), self._injected, self._reverted
+        return Sight(
+            started=self._started,
+            took=now - self._started,
+            watched=self._watched,
+            held=None if injected is None or reverted is None else reverted - injected,
+            recovered=self._recovered,
+            gone=self._gone,
+            evidence=self._evidence,
+            alarms=self._alarms(),
+            reds=() if injected is None else tuple(self._reds(injected)),
+            busy=() if injected is None else tuple(self._busy(injected)),
+            trouble=self._trouble,
+        )
+
+    def _reds(self, injected: float) -> Iterable[Red]:
+        told: set[str] = set()
+        for one in self._fresh(injected):
+            if one.outcome is RunOutcome.DOWN and one.probe not in told:
+                told.add(one.probe)
+                yield Red.of(one, injected)
+
+    def _busy(self, injected: float) -> Iterable[Mapping[str, str]]:
+        """Catchers that fired before, and whose objective counted something bad in this cell."""
+        for catcher in self._cell.catchers:
+            objective = self._chamber.objectives.get(catcher.labels.get("objective", ""))
+            if catcher.key in self._before and objective and self._bad(objective, injected):
+                yield catcher.labels
+
+    def _bad(self, objective: Objective, injected: float) -> bool:
+        return any(objective.judges(one) is Judgement.BAD for one in self._fresh(injected))
+
+    def _fresh(self, injected: float) -> Iterable[Result]:
+        until = self._reverted or self._clock.now()
+        return (
+            one
+            for one in self._seen.results
+            if one.started >= self._clean and one.finished >= injected and one.started <= until
+        )
+
+
+def _never() -> bool:
+    return False
