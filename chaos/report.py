@@ -19,7 +19,7 @@ VERSION = 1
 """Of the JSON form."""
 
 SIGN = {Answer.YES: "✓", Answer.NO: "✗", Answer.INCONCLUSIVE: "?"}
-_STYLE = {Answer.YES: "green", Answer.NO: "bold red", Answer.INCONCLUSIVE: "bold yellow"}
+STYLE = {Answer.YES: "green", Answer.NO: "bold red", Answer.INCONCLUSIVE: "bold yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Report:
         """For the terminal: verdict, the chain with its seconds, every clause."""
         answer = {0: Answer.YES, 3: Answer.INCONCLUSIVE}.get(self.verdict.exit_code, Answer.NO)
         text = Text()
-        text.append(f"{SIGN[answer]} {self.verdict.value}", style=_STYLE[answer])
+        text.append(f"{SIGN[answer]} {self.verdict.value}", style=STYLE[answer])
         text.append(f"  {self.drill.name}", style="bold")
         text.append(f"  {self.drill.fault.kind} on {self.drill.fault.target}\n")
         slowest = self.detection.slowest_link()
@@ -64,9 +64,9 @@ class Report:
                 text.append("  slowest\n" if link is slowest or link == slowest else "\n", style="yellow")
         text.append("\n")
         for clause in self.judgement.clauses:
-            text.append(f"  {SIGN[clause.answer]} ", style=_STYLE[clause.answer])
+            text.append(f"  {SIGN[clause.answer]} ", style=STYLE[clause.answer])
             text.append(f"{clause.asked}: ")
-            text.append(f"{clause.seen}\n", style="" if clause.answer is Answer.YES else _STYLE[clause.answer])
+            text.append(f"{clause.seen}\n", style="" if clause.answer is Answer.YES else STYLE[clause.answer])
         text.rstrip()
         return text
 

@@ -449,7 +449,10 @@ def proxy(
 @app.command()
 def drill(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME …]", help="Drills to run; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME …]", help="Drills to run; all by default. Or files with experiments of the Chaos Toolkit."
+        ),
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     plan: Annotated[bool, typer.Option("--plan", help="Show the time budget of each drill; inject nothing.")] = False,
@@ -468,9 +471,47 @@ def drill(
             " By default what each drill says."
         ),
     ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of an experiment: write a journal like that of `chaos run`.")
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--hypothesis-strategy",
+            help="Of an experiment: default, before-method-only, after-method-only, during-method-only, continuously.",
+        ),
+    ] = "",
+    frequency: Annotated[
+        float,
+        typer.Option(
+            "--hypothesis-frequency", min=0.05, help="Of an experiment: seconds between two looks while the method runs."
+        ),
+    ] = 1.0,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Of an experiment: end the method when the hypothesis is not met.")
+    ] = False,
+    var: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of an experiment: a value of its configuration.")
+    ] = None,
 ) -> None:
     """Inject a failure, prove that it was noticed and recovered from. Exit code 0 only when every verdict is proved."""
-    from stormwatch.harness import drilling
+    from stormwatch.harness import drilling, experiment_command
+
+    if files := [name for name in names or () if experiment_command.is_file_of_one(name)]:
+        if len(files) < len(names or ()) or plan or watch or report or side:
+            raise Problem("experiments are run without drills, --plan, --watch, --report and --side")
+        paths = [Path(name) for name in files]
+        _finish(
+            lambda: experiment_command.command(
+                paths,
+                as_json=form is Shape.JSON,
+                journal=journal,
+                strategy=strategy,
+                frequency=frequency,
+                fail_fast=fail_fast,
+                variables=var or (),
+            )
+        )
     from stormwatch.harness.detour import on_prober_side
 
     loaded = load_config(config)
