@@ -28,7 +28,7 @@ class AuditJournal:
         """`actor` is who is responsible, for people; by default user, machine and process."""
         self.path = path
         self._clock = clock
-        self._actor = actor or _myself()
+        self._actor = actor or myself()
 
     def append(self, event: str, data: Mapping[str, Any]) -> str:
         """Write a line and flush it to the disk; its hash. `data` is JSON values, and never a secret. Raises OSError."""
@@ -104,7 +104,8 @@ def _hash(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(unsigned, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _myself() -> str:
+def myself() -> str:
+    """Who we are, for people: user, machine and process."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # no such user in the password database, as in some containers

@@ -68,6 +68,15 @@ class Format(StrEnum):
     JUNIT = "junit"
 
 
+class DrillForm(StrEnum):
+    """How the reports of drills are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    JUNIT = "junit"
+    MARKDOWN = "markdown"
+
+
 class Shape(StrEnum):
     """How a report is printed."""
 
@@ -462,8 +471,20 @@ def drill(
             "--watch", metavar="URL", help="Listen to a running `stormwatch run` instead of watching in this process."
         ),
     ] = "",
-    form: Annotated[Shape, typer.Option("--format")] = Shape.TEXT,
+    form: Annotated[DrillForm, typer.Option("--format", help="JUnit has a case for each clause.")] = DrillForm.TEXT,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report as HTML.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LAST.json", help="Compare with an earlier --format json: 1 only when a verdict got worse."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the injection: guard, plan, baseline.")] = False,
+    environment: Annotated[str, typer.Option(metavar="NAME", help="Which environment this is, for the guard.")] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a `stormwatch run` keeps its history, for the guard's budget_floor."),
+    ] = None,
     side: Annotated[
         Literal["target", "prober"] | None,
         typer.Option(
@@ -484,7 +505,9 @@ def drill(
     frequency: Annotated[
         float,
         typer.Option(
-            "--hypothesis-frequency", min=0.05, help="Of an experiment: seconds between two looks while the method runs."
+            "--hypothesis-frequency",
+            min=0.05,
+            help="Of an experiment: seconds between two looks while the method runs.",
         ),
     ] = 1.0,
     fail_fast: Annotated[
@@ -523,7 +546,17 @@ def drill(
         drills = [on_prober_side(each) for each in drills]
     elif side == "target" and (named := [each.name for each in drills if each.side == "prober"]):
         raise Problem(f"{config}: {named[0]} says `side: prober` and names no route; leave `--side target` out")
-    _finish(lambda: drilling.command(loaded, drills, plan=plan, watch=watch, as_json=form is Shape.JSON, html=report))
+    wishes = drilling.Wanted(
+        plan=plan,
+        dry_run=dry_run,
+        watch=watch,
+        form=drilling.Form(form.value),
+        html=report,
+        compare=compare,
+        environment=environment,
+        data=data,
+    )
+    _finish(lambda: drilling.command(loaded, drills, wishes))
 
 
 @app.command()

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,84 +14,161 @@ from stormwatch.chaos.drill import Drill, Side
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.plan import Plan, Span
 from stormwatch.chaos.plan import plan as plan_drill
-from stormwatch.chaos.report import Progress, Report, html_of
-from stormwatch.chaos.run import Baseline, run_drill
-from stormwatch.chaos.tls_options import shows_expiry
+from stormwatch.chaos.report import Progress, Report
+from stormwatch.chaos.run import Baseline, look_before, run_drill
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
-from stormwatch.chaos.verdict import exit_code
-from stormwatch.harness import detour
+from stormwatch.harness import detour, publishing
 from stormwatch.harness.config import Config
-from stormwatch.harness.injecting import fault_of
-from stormwatch.harness.polling import polled_feed
+from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
+from stormwatch.harness.injecting import fault_of, why_not
+from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
+from stormwatch.harness.live_chain import Live, latest
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.harness.service import EVALUATION, Service
+from stormwatch.harness.publishing import Form
+from stormwatch.harness.rule_span import Subjects
+from stormwatch.harness.service import EVALUATION
 from stormwatch.harness.stop import cancelled_by_signals
+from stormwatch.harness.watching import judged_by, watched
 from stormwatch.probes.clock import Clock, SystemClock
-from stormwatch.probes.probe import Probe
 from stormwatch.slo.identity import labels_of
-from stormwatch.slo.latency import Bounds, first_failure, time_to_fire, time_to_resolve
-from stormwatch.slo.objective import Objective
+from stormwatch.slo.latency import first_failure
 from stormwatch.slo.policy import longest_run
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Expiring, PeerSilent, Rule
 
 
-async def command(
-    config: Config, drills: Sequence[Drill], *, plan: bool, watch: str, as_json: bool, html: Path | None
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The options of `stormwatch drill`."""
+
+    plan: bool = False
+    dry_run: bool = False
+    watch: str = ""
+    form: Form = Form.TEXT
+    html: Path | None = None
+    compare: Path | None = None
+    environment: str = ""
+    data: Path | None = None
+
+
+async def command(config: Config, drills: Sequence[Drill], wanted: Wanted) -> int:
     """Run the drills one after the other and print each report. Exit code 0 only when every verdict is `proved`."""
-    plans = [plan_of(config, drill) for drill in drills]
-    if plan:
-        print_plans(plans, as_json=as_json)
+    plans = await plans_of(config, drills)
+    if wanted.plan:
+        print_plans(plans, as_json=wanted.form is Form.JSON)
         return Exit.NOT_GOOD if any(one.refusals for one in plans) else Exit.GOOD
     refusals = [f"{one.drill.name}: {refusal}" for one in plans for refusal in one.refusals]
-    if watch:
+    if wanted.watch:
         refusals += [
-            f"{drill.name}: --watch {watch} probes by itself, and its probes cannot be bent from here: leave --watch out"
+            f"{drill.name}: --watch {wanted.watch} probes by itself, and its probes cannot be bent from here: "
+            "leave --watch out"
             for drill in drills
             if drill.side is Side.PROBER
         ]
     if refusals:
         raise Problem(*refusals, "nothing was injected; `stormwatch drill --plan` shows the time budget")
-    await heal()
-    screen = Console(stderr=True)
-    clock = SystemClock()
-    async with cancelled_by_signals(), _shared(config, drills, watch, clock) as feed:
+    last = publishing.verdicts_in(wanted.compare) if wanted.compare else None
+    state, clock = state_directory(os.environ), SystemClock()
+    guard = guarding(config, environment=wanted.environment, data=wanted.data or state / "data", watch=wanted.watch)
+    if wanted.dry_run:
+        await guard.permit(drills, clock)
+        return await rehearse(config, drills, plans, wanted, clock)
+    with exclusive(state, [drill.name for drill in drills], clock=clock):
+        await guard.permit(drills, clock)
+        await heal()
         reports: list[Report] = []
-        for drill in drills:
+        try:
+            await _run_all(drills, wanted, guard, clock, reports=reports)
+        except BaseException:
+            # An interruption must not take the verdicts with it that are there already.
+            if reports:
+                publishing.publish(reports, form=wanted.form, html=wanted.html)
+            raise
+        return publishing.publish(reports, form=wanted.form, html=wanted.html, last=last)
+
+
+async def _run_all(
+    drills: Sequence[Drill], wanted: Wanted, guard: Guarding, clock: Clock, *, reports: list[Report]
+) -> None:
+    config = guard.config
+    screen = Console(stderr=True)
+    async with cancelled_by_signals(), _shared(config, drills, wanted.watch, clock) as feed:
+        for number, drill in enumerate(drills):
+            if number:
+                # Hours end, and budgets are used up, by the drills before this one too.
+                await guard.permit(drills[number:], clock)
             reports.append(await run(config, drill, feed, clock, on_progress=_teller(screen)))
-            if not as_json:
-                # At once: an interruption of the next drill must not take the verdict of this one with it.
+            if wanted.form is Form.TEXT:
                 show(reports[-1])
-    if as_json:
-        print(json.dumps([report.as_json() for report in reports], indent=2))
-    if html:
-        write_page(reports, html)
-    return exit_code([report.verdict for report in reports])
+
+
+async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan], wanted: Wanted, clock: Clock) -> int:
+    """All but the injection: what the drills would do, and whether all is well for it. 3 when they would inject nothing."""
+    found: list[str] = []
+    async with cancelled_by_signals(), _shared(config, drills, wanted.watch, clock) as feed:
+        for drill in drills:
+            why = await why_not(config, drill.fault) if drill.side is not Side.PROBER else ""
+            if not why:
+                async with _feed_of(config, drill, feed, clock) as (around, own):
+                    baseline = _baseline(around, drill)
+                    why = await look_before(drill, own, clock=clock, baseline=baseline, guard=config.guard)
+            found.append(why)
+    if wanted.form is Form.JSON:
+        documents = [
+            {**planned.as_json(), "would_inject": not why, "why_not": why}
+            for planned, why in zip(plans, found, strict=True)
+        ]
+        print(json.dumps(documents, indent=2))
+    else:
+        for planned, why in zip(plans, found, strict=True):
+            fault = planned.drill.fault
+            verdict = f"  ? would inject nothing: {why}" if why else "  ✓ all is well: would inject "
+            options = "" if why else json.dumps(fault.as_json())
+            print("\n".join([*planned.lines(), f"{verdict}{options}", ""]))
+        print("dry run: nothing was injected")
+    return Exit.NO_VERDICT if any(found) else Exit.GOOD
 
 
 async def run(
     config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
 ) -> Report:
     """One drill of a configuration. One on the prober's side has a feed of its own."""
+    async with _feed_of(config, drill, feed, clock) as (around, own):
+        return await _run(around, drill, own, clock, on_progress=on_progress)
+
+
+@asynccontextmanager
+async def _feed_of(config: Config, drill: Drill, feed: Feed, clock: Clock) -> AsyncGenerator[tuple[Config, Feed]]:
     if drill.side is Side.PROBER:
-        async with detour.detoured(config, drill, clock) as around, detour.watching(around, clock) as bent:
-            return await _run(around, drill, bent, clock, on_progress=on_progress)
-    return await _run(config, drill, feed, clock, on_progress=on_progress)
+        async with (
+            detour.detoured(config, drill, clock) as around,
+            detour.watching(around, clock) as bent,
+            judged_by(config.watch, bent, clock) as judged,
+        ):
+            yield around, judged
+    else:
+        yield config, feed
 
 
 async def _run(
     config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
 ) -> Report:
     state = state_directory(os.environ)
-    return await run_drill(
-        drill,
-        fault_of(config, drill.fault, state=state, drill=drill.name, clock=clock),
-        feed,
-        clock=clock,
-        journal=AuditJournal(state / "audit.jsonl", clock=clock),
-        on_progress=on_progress,
-        baseline=_baseline(config, drill),
-    )
+    try:
+        return await run_drill(
+            drill,
+            fault_of(config, drill.fault, state=state, drill=drill.name, clock=clock),
+            feed,
+            clock=clock,
+            journal=AuditJournal(state / "audit.jsonl", clock=clock),
+            on_progress=on_progress,
+            baseline=_baseline(config, drill),
+            guard=config.guard,
+        )
+    except OSError as error:
+        raise Problem(
+            f"drill {drill.name} ended, because {error.filename or state} cannot be written: {error.strerror or error}; "
+            "no fault of it is in place",
+            code=Exit.NO_VERDICT,
+        ) from error
 
 
 def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> AbstractAsyncContextManager[Feed]:
@@ -99,17 +176,6 @@ def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> 
     if all(drill.side is Side.PROBER for drill in drills):
         return nullcontext(Feed())
     return watched(config, url, clock)
-
-
-@asynccontextmanager
-async def watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Feed]:
-    """The feed of a running service, or of one that watches in this process for as long as the block lasts."""
-    if url:
-        async with polled_feed(url, clock) as feed:
-            yield feed
-    else:
-        async with Service(config, data=state_directory(os.environ) / "drill", clock=clock) as service:
-            yield service.feed
 
 
 async def heal() -> None:
@@ -131,14 +197,6 @@ def show(report: Report) -> None:
     console.print()
 
 
-def write_page(reports: Sequence[Report], path: Path) -> None:
-    """Write the reports as one HTML page."""
-    try:
-        path.write_text(html_of(reports), encoding="utf-8")
-    except OSError as error:
-        raise Problem(f"cannot write the report to {path}: {error.strerror}") from error
-
-
 def print_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
     """The time budgets."""
     if as_json:
@@ -147,57 +205,48 @@ def print_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
         print("\n\n".join("\n".join(one.lines()) for one in plans))
 
 
-def plan_of(config: Config, drill: Drill) -> Plan:
-    """The time budget of a drill: what the configuration can give at best and at worst."""
-    probes = {probe.name: probe for probe in config.probes}
-    objectives = {objective.name: objective for objective in config.objectives}
-    expected = probes[drill.probe.name] if drill.probe else None
+async def plans_of(config: Config, drills: Sequence[Drill]) -> list[Plan]:
+    """The plans of drills; what Prometheus and Alertmanager run is asked once. Raises Problem when one does not answer."""
+    live = await ask(config.watch) if config.watch and any(drill.alert for drill in drills) else None
+    return [plan_of(config, drill, live) for drill in drills]
+
+
+def plan_of(config: Config, drill: Drill, live: Live | None = None) -> Plan:
+    """The time budget of a drill: what the configuration can give at best and at worst.
+
+    Of a drill whose alerts are watched elsewhere, by what runs there; without `live` nothing is known of those.
+    """
+    subjects = Subjects.of(config)
+    expected = subjects.probes[drill.probe.name] if drill.probe else None
+    # A run that began under the fault may still fail after it.
+    recovering = [Span(0.0, expected.every + 2 * longest_run(expected))] if expected else []
     rules = [rule for rule in config.rules if drill.alert and drill.alert.matches(labels_of(rule))]
-    alerts = [span for rule in rules if (span := _alert_span(rule, probes, objectives, drill))]
+    spans = [] if config.watch.prometheus else [subjects.firing(rule, drill, EVALUATION) for rule in rules]
+    ours = min(spans, key=lambda span: span.worst) if spans else None
+    budget = LiveBudget(firing=ours) if live is None else live_budget(config, drill, live, ours=ours)
+    if not config.watch.prometheus:
+        recovering += [subjects.resolving(rule, drill, EVALUATION) for rule in rules]
+    elif budget.resolved:
+        recovering.append(budget.resolved)
     planned = plan_drill(
         drill,
         probe=Span(*first_failure(expected)) if expected else None,
-        alert=min(alerts, key=lambda span: span.worst) if alerts else None,
-        recovery=_recovery(drill, expected, rules, probes, objectives),
+        alert=budget.firing,
+        delivered=budget.delivered,
+        recovery=latest(recovering) if recovering else None,
+        cleared=budget.cleared,
+        links=budget.links,
     )
-    why = detour.why_not(config, drill) if drill.side is Side.PROBER else ""
-    return replace(planned, refusals=(*planned.refusals, why)) if why else planned
+    return replace(planned, refusals=(*planned.refusals, *budget.refusals, *_side_refusals(config, drill)))
 
 
-def _subject(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective]) -> Probe:
-    """The probe whose failures a rule is about; of an objective over several, the slowest."""
-    if isinstance(rule, BurnRate | BudgetLeft):
-        return max((probes[name] for name in objectives[rule.objective].probes), key=lambda probe: probe.every)
-    # An expected alert names a probe or an objective, and PeerSilent has neither.
-    assert not isinstance(rule, PeerSilent)
-    return probes[rule.probe]
-
-
-def _alert_span(rule: Rule, probes: dict[str, Probe], objectives: dict[str, Objective], drill: Drill) -> Span | None:
-    if isinstance(rule, Expiring) and shows_expiry(drill.fault.options, within=rule.within):
-        # The first run that begins after the injection sees the date; whether it passes does not matter.
-        probe = probes[rule.probe]
-        return Span(rule.lasting, probe.every + longest_run(probe) + EVALUATION + rule.lasting)
-    objective = objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
-    bounds = time_to_fire(rule, _subject(rule, probes, objectives), EVALUATION, objective=objective)
-    return Span(bounds.best, bounds.worst)
-
-
-def _recovery(
-    drill: Drill,
-    expected: Probe | None,
-    rules: Sequence[Rule],
-    probes: dict[str, Probe],
-    objectives: dict[str, Objective],
-) -> Span | None:
-    """From the undo to green and resolved. A run that began under the fault may still fail after it."""
-    failing = max(one.within for one in (drill.probe, drill.alert) if one)
-    spans = [Bounds(0.0, expected.every + 2 * longest_run(expected))] if expected else []
-    for rule in rules:
-        objective = objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
-        probe = _subject(rule, probes, objectives)
-        spans.append(time_to_resolve(rule, probe, EVALUATION, failing=failing, objective=objective))
-    return Span(max(span.best for span in spans), max(span.worst for span in spans)) if spans else None
+def _side_refusals(config: Config, drill: Drill) -> list[str]:
+    if drill.side is not Side.PROBER:
+        return []
+    why = detour.why_not(config, drill)
+    if not why and config.watch.prometheus and drill.alert:
+        why = "side: prober: the bent probe is in this process alone, and watch.prometheus does not see it: use side: target"
+    return [why] if why else []
 
 
 def _baseline(config: Config, drill: Drill) -> Baseline:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from stormwatch.chaos.breakage import CannotBreak
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.fault import Fault, FaultSpec
 from stormwatch.chaos.held_fault import HeldFault
+from stormwatch.chaos.proxy_control import ProxyControl, ProxyRefused, ProxyUnreachable
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.undo import UndoJournal
 from stormwatch.harness.config import Config
@@ -22,3 +24,17 @@ def fault_of(config: Config, spec: FaultSpec, *, state: Path, drill: str, clock:
     return HeldFault(
         spec, lambda identity: breakage(identity, spec.options, target), journal=journal, drill=drill, clock=clock
     )
+
+
+async def why_not(config: Config, spec: FaultSpec) -> str:
+    """Why a fault could not be injected now, as far as that can be told without doing it; empty: nothing speaks against it."""
+    breakage = FAULTS[spec.kind].breakage
+    try:
+        if breakage is None:
+            async with ProxyControl(f"http://{config.proxies.control}") as control:
+                await control.process()
+        else:
+            await breakage("rehearsal", spec.options, config.targets[spec.target]).prepare()
+    except (ProxyUnreachable, ProxyRefused, CannotBreak) as error:
+        return str(error)
+    return ""
