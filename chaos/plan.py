@@ -31,6 +31,12 @@ class Plan:
     probe: Span | None
     alert: Span | None
     recovery: Span | None
+    delivered: Span | None = None
+    """Until the receiver at the end of the way is told."""
+    cleared: Span | None = None
+    """From the undo until that receiver is told that it is over."""
+    links: tuple[tuple[str, Span], ...] = ()
+    """What the way to the alert, and to the receiver, is made of, by name."""
     refusals: tuple[str, ...]
     """Why it cannot be proved as it is asked: it must not be run."""
     warnings: tuple[str, ...]
@@ -45,7 +51,14 @@ class Plan:
             lines.append(_line(f"{drill.probe.name} turns red{reason}", drill.probe.within, self.probe))
         if drill.alert:
             lines.append(_line(f"{show_labels(drill.alert.labels)} fires", drill.alert.within, self.alert))
+            lines += [f"      {name}: {span}" for name, span in self.links]
+            if drill.alert.delivered_within is not None:
+                lines.append(_line("the receiver is told", drill.alert.delivered_within, self.delivered))
+            elif self.delivered:
+                lines.append(f"  the receiver is told: can be {self.delivered}")
         lines.append(_line("all is well again after the undo", drill.resolves_within, self.recovery))
+        if self.cleared:
+            lines.append(f"  the receiver is told that it is over: can be {self.cleared} after the undo")
         lines += [f"  ✗ {refusal}" for refusal in self.refusals]
         lines += [f"  ! {warning}" for warning in self.warnings]
         return lines
@@ -55,19 +68,38 @@ class Plan:
         return {
             "drill": self.drill.as_json(),
             **{
-                name: span and {"best": _finite(span.best), "worst": _finite(span.worst)}
-                for name, span in (("probe", self.probe), ("alert", self.alert), ("recovery", self.recovery))
+                name: span and _json(span)
+                for name, span in (
+                    ("probe", self.probe),
+                    ("alert", self.alert),
+                    ("delivered", self.delivered),
+                    ("recovery", self.recovery),
+                    ("cleared", self.cleared),
+                )
             },
+            "links": [{"name": name, **_json(span)} for name, span in self.links],
             "refusals": list(self.refusals),
             "warnings": list(self.warnings),
         }
 
 
-def plan(drill: Drill, *, probe: Span | None = None, alert: Span | None = None, recovery: Span | None = None) -> Plan:
+def plan(
+    drill: Drill,
+    *,
+    probe: Span | None = None,
+    alert: Span | None = None,
+    recovery: Span | None = None,
+    delivered: Span | None = None,
+    cleared: Span | None = None,
+    links: tuple[tuple[str, Span], ...] = (),
+) -> Plan:
     """Compare what a drill asks with what the configuration can give; a span that is not known is None."""
     asked = [
         (f"{drill.probe.name} red", drill.probe.within, probe) if drill.probe else None,
         (show_labels(drill.alert.labels), drill.alert.within, alert) if drill.alert else None,
+        ("the receiver", drill.alert.delivered_within, delivered)
+        if drill.alert and drill.alert.delivered_within is not None
+        else None,
         ("recovery", drill.resolves_within, recovery),
     ]
     refusals: list[str] = []
@@ -95,8 +127,20 @@ def plan(drill: Drill, *, probe: Span | None = None, alert: Span | None = None, 
             f"reason {drill.probe.reason.value} is unusual for {kind.name}, which normally shows as {likely}"
         )
     return Plan(
-        drill=drill, probe=probe, alert=alert, recovery=recovery, refusals=tuple(refusals), warnings=tuple(warnings)
+        drill=drill,
+        probe=probe,
+        alert=alert,
+        recovery=recovery,
+        delivered=delivered,
+        cleared=cleared,
+        links=links,
+        refusals=tuple(refusals),
+        warnings=tuple(warnings),
     )
+
+
+def _json(span: Span) -> dict[str, float | None]:
+    return {"best": _finite(span.best), "worst": _finite(span.worst)}
 
 
 def _finite(seconds: float) -> float | None:

@@ -6,6 +6,7 @@ Alertmanager: https://github.com/prometheus/alertmanager/blob/main/api/v2/openap
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -36,8 +37,10 @@ NEVER: Final = "0001-01-01"
 class PrometheusApi:
     """A Prometheus. Every method raises Problem (no verdict) when it does not answer as it should."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, asked: str = "--prometheus") -> None:
+        """`asked` is how a person named it, for messages."""
         self.shown = shown(url)
+        self._asked = f"{asked} {self.shown}"
         self.now = 0.0
         """Unix time by its clock, of its last answer."""
         self._client = httpx.AsyncClient(base_url=url.rstrip("/"), timeout=TIMEOUT)
@@ -53,7 +56,7 @@ class PrometheusApi:
 
     async def groups(self, *, ignore: Sequence[str] = ()) -> list[RunningGroup]:
         """The groups that it evaluates, without those of files that match a pattern of `ignore`."""
-        with _reading(f"--prometheus {self.shown}"):
+        with _reading(self._asked, "Prometheus"):
             return [
                 _group(group)
                 for group in (await self._get("rules"))["groups"]
@@ -62,13 +65,13 @@ class PrometheusApi:
 
     async def loaded(self) -> tuple[float, bool]:
         """Unix time since when its configuration is in force, and whether the last reload succeeded."""
-        with _reading(f"--prometheus {self.shown}"):
+        with _reading(self._asked, "Prometheus"):
             info = await self._get("status/runtimeinfo")
             return _moment(info["lastConfigTime"]) or 0.0, bool(info["reloadConfigSuccess"])
 
     async def scraping(self, job: str) -> Scraping:
         """What it knows of a job, and whom it tells of alerts."""
-        with _reading(f"--prometheus {self.shown}"):
+        with _reading(self._asked, "Prometheus"):
             loaded, reloaded = await self.loaded()
             selector = f"{{job={json.dumps(job, ensure_ascii=False)}}}"
             targets, config, alertmanagers, ours, probes = await asyncio.gather(
@@ -90,18 +93,47 @@ class PrometheusApi:
                 alertmanagers=[each["url"] for each in alertmanagers["activeAlertmanagers"]],
             )
 
+    async def intervals(self) -> Mapping[str, float]:
+        """Seconds between two scrapes, by job; of several in a job the longest."""
+        with _reading(self._asked, "Prometheus"):
+            found: dict[str, float] = {}
+            for each in (await self._get("targets", state="active"))["activeTargets"]:
+                job, interval = each["labels"].get("job", ""), parse_duration(each["scrapeInterval"])
+                found[job] = max(interval, found.get(job, 0.0))
+            return found
+
+    async def tells(self) -> bool:
+        """Whether it sends alerts to any Alertmanager."""
+        with _reading(self._asked, "Prometheus"):
+            return bool((await self._get("alertmanagers"))["activeAlertmanagers"])
+
+    async def external_labels(self) -> Mapping[str, str]:
+        """The labels that it gives to every alert that it sends."""
+        with _reading(self._asked, "Prometheus"):
+            config = yaml_value((await self._get("status/config"))["yaml"])
+            return {str(name): str(value) for name, value in (config["global"].get("external_labels") or {}).items()}
+
+    async def fired(self, seconds: float) -> list[Mapping[str, str]]:
+        """The labels of all alerts that fired in the last so many seconds."""
+        with _reading(self._asked, "Prometheus"):
+            query = f'last_over_time(ALERTS{{alertstate="firing"}}[{math.ceil(seconds)}s])'
+            return [
+                {name: value for name, value in each["metric"].items() if name not in {"alertstate", "__name__"}}
+                for each in (await self._get("query", query=query))["result"]
+            ]
+
     async def canonical(self, expressions: Collection[str]) -> Mapping[str, str]:
         """Each expression as this Prometheus writes it; one that it cannot read stays as it is."""
         return dict(zip(expressions, await asyncio.gather(*map(self._formatted, expressions)), strict=True))
 
     async def _formatted(self, expression: str) -> str:
-        with _reading(f"--prometheus {self.shown}"):
+        with _reading(self._asked, "Prometheus"):
             answer = await self._answer("POST", "format_query", data={"query": expression})
             if answer.status_code == BAD_REQUEST:
                 return expression
             if answer.status_code == NOT_FOUND:
                 raise Problem(
-                    f"--prometheus {self.shown}: it has no /api/v1/format_query, so expressions cannot be compared; "
+                    f"{self._asked}: it has no /api/v1/format_query, so expressions cannot be compared; "
                     "Prometheus has it since 2.39",
                     code=Exit.NO_VERDICT,
                 )
@@ -122,22 +154,23 @@ class PrometheusApi:
 
 
 @asynccontextmanager
-async def alertmanager_api(url: str) -> AsyncGenerator["AlertmanagerApi"]:
-    """An Alertmanager to ask, until the block is left."""
+async def alertmanager_api(url: str, *, asked: str = "--alertmanager") -> AsyncGenerator["AlertmanagerApi"]:
+    """An Alertmanager to ask, until the block is left. `asked` is how a person named it, for messages."""
     async with httpx.AsyncClient(base_url=url.rstrip("/"), timeout=TIMEOUT) as client:
-        yield AlertmanagerApi(client, shown(url))
+        yield AlertmanagerApi(client, shown(url), asked=asked)
 
 
 class AlertmanagerApi:
     """An Alertmanager. Every method raises Problem (no verdict) when it does not answer as it should."""
 
-    def __init__(self, client: httpx.AsyncClient, shown: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, shown: str, *, asked: str = "--alertmanager") -> None:
         self._client = client
         self.shown = shown
+        self._asked = f"{asked} {shown}"
 
     async def config(self) -> dict[str, Any]:
         """The configuration that it runs, with `<secret>` in the place of secrets."""
-        with _reading(f"--alertmanager {self.shown}"):
+        with _reading(self._asked, "Alertmanager"):
             config = yaml_value((await self._get("status"))["config"]["original"])
             if not isinstance(config, dict):
                 raise TypeError("its configuration is no mapping")
@@ -145,8 +178,13 @@ class AlertmanagerApi:
 
     async def has(self, alertname: str) -> bool:
         """Whether it was told of an alert."""
-        with _reading(f"--alertmanager {self.shown}"):
+        with _reading(self._asked, "Alertmanager"):
             return bool(await self._get("alerts", filter=f'alertname="{alertname}"'))
+
+    async def labels(self) -> list[Mapping[str, str]]:
+        """The labels of all alerts that it has."""
+        with _reading(self._asked, "Alertmanager"):
+            return [each["labels"] for each in await self._get("alerts")]
 
     async def _get(self, what: str, **query: str) -> Any:
         answer = await self._client.get(f"/api/v2/{what}", params=query)
@@ -166,8 +204,8 @@ def shown(url: str) -> str:
 class _reading:  # noqa: N801 - a context manager, called like a function
     """Turns whatever is wrong with an answer into one line."""
 
-    def __init__(self, option: str) -> None:
-        self._option = option
+    def __init__(self, asked: str, noun: str) -> None:
+        self._asked, self._noun = asked, noun
 
     def __enter__(self) -> None:
         return
@@ -175,16 +213,15 @@ class _reading:  # noqa: N801 - a context manager, called like a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        noun = "Prometheus" if self._option.startswith("--prometheus") else "Alertmanager"
         if isinstance(error, httpx.HTTPStatusError):
             said = f"it answers {error.request.url.path} with status {error.response.status_code}"
         elif isinstance(error, httpx.HTTPError | httpx.InvalidURL):
             said = str(error) or type(error).__name__
         elif isinstance(error, ValueError | KeyError | TypeError | AttributeError | yaml.YAMLError):
-            said = f"its answer is not that of a {noun}"
+            said = f"its answer is not that of a {self._noun}"
         else:
             return
-        raise Problem(f"{self._option}: no {noun} answers there ({said})", code=Exit.NO_VERDICT) from error
+        raise Problem(f"{self._asked}: no {self._noun} answers there ({said})", code=Exit.NO_VERDICT) from error
 
 
 def _group(document: Mapping[str, Any]) -> RunningGroup:

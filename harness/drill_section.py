@@ -204,6 +204,10 @@ def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Fau
         return None
     if options is None or not sound or not isinstance(target, str):
         return None
+    refuses, on = faults[kind].refuses, known.targets.get(target)
+    if refuses is not None and on is not None and (why := refuses(options, on)):
+        draft.complain((*at, "target"), f"{kind} cannot be put on {target}: {why}")
+        return None
     return FaultSpec(kind=kind, target=target, options=options)
 
 

@@ -1,0 +1,57 @@
+"""How soon the alert of one of our rules fires and resolves in a drill, wherever the rule is evaluated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.plan import Span
+from stormwatch.chaos.tls_options import shows_expiry
+from stormwatch.harness.config import Config
+from stormwatch.probes.probe import Probe
+from stormwatch.slo.latency import time_to_fire, time_to_resolve
+from stormwatch.slo.objective import Objective
+from stormwatch.slo.policy import longest_run
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Expiring, PeerSilent, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What rules are about, by name."""
+
+    probes: Mapping[str, Probe]
+    objectives: Mapping[str, Objective]
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Those of a configuration."""
+        return cls(
+            {probe.name: probe for probe in config.probes},
+            {objective.name: objective for objective in config.objectives},
+        )
+
+    def firing(self, rule: Rule, drill: Drill, interval: float) -> Span:
+        """From the injection to the evaluation that fires; `interval` is in seconds between two of them."""
+        if isinstance(rule, Expiring) and shows_expiry(drill.fault.options, within=rule.within):
+            # The first run that begins after the injection sees the date; whether it passes does not matter.
+            probe = self.probes[rule.probe]
+            return Span(rule.lasting, probe.every + longest_run(probe) + interval + rule.lasting)
+        return Span(*time_to_fire(rule, self._probe(rule), interval, objective=self._objective(rule)))
+
+    def resolving(self, rule: Rule, drill: Drill, interval: float) -> Span:
+        """From the undo to the evaluation that resolves. The fault is in place for as long as the drill waits at the most."""
+        failing = max(one.within for one in (drill.probe, drill.alert) if one)
+        objective = self._objective(rule)
+        return Span(*time_to_resolve(rule, self._probe(rule), interval, failing=failing, objective=objective))
+
+    def _objective(self, rule: Rule) -> Objective | None:
+        return self.objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None
+
+    def _probe(self, rule: Rule) -> Probe:
+        """The probe whose failures a rule is about; of an objective over several, the slowest."""
+        if isinstance(rule, BurnRate | BudgetLeft):
+            judged = (self.probes[name] for name in self.objectives[rule.objective].probes)
+            return max(judged, key=lambda probe: probe.every)
+        # An expected alert names a probe or an objective, and PeerSilent has neither.
+        assert not isinstance(rule, PeerSilent)
+        return self.probes[rule.probe]
