@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 
 from stormwatch.chaos.experiment import Activity, Kind, Provider
-from stormwatch.chaos.experiment_variables import Variables
 from stormwatch.chaos.experiment_label import RUN
+from stormwatch.chaos.experiment_variables import Variables
 
 LIMIT = 1024 * 1024
 """Bytes of an answer or of a program's output that are kept."""
@@ -177,7 +177,7 @@ async def _ask_child(asked: Mapping[str, Any], place: _Place) -> Answer:
 
 
 async def _process(filled: Mapping[str, Any], place: _Place) -> Answer:
-    path = shutil.which(Path(str(filled["path"])).expanduser())
+    path = _program(str(filled["path"]))
     if path is None:
         return Answer(ending=Ending.BROKEN, why=f"there is no program {filled['path']}")
     arguments = filled.get("arguments") or []
@@ -189,9 +189,11 @@ async def _process(filled: Mapping[str, Any], place: _Place) -> Answer:
         command = (path, *(str(one) for one in items if one not in (None, "")))
     async with _child(command, place, stdin=DEVNULL) as process:
         stdout, stderr = await _outputs(process)
-    return Answer(
-        ending=Ending.SUCCEEDED, output={"status": process.returncode, "stdout": stdout, "stderr": stderr}
-    )
+    return Answer(ending=Ending.SUCCEEDED, output={"status": process.returncode, "stdout": stdout, "stderr": stderr})
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(str(Path(name).expanduser()))
 
 
 @contextlib.asynccontextmanager

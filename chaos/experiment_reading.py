@@ -163,7 +163,7 @@ class _Reader:
                 self._mistake(f"{place}.provider.{key}", "a text is needed", call.get(key), f"{provider} calls it")
                 return None
         path = str(call.get("path", ""))
-        if provider is Provider.PROCESS and "$" not in path and not shutil.which(Path(path).expanduser()):
+        if provider is Provider.PROCESS and "$" not in path and not shutil.which(str(Path(path).expanduser())):
             self._mistake(f"{place}.provider.path", "a program is needed", path, "install it, or give its whole path")
         if provider is Provider.PYTHON and not isinstance(call.get("arguments") or {}, Mapping):
             self._mistake(f"{place}.provider.arguments", "a mapping is needed", call["arguments"], "give them names")
@@ -173,7 +173,9 @@ class _Reader:
         asked = call.get("timeout", document.get("timeout"))
         if isinstance(asked, list):
             # requests has one for connecting and one for reading.
-            return sum(self._seconds(one, f"{place}.timeout") for one in asked if isinstance(one, int | float)) or TIMEOUT
+            return (
+                sum(self._seconds(one, f"{place}.timeout") for one in asked if isinstance(one, int | float)) or TIMEOUT
+            )
         return TIMEOUT if asked is None else self._seconds(asked, f"{place}.timeout", least=0.001)
 
     def _seconds(self, value: Any, place: str, *, least: float = 0.0) -> Any:
@@ -237,9 +239,10 @@ class _Reader:
             return None
         from jsonpath2.path import Path as JSONPath
 
+        if not isinstance(path, str) or not path.strip():
+            self._mistake(f"{place}.path", "a JSONPath is needed", path, "say where the value stands")
+            return None
         try:
-            if not isinstance(path, str) or not path.strip():
-                raise ValueError("it is empty")
             if "${" not in path:
                 JSONPath.parse_str(path.strip())
         except ValueError as error:

@@ -51,7 +51,9 @@ class ExperimentReport:
         for clause in self.judgement.clauses:
             text.append(f"  {SIGN[clause.answer]} ", style=STYLE[clause.answer])
             text.append(f"{self.mask(clause.asked)}: ")
-            text.append(f"{self.mask(clause.seen)}\n", style="" if clause.answer is Answer.YES else STYLE[clause.answer])
+            text.append(
+                f"{self.mask(clause.seen)}\n", style="" if clause.answer is Answer.YES else STYLE[clause.answer]
+            )
         for warning in self.experiment.warnings:
             text.append(f"  · {self.mask(warning)}\n", style="dim")
         text.rstrip()

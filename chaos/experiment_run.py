@@ -58,7 +58,19 @@ async def run_experiment(
     Being cancelled ends it in good order: what was begun is rolled back, and the report that is returned says so. Raises
     NothingBegun, and OSError when the audit journal cannot be written (after the rollbacks).
     """
-    run = _Run(experiment, variables, path, undo, clock or SystemClock(), audit, mask, on_progress, on_change, recovery, lease)
+    run = _Run(
+        experiment,
+        variables,
+        path=path,
+        undo=undo,
+        clock=clock or SystemClock(),
+        audit=audit,
+        mask=mask,
+        on_progress=on_progress,
+        on_change=on_change,
+        recovery=recovery,
+        lease=lease,
+    )
     return await run.whole()
 
 
@@ -88,6 +100,7 @@ class _Run:
         self,
         experiment: Experiment,
         variables: Variables,
+        *,
         path: Path,
         undo: UndoJournal,
         clock: Clock,
@@ -113,7 +126,6 @@ class _Run:
         self._label = label_of(identify(), self._id)
         self._steps: list[Progress] = []
         self._notes = _Notes(started=clock.now())
-        self._stop: asyncio.Future[str] | None = None
 
     async def whole(self) -> ExperimentReport:
         try:
@@ -204,7 +216,9 @@ class _Run:
             return
         arguments = {**record.arguments, "rollbacks": [dict(one.document) for one in left]}
         # Of nobody: this run is over, the next `stormwatch undo` shall play them.
-        rest = replace(record, id=f"{self._id}-left", arguments=arguments, owner=replace(record.owner, pid=0, started="over"))
+        rest = replace(
+            record, id=f"{self._id}-left", arguments=arguments, owner=replace(record.owner, pid=0, started="over")
+        )
         await asyncio.to_thread(self._undo.record, rest)
         await asyncio.to_thread(self._undo.forget, self._id)
 
@@ -345,7 +359,9 @@ class _Run:
             try:
                 result = meets(tolerance, run.output, self._variables)
             except Exception as error:  # noqa: BLE001 - a value that a tolerance cannot read is not within it
-                return replace(run, met=False, asked="a value to compare", seen=self._mask(f"{type(error).__name__}: {error}"))
+                return replace(
+                    run, met=False, asked="a value to compare", seen=self._mask(f"{type(error).__name__}: {error}")
+                )
             met, asked, seen = result.met, result.asked, result.seen
         return replace(run, met=met, asked=self._mask(asked), seen=self._mask(seen))
 
@@ -374,7 +390,9 @@ class _Run:
         )
 
     async def _told(self, step: str, run: ActivityRun) -> None:
-        text = run.sentence() if run.ending is not Ending.SUCCEEDED or run.met is False else f"{run.activity.name}: done"
+        text = (
+            run.sentence() if run.ending is not Ending.SUCCEEDED or run.met is False else f"{run.activity.name}: done"
+        )
         await self._step(step, text, **_shown(run))
 
     async def _safely(self, step: str, text: str, run: ActivityRun | None = None) -> None:

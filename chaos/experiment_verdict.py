@@ -58,7 +58,9 @@ class ActivityRun:
         """What was seen of it."""
         if self.ending is not Ending.SUCCEEDED:
             return f"{self.activity.name}: {self.why}"
-        return f"{self.activity.name}: {self.seen} (asked: {self.asked})" if self.met is not None else self.activity.name
+        return (
+            f"{self.activity.name}: {self.seen} (asked: {self.asked})" if self.met is not None else self.activity.name
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,9 @@ def _rollbacks(experiment: Experiment, seen: Seen) -> Clause | None:
     if failed:
         return Clause("rollbacks", Answer.NO, asked, "; ".join(failed))
     if len(seen.rollbacks) < len(experiment.rollbacks):
-        return Clause("rollbacks", Answer.NO, asked, f"{len(seen.rollbacks)} of {len(experiment.rollbacks)} were played")
+        return Clause(
+            "rollbacks", Answer.NO, asked, f"{len(seen.rollbacks)} of {len(experiment.rollbacks)} were played"
+        )
     return Clause("rollbacks", Answer.YES, asked, _counted(len(seen.rollbacks), "rollback", "rollbacks"))
 
 

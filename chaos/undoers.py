@@ -33,6 +33,7 @@ UNDOERS: Mapping[str, Undoer] = MappingProxyType(
         "nft": _in("host_network", "undo_nft"),
         "qdisc": _in("host_network", "undo_qdisc"),
         "command": _in("host_command", "undo_command"),
+        "experiment": _in("experiment_undo", "undo_experiment"),
     }
 )
 """By the name that the records carry. A family of faults adds its own here."""

@@ -23,6 +23,7 @@ from stormwatch.chaos.experiment_variables import VariableMissing, Variables, re
 from stormwatch.chaos.report import Progress
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.harness.drilling import heal
+from stormwatch.harness.invocation import write
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import Secrets
 from stormwatch.harness.stop import cancelled_by_signals
@@ -70,7 +71,7 @@ async def command(
                 if reports[-1].seen.trouble and not reports[-1].seen.aborted:
                     break
     if as_json:
-        print(json.dumps([report.as_json() for report in reports], indent=2, default=str))
+        write(json.dumps([report.as_json() for report in reports], indent=2, default=str) + "\n", None)
     codes = [report.verdict.exit_code for report in reports]
     # The gravest: something left in place, then a known failure, then no verdict.
     return next(code for code in (Exit.UNSAFE, Exit.NOT_GOOD, Exit.NO_VERDICT, Exit.GOOD) if code in codes)
@@ -133,28 +134,31 @@ def _variable(text: str) -> tuple[str, Any]:
     """`name=value` or `name:type=value`, as `chaos run --var` has it."""
     name, equals, value = text.partition("=")
     name, _, kind = name.partition(":")
-    makers: Mapping[str, Callable[[str], Any]] = {
-        "": str, "str": str, "int": int, "float": float, "bool": lambda one: one.lower() in ("1", "true", "yes")
-    }  # fmt: skip
+    kinds: Mapping[str, Callable[[str], Any]] = {"": str, "str": str, "int": int, "float": float, "bool": _truth}
+    wanted = f"--var {text}: name=value is needed, or name:kind=value with one of int, float, bool, str"
+    if not equals or not name or kind not in kinds:
+        raise Problem(wanted)
     try:
-        if not equals or not name:
-            raise ValueError("an equals sign is missing")
-        return name, makers[kind](value)
-    except (KeyError, ValueError) as error:
-        raise Problem(f"--var {text}: name=value or name:int=value is needed (also float, bool, str): {error}") from error
+        return name, kinds[kind](value)
+    except ValueError as error:
+        raise Problem(f"{wanted}: {error}") from error
+
+
+def _truth(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes")
 
 
 def _writer(journal: Path | None) -> Callable[[ExperimentReport], None]:
     """The journal after each step, so that a death leaves what is known: whole at any moment."""
 
-    def write(report: ExperimentReport) -> None:
+    def keep(report: ExperimentReport) -> None:
         if journal is None:
             return
         temporary = journal.with_name(f".{journal.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(report.journal(), indent=2, default=str), encoding="utf-8")
         temporary.replace(journal)
 
-    return write
+    return keep
 
 
 @contextlib.contextmanager

@@ -1,0 +1,19 @@
+"""stormwatch as an extension of the Chaos Toolkit: faults as actions, detections as probes, and a control.
+
+`chaos discover stormwatch.chaos.chaostoolkit` lists them. Only `discover` needs chaoslib; under `stormwatch drill` nothing does.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+
+def discover(discover_system: bool = True) -> dict[str, Any]:
+    """What the extension has to offer, as chaoslib wants to be told."""
+    from chaoslib.discovery.discover import discover_actions, discover_probes, initialize_discovery_result
+
+    found: dict[str, Any] = initialize_discovery_result(__name__, version("stormwatch"), "stormwatch")
+    found["activities"].extend(discover_actions(f"{__name__}.actions"))
+    found["activities"].extend(discover_probes(f"{__name__}.probes"))
+    if discover_system:
+        found["system"] = None
+    return found
