@@ -37,6 +37,7 @@ from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.probe import Check, Probe
 from stormwatch.probes.resolve import resolve
 from stormwatch.probes.watch import Watch
+from stormwatch.slo.identity import labels_of
 from stormwatch.slo.rule import BudgetLeft, BurnRate, PeerSilent, Rule
 
 MARK = "detour"
@@ -127,6 +128,8 @@ def _other_subject(config: Config, drill: Drill) -> str:
     assert drill.probe is not None
     if drill.alert is None:
         return ""
+    if not any(drill.alert.matches(labels_of(rule)) for rule in config.rules):
+        return "only rules of ours are told of a bent probe, and none makes the expected alert: expect one of ours"
     name = drill.probe.name
     about, objective = drill.alert.labels.get("probe", ""), drill.alert.labels.get("objective", "")
     judged = {each.name: each.probes for each in config.objectives}.get(objective, (name,))
