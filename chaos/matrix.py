@@ -274,7 +274,7 @@ def explain(outcome: Outcome) -> dict[str, str]:
     cell, sight, state = outcome.cell, outcome.sight, outcome.state
     fault = f"{cell.fault.kind} on {cell.dependency}"
     reds = ", ".join(f"{one.probe} ({one.reason.value})" for one in sight.reds)
-    others = ", ".join(dict.fromkeys(_name(one.labels) for one in sight.alarms if not cell.may_tell(one.labels)))
+    others = ", ".join(dict.fromkeys(catcher_name(one.labels) for one in sight.alarms if not cell.may_tell(one.labels)))
     what = {
         State.SURVIVED: f"{fault}: nothing turned red in {sight.watched or 0:.0f} s; nobody would have heard of this",
         State.NOTICED: f"{fault}: {reds} turned red, and no alert fired in {sight.watched or 0:.0f} s",
@@ -318,7 +318,8 @@ def _remedy(outcome: Outcome) -> str:
     return f"a probe that needs {cell.dependency} to do its work, not only to accept a connection"
 
 
-def _name(labels: Mapping[str, str]) -> str:
+def catcher_name(labels: Mapping[str, str]) -> str:
+    """An alert for people: `ProbeDown of front`."""
     return f"{labels.get('alertname', 'alert')} of {labels.get('objective') or labels.get('probe', '?')}"
 
 

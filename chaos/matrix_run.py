@@ -5,9 +5,11 @@ alert speaks of neither, both are run again, alone.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from stormwatch.chaos.audit import AuditJournal
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.feed import Feed, Recording
@@ -39,6 +41,7 @@ class Chamber:
     clock: Clock
     fault_of: Callable[[Cell], Fault]
     """Makes the fault of a cell; nothing happens until it is entered."""
+    journal: AuditJournal | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict[str, Objective])
     patience: float = 120.0
     """Seconds in which all has to be well before a cell."""
@@ -50,8 +53,8 @@ async def run_matrix(
     cells: Iterable[Cell],
     chamber: Chamber,
     *,
-    take: Callable[[Outcome], None],
-    take_control: Callable[[Control], None] = lambda _control: None,
+    take: Callable[[Outcome], Awaitable[None]],
+    take_control: Callable[[Control], Awaitable[None]],
     controls_every: int = 20,
     at_once: int = AT_ONCE,
     news: News = lambda _cell, _line: None,
@@ -79,8 +82,8 @@ class _Matrix:
         cells: list[Cell],
         chamber: Chamber,
         *,
-        take: Callable[[Outcome], None],
-        take_control: Callable[[Control], None],
+        take: Callable[[Outcome], Awaitable[None]],
+        take_control: Callable[[Control], Awaitable[None]],
         controls_every: int,
         at_once: int,
         news: News,
@@ -110,7 +113,7 @@ class _Matrix:
                     break
                 ended, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
-                    self._end(self._running.pop(task), task.result())
+                    await self._end(self._running.pop(task), task.result())
                 if self._controls_every and self._done >= self._controls_every and not self._running:
                     self._done = 0
                     await self._control()
@@ -146,7 +149,7 @@ class _Matrix:
         with feed.recording(wants=lambda result: result.probe in cell.probes) as seen:
             return await _CellRun(cell, self._chamber, seen, self._news).whole()
 
-    def _end(self, cell: Cell, sight: Sight) -> None:
+    async def _end(self, cell: Cell, sight: Sight) -> None:
         company = tuple(sorted(self._company.pop(cell.name)))
         sight = replace(sight, company=company)
         outcome = Outcome(cell=cell, sight=sight)
@@ -161,7 +164,7 @@ class _Matrix:
         self._unsafe |= not sight.gone
         self._done += 1
         self._news(cell.name, outcome.state.value)
-        self._take(outcome)
+        await self._take(outcome)
 
     async def _control(self) -> None:
         """Nothing is broken for as long as a cell takes on average."""
@@ -175,7 +178,8 @@ class _Matrix:
                 for one in seen.transitions
                 if one.after is AlertState.FIRING and one.since >= began
             )
-            self._take_control(Control(started=began, seconds=clock.now() - began, alarms=alarms, trouble=seen.failure))
+            seconds = clock.now() - began
+        await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=seen.failure))
 
 
 class _CellRun:
@@ -207,6 +211,7 @@ class _CellRun:
             return self._sight()
         self._before = set(self._feed.firing)
         self._clean = max((self._chamber.mended.get(one, 0.0) for one in self._cell.probes), default=0.0)
+        await self._audit("injecting", fault=self._cell.fault.as_json())
         began = self._clock.now()
         try:
             async with self._fault:
@@ -219,13 +224,20 @@ class _CellRun:
             return self._sight()
         except FaultNotReverted as error:
             self._gone, self._trouble, self._reverted = False, str(error), None
+            await self._audit("unsafe", why=str(error))
             return self._sight()
         finally:
             self._chamber.mended |= dict.fromkeys(self._cell.probes, self._clock.now())
         await self._touched()
+        await self._audit("reverted", evidence=self._evidence.as_json())
         self._news(self._cell.name, "reverted")
         await self._recover()
         return self._sight()
+
+    async def _audit(self, step: str, **data: Any) -> None:
+        if self._chamber.journal:
+            line = {"drill": f"matrix: {self._cell.name}", "at": self._clock.now(), **data}
+            await asyncio.to_thread(self._chamber.journal.append, step, line)
 
     async def _not_well(self) -> str:
         end = self._clock.monotonic() + self._chamber.patience

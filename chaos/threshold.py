@@ -77,6 +77,16 @@ class Answer:
     consistent: bool
     """Whether no milder fault was noticed where a worse one was not."""
 
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "trials": [one.as_json() for one in self.trials],
+            "unnoticed": self.unnoticed,
+            "noticed": self.noticed,
+            "consistent": self.consistent,
+            "answer": self.sentence(),
+        }
+
     def sentence(self) -> str:
         """For people."""
         show = self.size.shown
