@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,8 +56,26 @@ class AuditJournal:
         return str(entry["hash"])
 
 
-def verify(path: Path) -> list[str]:
-    """What is wrong with a journal, line by line; empty when the chain is whole. Raises OSError."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A journal as it was found."""
+
+    entries: tuple[Mapping[str, Any], ...]
+    """Every line that is readable, in order."""
+    problems: tuple[str, ...]
+    """What is wrong with the chain: then it cannot be relied on."""
+    torn: str = ""
+    """That the last line is not complete: its writer died while it wrote, or the end was cut off."""
+
+    @property
+    def last_hash(self) -> str:
+        """The hash of the last line: what to keep elsewhere against somebody who rewrites the whole file."""
+        return str(self.entries[-1].get("hash", START)) if self.entries else START
+
+
+def read(path: Path) -> Reading:
+    """Every line of a journal, and whether the chain is whole. Raises OSError."""
+    entries: list[Mapping[str, Any]] = []
     problems: list[str] = []
     previous = START
     torn = 0
@@ -73,9 +92,15 @@ def verify(path: Path) -> list[str]:
         if entry.get("hash") != _hash(entry):
             problems.append(f"line {number} was changed: it does not have its own hash")
         previous = str(entry.get("hash"))
-    if torn:
-        problems.append(f"line {torn} is not complete: its writer died, or the end was cut off")
-    return problems
+        entries.append(entry)
+    end = f"line {torn} is not complete: its writer died, or the end was cut off" if torn else ""
+    return Reading(tuple(entries), tuple(problems), end)
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with a journal, line by line; empty when the chain is whole. Raises OSError."""
+    reading = read(path)
+    return [*reading.problems, *([reading.torn] if reading.torn else [])]
 
 
 def _last_line(file: BinaryIO | Any) -> tuple[Mapping[str, Any], bool]:

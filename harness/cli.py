@@ -18,6 +18,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from stormwatch.harness.audit_command import audit, replay_command
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
 from stormwatch.harness.notify_command import notify, silence
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 importing = typer.Typer(help="Other tools' configuration as one of ours.", no_args_is_help=True)
 app.add_typer(slo, name="slo")
+app.add_typer(audit, name="audit")
 app.add_typer(notify, name="notify")
 app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")
@@ -479,6 +481,10 @@ def drill(
             metavar="LAST.json", help="Compare with an earlier --format json: 1 only when a verdict got worse."
         ),
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="JOURNAL", help="Judge the last run of each drill again, from an audit journal alone."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the injection: guard, plan, baseline.")] = False,
     environment: Annotated[str, typer.Option(metavar="NAME", help="Which environment this is, for the guard.")] = "",
     data: Annotated[
@@ -516,10 +522,56 @@ def drill(
     var: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of an experiment: a value of its configuration.")
     ] = None,
+    matrix: Annotated[
+        bool,
+        typer.Option(
+            "--matrix",
+            help="Every fitting fault on every dependency, and the score of what noticed. NAMEs are patterns of cells.",
+        ),
+    ] = False,
+    every_fault: Annotated[
+        bool, typer.Option("--every-fault", help="Of a matrix: also faults that are variations of others.")
+    ] = False,
+    scale: Annotated[
+        str, typer.Option(metavar="1/N", help="Of a matrix: the windows of all objectives times this factor.")
+    ] = "1",
+    repeat: Annotated[int, typer.Option(min=1, help="Of a matrix: how often each cell is run.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of a matrix: go on with the one that was interrupted.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a matrix: also write the report as Markdown.")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(metavar="CELL", help="Find by bisection from which size on a fault is noticed.")
+    ] = "",
 ) -> None:
     """Inject a failure, prove that it was noticed and recovered from. Exit code 0 only when every verdict is proved."""
     from stormwatch.harness import drilling, experiment_command
 
+    if replay:
+        raise typer.Exit(replay_command(replay, names or (), form=drilling.Form(form.value), html=report))
+    if matrix or threshold:
+        from stormwatch.harness.drill_guarding import guarding
+        from stormwatch.harness.matrix_command import MatrixRequest, command, find_threshold
+
+        wish = MatrixRequest(
+            only=tuple(names or ()),
+            every_fault=every_fault,
+            scale=scale,
+            repeat=repeat,
+            resume=resume,
+            watch=watch,
+            plan=plan,
+            as_json=form is DrillForm.JSON,
+            html=report,
+            markdown=markdown,
+        )
+        loaded = load_config(config)
+        guard = guarding(loaded, environment=environment, data=data or state(), watch=watch)
+        if threshold:
+            _finish(lambda: find_threshold(loaded, threshold, wish, guard))
+        _finish(lambda: command(loaded, wish, guard))
     if files := [name for name in names or () if experiment_command.is_file_of_one(name)]:
         if len(files) < len(names or ()) or plan or watch or report or side:
             raise Problem("experiments are run without drills, --plan, --watch, --report and --side")
@@ -527,7 +579,7 @@ def drill(
         _finish(
             lambda: experiment_command.command(
                 paths,
-                as_json=form is Shape.JSON,
+                as_json=form is DrillForm.JSON,
                 journal=journal,
                 strategy=strategy,
                 frequency=frequency,

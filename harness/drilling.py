@@ -17,7 +17,7 @@ from stormwatch.chaos.plan import plan as plan_drill
 from stormwatch.chaos.report import Progress, Report
 from stormwatch.chaos.run import Baseline, look_before, run_drill
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
-from stormwatch.harness import detour, publishing
+from stormwatch.harness import detour, publishing, undoing
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
 from stormwatch.harness.injecting import fault_of, why_not
@@ -180,7 +180,9 @@ def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> 
 
 async def heal() -> None:
     """Take back what dead drills left behind. Raises Problem, exit code 4, when something may still be in place."""
-    outcomes = await UndoJournal(state_directory(os.environ) / "undo").undo_all()
+    state = state_directory(os.environ)
+    outcomes = await UndoJournal(state / "undo").undo_all()
+    undoing.write_down(outcomes, state)
     failed = [outcome for outcome in outcomes if outcome.state is UndoState.FAILED]
     if failed:
         raise Problem(
