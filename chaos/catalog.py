@@ -19,6 +19,7 @@ from stormwatch.chaos.dns_options import (
     DnsWrongAddress,
 )
 from stormwatch.chaos.fault_kind import FaultKind
+from stormwatch.chaos.host_faults import HOST_FAULTS
 from stormwatch.chaos.http_options import HttpBody, HttpDelay, HttpHeader, HttpStatus
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.tcp_options import (
@@ -294,7 +295,7 @@ _ON_ROUTES: tuple[FaultKind[Options], ...] = (
 )
 """What the fault proxy does to the traffic of a route."""
 
-FAULTS: Mapping[str, FaultKind[Options]] = {kind.name: kind for kind in (*_ON_ROUTES,)}
+FAULTS: Mapping[str, FaultKind[Options]] = {kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS)}
 """Every fault, by the name that users write."""
 
 _ADAPTERS: Mapping[str, TypeAdapter[Options]] = {name: TypeAdapter(kind.options) for name, kind in FAULTS.items()}

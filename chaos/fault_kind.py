@@ -42,3 +42,5 @@ class FaultKind(Generic[O_co]):
     """What it is put on: a route of the fault proxy, or a kind of target (a key of `targets.TARGETS`)."""
     breakage: "Callable[[str, O_co, Target], Breakage] | None" = None
     """Makes what carries it out, of the fault's id, its options and its target; None: the fault proxy does."""
+    refuses: "Callable[[O_co, Target], str] | None" = None
+    """Why it cannot be put on a target, as far as the configuration tells: one sentence, empty when it can."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -118,6 +119,10 @@ class HeldFault:
         self._on_step(Step.RECORDED)
         self._injected = True
         await self._breakage.inject()
+        if not await asyncio.to_thread(self._journal.holds, self._id):
+            raise CannotBreak(
+                "its lease ran out while it was injected: the machine is too slow, or this process was stopped"
+            )
         self._on_step(Step.INJECTED)
         self._renewing = asyncio.create_task(self._renew(), name=f"lease of {self._id}")
         self._seen = await self._breakage.evidence()
@@ -151,8 +156,10 @@ class HeldFault:
         deadline = self._clock.monotonic() + self._patience
         while True:
             try:
-                return await UNDOERS[self._breakage.method](self._arguments)
-            except UndoFailed as error:
+                async with self._journal.alone(self._id) as recorded:
+                    absence = await UNDOERS[self._breakage.method](self._arguments)
+                return absence if recorded else replace(absence, was_there=False)
+            except (UndoFailed, TimeoutError, OSError) as error:
                 if self._clock.monotonic() > deadline:
                     raise FaultNotReverted(
                         f"{self._spec.kind} on {self._spec.target} may still be in place: {error}; its record is kept in "

@@ -1,6 +1,8 @@
 """Which process somebody is: its id and when it started, so that an id that was given again is not mistaken."""
 
 import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,30 @@ class ProcessId:
             return True
         return True
 
+    def stopped(self) -> bool:
+        """Whether this very process is stopped by a signal."""
+        return _fields(self.pid)[:1] == ["T"] and self.alive()
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal this very process, and never one that was given its number since: False when it is gone.
+
+        Raises PermissionError.
+        """
+        try:
+            # A descriptor stays with its process (pidfd_open(2)): what holds for it now cannot turn to hold for another.
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self.alive():
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""
         return {"pid": self.pid, "started": self.started}
@@ -42,13 +68,43 @@ def identify(pid: int | None = None) -> ProcessId:
     return ProcessId(pid, _started(pid))
 
 
-def _started(pid: int) -> str:
-    # proc(5): field 22 of stat is the start in clock ticks since boot; the command in field 2 may contain anything.
+def running() -> Iterator[int]:
+    """The ids of all processes that this one may see, zombies among them."""
+    yield from (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def command_line(pid: int) -> tuple[str, ...]:
+    """How a process was started; empty for a kernel thread, a zombie, and one that is gone."""
+    return _strings(f"/proc/{pid}/cmdline")
+
+
+def environment(pid: int) -> tuple[str, ...]:
+    """`NAME=value` as a process was started with; empty when it is gone, or not ours to look at."""
+    return _strings(f"/proc/{pid}/environ")
+
+
+def _strings(path: str) -> tuple[str, ...]:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        data = Path(path).read_bytes()
+    except OSError:
+        return ()
+    return tuple(part.decode(errors="replace") for part in data.rstrip(b"\0").split(b"\0")) if data else ()
+
+
+def _started(pid: int) -> str:
+    fields = _fields(pid)
+    if not fields or fields[0] in ("Z", "X"):
+        return ""
+    try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-    if fields[0] in ("Z", "X"):
-        return ""
     return f"{fields[19]}@{boot}"
+
+
+def _fields(pid: int) -> list[str]:
+    # proc(5): field 22 of stat is the start in clock ticks since boot; the command in field 2 may contain anything.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -16,6 +16,7 @@ from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.dns_gate import DnsGate
 from stormwatch.chaos.door import Door
 from stormwatch.chaos.evidence import Evidence
+from stormwatch.chaos.fault_kind import ROUTE
 from stormwatch.chaos.injection import Injection
 from stormwatch.chaos.link import Link, Traffic
 from stormwatch.chaos.option import Options
@@ -200,6 +201,10 @@ class Proxy:
         """Why a route cannot have a fault of this kind, with the remedy; empty when it can."""
         if kind not in FAULTS:
             return ""
+        if FAULTS[kind].on != ROUTE:
+            return (
+                f"{kind} is put on an entry of `targets` with `{FAULTS[kind].on}:`, and on no route of the fault proxy"
+            )
         if FAULTS[kind].looks_inside and not route.looked_into:
             return (
                 f"{kind} needs to see requests, and route {route.name} is not looked into: "

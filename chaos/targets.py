@@ -1,8 +1,9 @@
 """The kinds of targets that exist, one row a kind."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from stormwatch.chaos.host_targets import HOST_TARGETS
 from stormwatch.chaos.option import STRICT
 from stormwatch.chaos.target import TargetKind
 
@@ -13,8 +14,11 @@ class Machine:
 
     __pydantic_config__ = STRICT
 
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """The environment of programs that `command` starts, besides PATH, HOME and LANG. Secrets belong here, and not into arguments."""
+
 
 TARGETS: Mapping[str, TargetKind] = {
-    kind.name: kind for kind in (TargetKind("machine", Machine, "the machine that the drill runs on"),)
+    kind.name: kind for kind in (TargetKind("machine", Machine, "the machine that the drill runs on"), *HOST_TARGETS)
 }
 """Every kind of target, by the key that users write."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from stormwatch.chaos.behaviour import Effect, Ending, Way
 from stormwatch.chaos.catalog import FAULTS, read_options
+from stormwatch.chaos.fault_kind import ROUTE
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.tcp_effects import CutOff, LateEnd, Later, Sliced, Slower, Swallowed
 
@@ -143,7 +144,7 @@ def read_toxic(document: Any) -> Toxic | ToxicFault:
     if kind in ATTRIBUTES:
         numbers = {key: _number(attributes, key, 0) for key in ATTRIBUTES[kind]}
         return Toxic(name=name, type=kind, stream=stream, toxicity=toxicity, attributes=numbers, seed=seed)
-    if kind not in FAULTS or FAULTS[kind].of_names:
+    if kind not in FAULTS or FAULTS[kind].of_names or FAULTS[kind].on != ROUTE:
         raise BadToxic("invalid toxic type")
     return _read_fault(document, ToxicFault(name=name, type=kind, stream=stream, written=attributes, options=_NOTHING))
 

@@ -5,10 +5,13 @@
 Whatever dies in between leaves a record that says how to take the fault back, to another process, from the file alone.
 """
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -156,6 +159,31 @@ class UndoJournal:
         """Whether there is a record of this fault."""
         return self._path(identity).exists()
 
+    @asynccontextmanager
+    async def alone(self, identity: str, *, patience: float = 60.0) -> AsyncGenerator[bool]:
+        """While nobody else takes this fault back: whether it has a record still. Raises TimeoutError.
+
+        The fault's owner, its reaper and `stormwatch undo` may all come to it at once, and what one of them starts again the
+        others must not. The lock is on the record itself, and ends with the process that has it.
+        """
+        from asyncio import sleep
+
+        try:
+            descriptor = os.open(self._path(identity), os.O_RDONLY)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            deadline = time.monotonic() + patience
+            while not _locked(descriptor):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"somebody else has been taking {identity} back for {patience:g} s")
+                await sleep(0.02)
+            # Whoever had it before may have removed the record.
+            yield self.holds(identity)
+        finally:
+            os.close(descriptor)
+
     async def _undo(
         self, record: UndoRecord | Unreadable, *, force: bool, undoers: Mapping[str, Undoer]
     ) -> UndoOutcome:
@@ -169,15 +197,21 @@ class UndoJournal:
             why = f"its way of injection, {record.method}, is not known to this version"
             return UndoOutcome(record.id, record.what, UndoState.FAILED, why)
         try:
-            absence = await undoers[record.method](record.arguments)
+            async with self.alone(record.id) as mine:
+                if not mine:
+                    return UndoOutcome(record.id, record.what, UndoState.ALREADY_GONE, "taken back by another just now")
+                absence = await undoers[record.method](record.arguments)
+                self.forget(record.id)
         except Exception as error:  # noqa: BLE001 - one record that cannot be undone must not keep the others in place
             return UndoOutcome(record.id, record.what, UndoState.FAILED, str(error) or type(error).__name__)
-        self.forget(record.id)
         state = UndoState.UNDONE if absence.was_there else UndoState.ALREADY_GONE
         return UndoOutcome(record.id, record.what, state, absence.why)
 
     def _sweep(self) -> None:
-        """Remove what was half written when its writer died: nothing was injected yet."""
+        """Remove what was half written when its writer died: nothing was injected yet. And signs of life of nobody."""
+        for path in self.directory.glob("*.alive") if self.directory.is_dir() else []:
+            if not self.holds(path.stem):
+                path.unlink(missing_ok=True)
         for path in self.directory.glob(".*.tmp") if self.directory.is_dir() else []:
             pid = path.name.split(".")[-2]
             if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
@@ -192,3 +226,11 @@ class UndoJournal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

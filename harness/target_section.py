@@ -28,7 +28,7 @@ def read_targets(draft: Draft, data: Any, *, kinds: Targets) -> Mapping[str, Tar
             written = " and ".join(said) or "none of them"
             draft.complain(place, f"a target is exactly one of {', '.join(kinds)}; written is {show(written)}")
             continue
-        options = draft.read(kinds[said[0]].options, item[said[0]], (*place, said[0]))
+        options = draft.read(kinds[said[0]].options, item[said[0]], (*place, said[0]), secret=True)
         if head is not None and options is not None:
             found[head.name] = Target(name=head.name, kind=said[0], options=options)
     draft.unique(named, "target")

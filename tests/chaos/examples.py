@@ -1,11 +1,15 @@
-"""Every fault with options as users write them: what tests that go over all faults put on their routes."""
+"""Every fault of routes with options as users write them: what tests that go over all faults put on their routes."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.fault_kind import ROUTE
 from stormwatch.chaos.route import Route
+
+ON_ROUTES = tuple(name for name, kind in FAULTS.items() if kind.on == ROUTE)
+"""The faults that the proxy carries out; for the others see `host_examples.py`."""
 
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "tcp-latency": {"delay": "100ms"},

@@ -15,17 +15,16 @@ import pytest
 
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.control import controlling
-from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec
+from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec, Step
 from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.process import ProcessId
 from stormwatch.chaos.proxy import Proxy
 from stormwatch.chaos.proxy_control import undo_proxy_fault
-from stormwatch.chaos.fault import Step
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState
 from stormwatch.probes.clock import SystemClock
-from tests.chaos.examples import example, route_for
+from tests.chaos.examples import ON_ROUTES, example, route_for
 from tests.servers import owner
 from tests.servers.process import free_port
 from tests.servers.proxied import Proxied, proxied, route_to
@@ -239,14 +238,14 @@ STEPS = [*(step.value for step in Step), "holding"]
 IN_PLACE = ("injected", "held", "reverting", "holding")
 """The steps at which the proxy has the fault."""
 DEATHS = [(SPEC.kind, step) for step in STEPS if step not in IN_PLACE] + [
-    (kind, step) for kind in FAULTS for step in IN_PLACE
+    (kind, step) for kind in ON_ROUTES for step in IN_PLACE
 ]
 """(kind, step): every fault wherever it is in place. Where none is, nothing depends on which."""
 
 
 async def test_killed_at_any_step_the_lease_alone_heals(tmp_path: Path) -> None:
     """Owners with routes of their own, killed with SIGKILL at every step, and with every fault: then every route passes."""
-    deaths = [(SPEC.kind, step) for step in STEPS] + [(kind, "holding") for kind in FAULTS if kind != SPEC.kind]
+    deaths = [(SPEC.kind, step) for step in STEPS] + [(kind, "holding") for kind in ON_ROUTES if kind != SPEC.kind]
     lease = 3.0
     async with _many_routes(deaths) as proxy:
         await _kill_at_each_step(proxy, tmp_path, deaths, lease=lease)
@@ -263,7 +262,7 @@ async def test_killed_at_any_step_with_any_fault_undo_heals_at_once(tmp_path: Pa
     async with _many_routes(DEATHS) as proxy:
         await _kill_at_each_step(proxy, tmp_path, DEATHS, lease=600)
         stuck = sorted((kind, DEATHS[int(route[1:])][1]) for route, kind in await _in_place(proxy))
-        assert stuck == sorted((kind, step) for kind in FAULTS for step in IN_PLACE)
+        assert stuck == sorted((kind, step) for kind in ON_ROUTES for step in IN_PLACE)
         outcomes = await journal.undo_all()
         assert await _in_place(proxy) == []
         await _all_pass(proxy, DEATHS)
