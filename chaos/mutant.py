@@ -10,6 +10,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.playback import Monitoring, Rejudge
 from stormwatch.chaos.rejudged import (
     Confirmed,
     Place,
@@ -18,7 +19,6 @@ from stormwatch.chaos.rejudged import (
     expectations_of,
     slower_than_of,
 )
-from stormwatch.chaos.playback import Monitoring, Rejudge
 from stormwatch.probes.probe import Confirm, Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.alert import Severity
@@ -31,6 +31,13 @@ from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence
 LONGER = 60.0
 """Seconds of a `for` where there was none."""
 TWICE, HALF = Fraction(2), Fraction(1, 2)
+_OTHER_SEVERITY = {
+    Severity.PAGE: (Severity.TICKET, Severity.HIGH, Severity.INFO),
+    Severity.HIGH: (Severity.TICKET, Severity.INFO, Severity.PAGE),
+    Severity.TICKET: (Severity.PAGE, Severity.HIGH, Severity.INFO),
+    Severity.INFO: (Severity.TICKET, Severity.PAGE, Severity.HIGH),
+}
+"""What a severity is mistaken for; the first that no other rule makes the same alert with."""
 
 
 class Operator(StrEnum):
@@ -303,14 +310,14 @@ def _of_any_rule(changed: "_Changed", rule: Rule, name: str, place: Place) -> It
     yield changed(
         Operator.RULE_REMOVED, place, f"{name} is removed", test=f"a drill that expects {name}, or does not allow it"
     )
-    severity = Severity.TICKET if rule.severity in {Severity.PAGE, Severity.HIGH} else Severity.PAGE
-    told = replace(rule, severity=severity)
-    known = [labels_of(one) for one in changed.monitoring.rules if one is not rule]
-    if labels_of(told) not in known:
+    taken = [labels_of(one) for one in changed.monitoring.rules if one is not rule]
+    others = _OTHER_SEVERITY[rule.severity]
+    told = next((one for level in others if labels_of(one := replace(rule, severity=level)) not in taken), None)
+    if told is not None:
         yield changed(
             Operator.SEVERITY,
             (*place, "severity"),
-            f"{name} is a {severity.value} instead of a {rule.severity.value}",
+            f"{name} is of severity {told.severity.value} instead of {rule.severity.value}",
             told,
             test=f"a drill that expects {name} by its severity, or does not allow it",
         )
