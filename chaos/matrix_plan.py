@@ -65,7 +65,7 @@ def sample_options(kind: str, *, slow: float = SLOW) -> Mapping[str, Any]:
         "http-header": {"remove": ["Content-Type"]},
         "http-body": {"replace": "<!doctype html><title>Welcome</title><p>It works!", "content_type": "text/html"},
         "tls-expires-soon": {"left": "2d"},
-        "dns-slow": {"delay": f"{round(min(slow, 0.6) * 1000)}ms"},
+        "dns-slow": {"delay": "250ms"},
     }.get(kind, {})
 
 
@@ -244,12 +244,9 @@ class _Facts:
     def cell(self, name: str, fault: FaultSpec, dependency: Dependency) -> Cell:
         """One cell: who depends, which alerts tell, and how long they may take."""
         named = {*dependency.direct, *dependency.behind}
-        judging = {
-            one.name
-            for one in self._objectives.values()
-            if one.name in named or set(one.probes) & set(dependency.direct)
-        }
-        subjects = named | judging if dependency.known else set[str]()
+        # What an objective judges tells of it, too: whoever names the probe need not name it.
+        judging = {one.name for one in self._objectives.values() if named & {one.name, *one.probes}}
+        subjects = named | judging
         ways: dict[str, float] = {}
         catchers: list[Catcher] = []
         for rule in self._rules:
@@ -258,7 +255,7 @@ class _Facts:
                 continue
             within = self._within(rule, fault.options, dependency) + MARGIN
             if math.isnan(within):
-                continue
+                continue  # it is about something else
             catcher = Catcher(labels=labels, within=within, recovers=self._recovers(rule, within) + MARGIN)
             catchers.append(catcher)
             if within <= self._patience:
@@ -300,7 +297,7 @@ class _Facts:
             return probe.every + longest_run(probe) + self._evaluation + rule.lasting
         subject, objective = self._subject(rule)
         if subject is None:
-            return math.inf
+            return math.nan
         return time_to_fire(rule, subject, self._evaluation, objective=objective).worst
 
     def _recovers(self, rule: Rule, failing: float) -> float:

@@ -54,6 +54,21 @@ class Authority:
         """The CA's certificate, for the trust stores of clients."""
         return _pem(self.certificate)
 
+    def delegate(self, name: str, *, now: datetime.datetime) -> Identity:
+        """An authority below this one, whose key may be given away: what it signs is trusted wherever this one is.
+
+        For the faults of TLS: nothing but what they are about is to be wrong with what clients are shown.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            _builder(name, key.public_key(), self.certificate.subject, now - _CLOCK_SKEW, now + _SERVICE_LIFETIME)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(_authority_key_identifier(self.certificate), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return Identity(chain=_pem(certificate), key=_private_pem(key))
+
     @property
     def spki(self) -> str:
         """Base64 of the SHA-256 of the CA's public key: what Chromium's `--ignore-certificate-errors-spki-list` takes."""
@@ -69,7 +84,7 @@ def new_authority(name: str, *, now: datetime.datetime) -> Authority:
     subject = _name(name)
     certificate = (
         _builder(name, key.public_key(), subject, now - _CLOCK_SKEW, now + _AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(key, hashes.SHA256())
     )

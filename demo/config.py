@@ -1,4 +1,8 @@
-"""The configuration that watches and drills the sample platform: `stormwatch.yaml` for the platform as it runs now."""
+"""The configuration that watches and drills the sample platform: `stormwatch.yaml` for the platform as it runs now.
+
+It has gaps on purpose, as real ones have by accident: `stormwatch drill --matrix` finds them. `GAPS` says which, and the
+configuration as it is when they are mended stands beside it.
+"""
 
 import importlib.util
 from collections.abc import Mapping
@@ -17,17 +21,35 @@ _HEADER = """\
 # stormwatch.yaml
 # The sample platform, watched. Written when the platform was started: its ports change, so does this file.
 """
+REPAIRED = "stormwatch-repaired.yaml"
+"""The file beside `stormwatch.yaml` in which the gaps are mended: `diff` shows the repairs."""
+
+GAPS: Mapping[str, tuple[str, ...]] = {
+    "nothing says how slow a taxi may be": ("taxi/tcp-latency",),
+    "nobody reads what the taxis say": ("taxi/http-body",),
+    "the taxi probe takes a 500 for an answer": ("taxi/http-status",),
+    "nothing says how slow the hotels may be": ("hotel/tcp-latency",),
+    "no probe sees the certificates of hotel and catalog": ("hotel/tls-expires-soon", "catalog/tls-expires-soon"),
+    "the alert for the certificate of accounts is switched off": ("accounts/tls-expires-soon",),
+    "nothing says how slow the name server may be": ("dns/dns-slow",),
+}
+"""What is wrong with the watching of the platform, and the cells of the matrix that nobody hears of for that."""
 
 
 def write_config(platform: Platform, path: Path) -> None:
-    """Write the configuration of a running platform. The sample journeys are named where they are installed."""
-    text = yaml.safe_dump(config_of(platform), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    path.write_text(_HEADER + text)
+    """Write the configuration of a running platform, and beside it the one that is repaired.
+
+    The sample journeys are named where they are installed.
+    """
+    for file, repaired in ((path, False), (path.with_name(REPAIRED), True)):
+        document = config_of(platform, repaired=repaired)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        file.write_text(_HEADER + text)
 
 
-def config_of(platform: Platform) -> dict[str, Any]:
-    """The configuration as a document."""
-    return {
+def config_of(platform: Platform, *, repaired: bool = False) -> dict[str, Any]:
+    """The configuration as a document: with its gaps, or with all of them mended."""
+    document = {
         "location": "demo",
         "defaults": {"every": "5s", "timeout": "2s", "confirm": {"attempts": 2, "after": "300ms"}},
         "probes": _probes(platform),
@@ -35,6 +57,37 @@ def config_of(platform: Platform) -> dict[str, Any]:
         "proxies": {"control": urlsplit(platform.control).netloc, "routes": _routes(platform)},
         "drills": _drills(),
     }
+    if repaired:
+        _repair(document, platform)
+    return document
+
+
+def _repair(document: dict[str, Any], platform: Platform) -> None:
+    """Mend every one of `GAPS`, in their order; hotel and catalog get probes of their own for their certificates."""
+    probes = {probe["name"]: probe for probe in document["probes"]}
+    taxi, hotel = probes["taxi"]["http"]["expect"], probes["hotel"]["http"]["expect"]
+    taxi |= {"status": [200], "body_matches": ['"status":"ready"'], "slower_than": "1s"}
+    hotel["slower_than"] = "1s"
+    del probes["accounts-health"]["alert"]
+    probes["shop-dns"]["dns"]["expect"]["slower_than"] = "100ms"
+    for name in ("hotel", "catalog"):
+        host, port = SERVICES[name].host, urlsplit(platform.urls[name]).port
+        document["probes"].append(
+            _probe(
+                f"{name}-tls",
+                "tls",
+                f"{host}:{port}",
+                depends_on=["shop-dns"],
+                labels={"service": name, "team": "web"},
+                alert={"severity": "ticket"},
+                tls={
+                    "resolver": platform.dns,
+                    "ca_file": str(platform.ca),
+                    "server_name": host,
+                    "expires_within": "21d",
+                },
+            )
+        )
 
 
 def _probes(platform: Platform) -> list[dict[str, Any]]:
@@ -79,7 +132,7 @@ def _probes(platform: Platform) -> list[dict[str, Any]]:
         http(
             "front",
             f"{urls['shop']}/shop",
-            {"status": [200], "body_matches": ["Add to cart"]},
+            {"status": [200], "body_matches": ["Add to cart"], "slower_than": "800ms"},
             depends_on=["shop-dns"],
             labels={"service": "shop", "team": "web"},
         ),
@@ -101,6 +154,14 @@ def _probes(platform: Platform) -> list[dict[str, Any]]:
             alert={"severity": "page", "for": "3s"},
         ),
         http(
+            "accounts-health",
+            f"{urls['accounts']}/healthz",
+            {"status": [200], "body_matches": ['"status":"ok"'], "slower_than": "1s"},
+            depends_on=["shop-dns"],
+            labels={"service": "accounts", "team": "identity"},
+            alert={"severity": "page", "certificate_ticket": "0s", "certificate_page": "0s"},
+        ),
+        http(
             "hotel",
             f"{urls['shop']}/hotels",
             {"status": [200], "body_matches": ["Search hotels"]},
@@ -112,7 +173,7 @@ def _probes(platform: Platform) -> list[dict[str, Any]]:
         http(
             "taxi",
             f"{urls['taxi']}/readyz",
-            {"status": [200]},
+            {"status": [200, 500]},
             depends_on=["shop-dns", "payments-health"],
             labels={"service": "taxi", "team": "travel"},
             alert={"severity": "page", "for": "20s"},
@@ -145,9 +206,20 @@ def _objectives() -> list[dict[str, Any]]:
     ]
 
 
+_SERVES: Mapping[str, tuple[str, ...]] = {
+    "shop": ("checkout", "login"),
+    "accounts": ("checkout", "login", "taxi"),
+    "catalog": ("front", "shop-api", "checkout", "login"),
+    "payments": ("checkout", "taxi"),
+    "hotel": ("hotel",),
+    "dns": ("checkout", "login"),
+}
+"""Who needs a service through something else. Who connects to it is known without being said."""
+
+
 def _routes(platform: Platform) -> list[dict[str, Any]]:
     services = platform.document["services"]
-    return [
+    routes = [
         {
             "name": name,
             "listen": f"{HOST}:{urlsplit(service['url']).port}",
@@ -158,9 +230,13 @@ def _routes(platform: Platform) -> list[dict[str, Any]]:
                 "ca": platform.document["ca"],
                 "server_name": f"{name}.{ZONE}",
             },
+            "issuer": dict(platform.document["issuer"]),
+            "serves": list(_SERVES.get(name, ())),
         }
         for name, service in services.items()
     ]
+    names = {"name": "dns", "listen": platform.dns, "upstream": platform.document["dns_direct"], "dns": True}
+    return [*routes, {**names, "serves": list(_SERVES["dns"])}]
 
 
 def _drills() -> list[dict[str, Any]]:

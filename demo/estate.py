@@ -7,6 +7,8 @@ ZONE = "storm.test"
 """RFC 6761 keeps `.test` out of the public DNS."""
 
 DNS_PORT = 18453
+DNS_DIRECT_PORT = 28453
+"""Where the name server itself listens, behind its route of the fault proxy."""
 CONTROL_PORT = 18474
 
 

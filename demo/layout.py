@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stormwatch.demo.estate import CONTROL_PORT, DNS_PORT, SERVICES, ZONE
+from stormwatch.demo.estate import CONTROL_PORT, DNS_DIRECT_PORT, DNS_PORT, SERVICES, ZONE
 
 HOST = "127.0.0.1"
+ISSUER = "faults"
+"""The authority that signs what faults of TLS show: its certificate and key stand beside those of the services."""
 _FREE = range(20000, 32000)
 """Below the range from which the kernel takes ports of outgoing connections (32768 and up): a service that is stopped for
 a while finds its port still free."""
@@ -78,6 +80,7 @@ class Layout:
             folder.mkdir(parents=True, exist_ok=True)
         left = [self.state, self.ca, self.routes, self.directory / self.socket]
         left += [self.log(name) for name in ("supervisor", "dns", "proxy", *SERVICES)]
+        left += [self.certificate(ISSUER), self.key(ISSUER)]
         for name in SERVICES:
             database = self.database(name)
             left += [self.certificate(name), self.key(name), database]
@@ -91,6 +94,7 @@ class Ports:
     """Every port of a platform. `front` are the routes of the fault proxy, `direct` the services behind them."""
 
     dns: int
+    dns_direct: int
     control: int
     front: Mapping[str, int]
     direct: Mapping[str, int]
@@ -103,7 +107,7 @@ class Ports:
         """The environment of each process, by its name; the processes that others wait for come first."""
         shared = {"SUPERVISOR": str(supervisor), "DNS_SERVER": f"{HOST}:{self.dns}", "CA": str(layout.ca)}
         environs = {
-            "dns": {**shared, "LISTEN": f"{HOST}:{self.dns}"},
+            "dns": {**shared, "LISTEN": f"{HOST}:{self.dns_direct}"},
             "proxy": {**shared, "ROUTES": str(layout.routes), "CONTROL": f"{HOST}:{self.control}"},
         }
         for name, spec in SERVICES.items():
@@ -130,8 +134,16 @@ class Ports:
                     "ca": str(layout.ca),
                     "server_name": spec.host,
                 },
+                "issuer": {"certificate": str(layout.certificate(ISSUER)), "key": str(layout.key(ISSUER))},
             }
             for name, spec in SERVICES.items()
+        ] + [
+            {
+                "name": "dns",
+                "listen": f"{HOST}:{self.dns}",
+                "upstream": f"{HOST}:{self.dns_direct}",
+                "dns": True,
+            }
         ]
 
     def state(self, layout: Layout, *, pids: Mapping[str, int], supervisor: int, spki: str) -> dict[str, Any]:
@@ -140,6 +152,8 @@ class Ports:
             "directory": str(layout.directory),
             "zone": ZONE,
             "dns": f"{HOST}:{self.dns}",
+            "dns_direct": f"{HOST}:{self.dns_direct}",
+            "issuer": {"certificate": str(layout.certificate(ISSUER)), "key": str(layout.key(ISSUER))},
             "ca": str(layout.ca),
             "spki": spki,
             "shop": self.url("shop"),
@@ -180,6 +194,7 @@ def _ports(is_free: Callable[[int], bool], wanted: Callable[[int], int]) -> Port
 
     return Ports(
         dns=take(DNS_PORT),
+        dns_direct=take(DNS_DIRECT_PORT),
         control=take(CONTROL_PORT),
         front={name: take(spec.port) for name, spec in SERVICES.items()},
         direct={name: take(spec.direct_port) for name, spec in SERVICES.items()},

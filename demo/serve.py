@@ -51,15 +51,14 @@ async def _serve_dns(environ: Mapping[str, str]) -> None:
 
 
 async def _serve_proxy(environ: Mapping[str, str]) -> None:
+    from pydantic import TypeAdapter
+
     from stormwatch.chaos.control import serve_proxy
-    from stormwatch.chaos.route import Route, RouteTls
+    from stormwatch.chaos.route import Route
 
     check_environ(environ, ("ROUTES", "CONTROL"))
     documents = json.loads(Path(environ["ROUTES"]).read_text())  # noqa: ASYNC240 - nothing is served yet
-    routes = [
-        Route(name=one["name"], listen=one["listen"], upstream=one["upstream"], tls=RouteTls(**one["tls"]))
-        for one in documents
-    ]
+    routes = TypeAdapter(list[Route]).validate_python(documents)
     await serve_proxy(routes, environ["CONTROL"], stop=_stopped_by_signal())
 
 

@@ -21,7 +21,7 @@ from stormwatch.demo.authority import Authority, new_authority
 from stormwatch.demo.command import PlatformFailed, take_commands
 from stormwatch.demo.dependency import Dependency, Network, Refused, Unavailable
 from stormwatch.demo.estate import SERVICES
-from stormwatch.demo.layout import HOST, Layout, Ports
+from stormwatch.demo.layout import HOST, ISSUER, Layout, Ports
 from stormwatch.demo.process import end_of
 from stormwatch.demo.resolver import NotResolved, Resolver
 
@@ -171,12 +171,12 @@ class Supervisor:
     async def _asked(self, name: str, network: Network) -> str:
         if name == "dns":
             try:
-                await Resolver((HOST, self._ports.dns)).address_of(SERVICES["shop"].host)
+                await Resolver((HOST, self._ports.dns_direct)).address_of(SERVICES["shop"].host)
             except NotResolved as error:
                 return str(error)
             return ""
         if name == "proxy":
-            return await _connected([self._ports.control, *self._ports.front.values()])
+            return await _connected([self._ports.control, self._ports.dns, *self._ports.front.values()])
         return await Dependency(name, f"https://{SERVICES[name].host}:{self._ports.direct[name]}", network).check()
 
     async def _reaches_all(self, name: str) -> None:
@@ -286,8 +286,9 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 def _write_certificates(authority: Authority, layout: Layout) -> None:
     layout.ca.write_bytes(authority.pem)
     now = datetime.datetime.now(datetime.UTC)
-    for name, spec in SERVICES.items():
-        identity = authority.issue(spec.host, now=now)
+    identities = {name: authority.issue(spec.host, now=now) for name, spec in SERVICES.items()}
+    identities[ISSUER] = authority.delegate("stormwatch sample platform faults", now=now)
+    for name, identity in identities.items():
         layout.certificate(name).write_bytes(identity.chain)
         layout.key(name).touch(mode=0o600)
         layout.key(name).write_bytes(identity.key)
