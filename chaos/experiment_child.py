@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -22,7 +22,7 @@ def _call(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Call one function, as chaoslib does: configuration and secrets are given when its signature has them."""
     function = getattr(importlib.import_module(asked["module"]), asked["func"])
     arguments = dict(asked["arguments"])
-    parameters = inspect.signature(function).parameters
+    parameters = _signature(function).parameters
     if asked["secrets"] is not None and "secrets" in parameters:
         arguments["secrets"] = asked["secrets"]
     if "configuration" in parameters:
@@ -37,7 +37,7 @@ def _mistakes(calls: list[Mapping[str, Any]]) -> dict[str, Any]:
         what = f"{call['place']}: {call['module']}.{call['func']}"
         try:
             function = getattr(importlib.import_module(call["module"]), call["func"])
-            signature = inspect.signature(function)
+            signature = _signature(function)
         except Exception as error:  # noqa: BLE001 - importing runs what others wrote
             found.append(f"{what} cannot be called: {type(error).__name__}: {error}")
             continue
@@ -48,6 +48,14 @@ def _mistakes(calls: list[Mapping[str, Any]]) -> dict[str, Any]:
         except TypeError as error:
             found.append(f"{what}{signature}: {error}")
     return {"output": found}
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        # Some functions in C do not say: whatever they are given may be right.
+        return inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)])
 
 
 def _die_with(parent: int) -> None:

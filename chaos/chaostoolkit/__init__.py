@@ -1,6 +1,7 @@
 """stormwatch as an extension of the Chaos Toolkit: faults as actions, detections as probes, and a control.
 
-`chaos discover stormwatch.chaos.chaostoolkit` lists them. Only `discover` needs chaoslib; under `stormwatch drill` nothing does.
+`chaos discover` looks for a module of a distribution's own name, and ours are all inside of `stormwatch`: what it would write
+is what `python -m stormwatch.chaos.chaostoolkit` does. Only that needs chaoslib.
 """
 
 from importlib.metadata import version
