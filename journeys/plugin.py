@@ -5,8 +5,10 @@ its own small neighbours, it registers hooks that cost something only where they
 journeys it changes nothing.
 """
 
-from collections.abc import Generator, Mapping
+import secrets as random
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +16,10 @@ from stormwatch.journeys import browser
 from stormwatch.journeys.masker import Masker
 from stormwatch.journeys.secret_values import SecretValues
 from stormwatch.journeys.step import StepListener, Steps
+
+if TYPE_CHECKING:
+    from stormwatch.journeys.inbox import Inbox
+    from stormwatch.journeys.leftovers import Made
 
 STEPS = pytest.StashKey[Steps]()
 """On an item: the steps of its last run, if it uses `step`."""
@@ -23,6 +29,12 @@ MASKER = pytest.StashKey[Masker]()
 
 GIVEN_SECRETS = pytest.StashKey[Mapping[str, str]]()
 """On the config: the secrets of the configuration, by name; there in a worker only."""
+
+JOURNAL = pytest.StashKey[Path | None]()
+"""On the config: the directory where the journey that runs writes down what it made; there in a worker only."""
+
+ON_LEFTOVER = pytest.StashKey[Callable[[str], None]]()
+"""On the config: who hears of what a dead run made and nobody could take away."""
 
 LISTENERS = pytest.StashKey[list[StepListener]]()
 """On the config: who hears of steps while they run."""
@@ -70,6 +82,44 @@ def step(request: pytest.FixtureRequest) -> Steps:
 def secrets(pytestconfig: pytest.Config) -> SecretValues:
     """What the journey may know and nobody may read: `secrets["checkout-card"]`."""
     return SecretValues(pytestconfig.stash.get(GIVEN_SECRETS, {}), pytestconfig.stash[MASKER])
+
+
+@pytest.fixture
+def made(pytestconfig: pytest.Config) -> "Generator[Made]":
+    """Say what the journey made at the target, and how it is taken away again: `made(delete_customer, customer)`."""
+    from stormwatch.journeys.leftovers import Made, remove_leftovers
+
+    directory = pytestconfig.stash.get(JOURNAL, None)
+    if directory is not None:
+        for sentence in remove_leftovers(directory):
+            pytestconfig.stash[ON_LEFTOVER](sentence)
+    made = Made(directory / f"{random.token_hex(8)}.json" if directory else None)
+    yield made
+    made.remove_all()
+
+
+@pytest.fixture
+def inbox() -> "Generator[Callable[[str, str], Inbox]]":
+    """Open a mailbox, to wait for what the site sends: `inbox("imaps://user@host/INBOX", secrets["mail-password"])`."""
+    from stormwatch.journeys.inbox import Inbox
+
+    opened: list[Inbox] = []
+
+    def inbox(address: str, password: str) -> "Inbox":
+        opened.append(Inbox.open(address, password))
+        return opened[-1]
+
+    yield inbox
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def one_time_password() -> Callable[[str], str]:
+    """The password that an authenticator app would show now: `one_time_password(secrets["totp-seed"])`."""
+    from stormwatch.journeys.one_time_password import one_time_password
+
+    return one_time_password
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -46,6 +47,12 @@ class Journey:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """What the fixture `secrets` gives; told to the worker for each run."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same test against the same target, also after a restart."""
+        known = (str(self.file), self.test, self.browser, self.base_url, sorted(self.environment.items()))
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
     @property
     def worker_key(self) -> tuple[object, ...]:
@@ -119,6 +126,7 @@ class WorkerPool:
             "keep": list(keep),
             "observe": observe,
             "secrets": dict(journey.secrets),
+            "journal": str(self.artifacts.with_name("made") / journey.fingerprint),
         }
         try:
             async with asyncio.timeout_at(until):
@@ -372,6 +380,8 @@ class _Seen:
                 self.steps.append(StepTimes(**event["step"]))
                 self.open.pop()
                 self._offsets.pop()
+            case "left-behind":
+                log.warning("what a journey made could not be taken away: %s", event["sentence"])
             case "kept":
                 self._kept.append(event["name"])
             case "body-over":

@@ -5,10 +5,12 @@
 It loads the file once and then reads requests, one JSON object a line, from stdin, and writes events to stdout:
 
     in    {"run": "test_checkout", "seconds": 44.1, "folder": "…", "always": false, "keep": ["page", "trace"],
-           "observe": true, "secrets": {"checkout-card": "…"}}     in no environment, where every child could read them
+           "observe": true, "journal": "…",
+           "secrets": {"checkout-card": "…"}}      here, and not in the environment, where every child could read them
     out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
     out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
           {"event": "step-began", "name": "…", "offset": 0.2} {"event": "step-ended", "step": {…}}
+          {"event": "left-behind", "sentence": "…"}  what a dead run made could not be taken away
           {"event": "body-over", "report": {…}}      the outcome, as soon as it is known
           {"event": "kept", "name": "trace.zip"}     an artifact of it
           {"event": "over", "report": {…}}           the same after the fixtures were torn down and artifacts kept
@@ -41,7 +43,7 @@ import pytest
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.failure import explain
 from stormwatch.journeys.patience import Patience, reserve
-from stormwatch.journeys.plugin import GIVEN_SECRETS, LISTENERS, STEPS
+from stormwatch.journeys.plugin import GIVEN_SECRETS, JOURNAL, LISTENERS, ON_LEFTOVER, STEPS
 from stormwatch.journeys.recorder import PICTURE_MS, Recorder
 from stormwatch.journeys.report import Report, SoftFailure, StepTimes
 from stormwatch.journeys.step import Step
@@ -209,6 +211,9 @@ class WarmSession:
     def _kept(self, path: Path) -> None:
         self._owner.tell("kept", name=path.name)
 
+    def _left_behind(self, sentence: str) -> None:
+        self._owner.tell("left-behind", sentence=sentence)
+
     def _serve(self, session: pytest.Session, request: Mapping[str, Any]) -> None:
         found = _named(session.items, request["run"])
         if isinstance(found, str):
@@ -221,6 +226,8 @@ class WarmSession:
         recorder.always = request["always"]
         recorder.keep = frozenset(request["keep"])
         session.config.stash[GIVEN_SECRETS] = request["secrets"]
+        session.config.stash[JOURNAL] = Path(request["journal"])
+        session.config.stash[ON_LEFTOVER] = self._left_behind
         recorder.masker.add(request["secrets"].values())
         recorder.observes = request["observe"]
         # The other half is for the trace.
@@ -294,6 +301,8 @@ class WarmSession:
 
     def _judge(self, error: BaseException, when: str) -> tuple[Outcome, Reason, str]:
         said = str(error)
+        if isinstance(error, pytest.UsageError):
+            return Outcome.BROKEN, Reason.COLLECTION, said.strip().splitlines()[0]
         if when == "setup":
             if isinstance(error, pytest.FixtureLookupError):
                 return (
@@ -301,8 +310,6 @@ class WarmSession:
                     Reason.COLLECTION,
                     f"the test asks for a fixture that is not there: {error.argname}",
                 )
-            if isinstance(error, pytest.UsageError):
-                return Outcome.BROKEN, Reason.COLLECTION, said.strip().splitlines()[0]
             if any(sign in said for sign in NO_BROWSER):
                 from stormwatch.journeys.chromium import REMEDY
 

@@ -69,6 +69,28 @@ def test_a_journey_without_a_browser_needs_none_and_its_failing_step_is_in_the_r
     assert 'step "buy / pay" failed: ConnectError: [Errno 111] Connection refused' in done.stdout
 
 
+def test_soft_steps_that_failed_fail_the_journey_at_its_end_each_with_its_sentence(write: Write) -> None:
+    file = write("""
+        def test_it(step):
+            with step("banner", soft=True):
+                assert "banner" in "page", "no banner"
+            with step("slow", soft=True, budget=0.001):
+                time.sleep(0.01)
+            with step("buy"):
+                print("bought")
+
+        def test_other(step):
+            with step("banner", soft=True):
+                pass
+    """)
+    done = run_pytest(file)
+    assert "1 failed, 1 passed" in done.stdout
+    assert "bought" in done.stdout
+    assert 'step "banner" failed: no banner' in done.stdout
+    assert 'step "slow" failed: step "slow" took 0.01' in done.stdout
+    assert "test_it.py:7: AssertionError" in done.stdout
+
+
 def test_artifacts_are_kept_of_what_failed_and_only_of_that(write: Write, shop: Shop, tmp_path: Path) -> None:
     program("chromium")
     file = write(f"""

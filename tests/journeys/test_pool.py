@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stormwatch.journeys.pool import Journey, WorkerPool
+from stormwatch.journeys.report import SoftFailure
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.result import Outcome, Reason
 from tests.program import program
@@ -401,3 +402,33 @@ async def test_settings_for_whole_test_runs_do_not_stop_a_journey(pool: WorkerPo
     assert outcomes == [Outcome.DOWN] * 3
     good = Journey(file=file, test="TestShop::test_it", environment={"GOOD": "yes"})
     assert [(await pool.run(good, seconds=60)).outcome for _ in range(3)] == [Outcome.UP] * 3
+
+
+async def test_a_run_with_soft_failures_is_down_for_the_first_and_names_the_others(
+    pool: WorkerPool, write: Write
+) -> None:
+    file = write("""
+        def test_it(step):
+            with step("banner", soft=True):
+                assert "banner" in "page", "no banner"
+            with step("slow", soft=True, budget=0.001):
+                time.sleep(0.01)
+            with step("buy"):
+                pass
+
+        def test_stopped(step):
+            with step("banner", soft=True):
+                raise KeyError("banner")
+            with step("buy", budget=0.001):
+                time.sleep(0.01)
+    """)
+    over = await pool.run(Journey(file=file, test="test_it"), seconds=60)
+    assert (over.outcome, over.reason, over.step) == (Outcome.DOWN, Reason.ASSERTION, "banner")
+    assert over.sentence == "no banner (and soft step slow failed)"
+    assert over.where == f"{file}:7"
+    assert [(step.name, step.failed) for step in over.steps] == [("banner", True), ("slow", True), ("buy", False)]
+    assert [failure.step for failure in over.soft_failures] == ["banner", "slow"]
+    stopped = await pool.run(Journey(file=file, test="test_stopped"), seconds=60)
+    assert (stopped.outcome, stopped.reason, stopped.step) == (Outcome.DOWN, Reason.TOO_SLOW, "buy")
+    assert stopped.sentence.endswith("and its budget is 0.001 s (and soft step banner failed)")
+    assert stopped.soft_failures == (SoftFailure(step="banner", sentence="KeyError: 'banner'"),)
