@@ -486,6 +486,10 @@ def drill(
         typer.Option(metavar="JOURNAL", help="Judge the last run of each drill again, from an audit journal alone."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="All but the injection: guard, plan, baseline.")] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="DIR", help="Keep what each drill saw there, for `stormwatch mutate`."),
+    ] = None,
     environment: Annotated[str, typer.Option(metavar="NAME", help="Which environment this is, for the guard.")] = "",
     data: Annotated[
         Path | None,
@@ -607,6 +611,7 @@ def drill(
         compare=compare,
         environment=environment,
         data=data,
+        record=record,
     )
     _finish(lambda: drilling.command(loaded, drills, wishes))
 

@@ -20,6 +20,7 @@ from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.harness import detour, publishing, undoing
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
+from stormwatch.harness.drill_recording import drill_recorded
 from stormwatch.harness.injecting import fault_of, why_not
 from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
 from stormwatch.harness.live_chain import Live, latest
@@ -47,6 +48,7 @@ class Wanted:
     compare: Path | None = None
     environment: str = ""
     data: Path | None = None
+    record: Path | None = None
 
 
 async def command(config: Config, drills: Sequence[Drill], wanted: Wanted) -> int:
@@ -95,9 +97,23 @@ async def _run_all(
             if number:
                 # Hours end, and budgets are used up, by the drills before this one too.
                 await guard.permit(drills[number:], clock)
-            reports.append(await run(config, drill, feed, clock, on_progress=_teller(screen)))
+            reports.append(await _recorded(config, drill, feed, clock, wanted=wanted, tell=_teller(screen)))
             if wanted.form is Form.TEXT:
                 show(reports[-1])
+
+
+async def _recorded(
+    config: Config, drill: Drill, feed: Feed, clock: Clock, *, wanted: Wanted, tell: Callable[[Progress], None]
+) -> Report:
+    """One drill, recorded if that was asked for."""
+    async with _feed_of(config, drill, feed, clock) as (around, own):
+        if wanted.record is None:
+            return await _run(around, drill, own, clock, on_progress=tell)
+        shared = drill.side is not Side.PROBER and not wanted.watch
+        data = state_directory(os.environ) / "drill" if shared else None
+        async with drill_recorded(around, drill, own, clock=clock, directory=wanted.record, data=data) as tape:
+            tape.report = await _run(around, drill, own, clock, on_progress=tell)
+            return tape.report
 
 
 async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan], wanted: Wanted, clock: Clock) -> int:
@@ -141,7 +157,8 @@ async def _feed_of(config: Config, drill: Drill, feed: Feed, clock: Clock) -> As
         async with (
             detour.detoured(config, drill, clock) as around,
             detour.watching(around, clock) as bent,
-            judged_by(config.watch, bent, clock) as judged,
+            # Prometheus scrapes a service whose probe is not bent: the alerts are those of the drill's own.
+            judged_by(replace(config.watch, prometheus=""), bent, clock) as judged,
         ):
             yield around, judged
     else:
