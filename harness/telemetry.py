@@ -45,7 +45,11 @@ def schedule(runner: Runner) -> Iterable[Family]:
 
 
 def loop(lag: LoopLag, clock: Clock) -> Iterable[Family]:
-    """How late the event loop ran."""
+    """How late the event loop ran, and what time it takes it to be."""
+    # As node_time_seconds of node_exporter: whoever scrapes it can tell whether the clocks agree.
+    yield Family(
+        "stormwatch_time_seconds", "The prober's clock: Unix time of this scrape.", "gauge", [Sample(clock.now())]
+    )
     yield Family(
         "stormwatch_loop_lag_seconds",
         f"Worst lag of the event loop in the last {LAG_WINDOW:g} s: how far timings can be off through the prober.",

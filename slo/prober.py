@@ -122,6 +122,17 @@ ALERTS: tuple[ProberAlert, ...] = (
         labels={"job": "JOB"},
     ),
     ProberAlert(
+        name="StormwatchClockOff",
+        severity=Severity.HIGH.value,
+        expr="abs(stormwatch_time_seconds - timestamp(stormwatch_time_seconds)) > 10",
+        lasting="1m",
+        summary="the clock of a stormwatch is not that of Prometheus",
+        description="They differ by more than ten seconds. Certificates, budgets and maintenance are judged by a wrong clock.",
+        fires={"stormwatch_time_seconds{JOB}": "30+60x30"},
+        silent=({"stormwatch_time_seconds{JOB}": "5+60x30"}, {"stormwatch_time_seconds{JOB}": "0+60x29 9000"}),
+        labels={"job": "JOB"},
+    ),
+    ProberAlert(
         name="StormwatchRunsSkipped",
         severity=Severity.TICKET.value,
         expr="sum by (probe) (increase(stormwatch_schedule_skipped_total[15m])) > 2",
