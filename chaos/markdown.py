@@ -14,7 +14,7 @@ def as_markdown(reports: Sequence[Report], comparison: Comparison | None = None)
     lines = [f"### Drills: {proved} of {len(reports)} proved", ""]
     if comparison:
         lines += [*(f"- {_code(line)}" for line in comparison.lines()), ""]
-    lines += ["| | drill | failure | alert after | all well after |", "|---|---|---|---:|---:|"]
+    lines += ["| | drill | failure | noticed after | all well after |", "|---|---|---|---:|---:|"]
     lines += [_row(report) for report in reports]
     for report in reports:
         if report.verdict is not Verdict.PROVED:
@@ -24,14 +24,13 @@ def as_markdown(reports: Sequence[Report], comparison: Comparison | None = None)
 
 def _row(report: Report) -> str:
     seen, fault = report.detection, report.drill.fault
-    detected = [at for at in (seen.first_red, seen.firing) if at is not None]
-    recovered = [at for at in (seen.green, seen.resolved) if at is not None]
+    noticed, recovered = (seen.firing, seen.resolved) if report.drill.alert else (seen.first_red, seen.green)
     cells = (
         f"{_sign(report)} {report.verdict.value}",
         _code(report.drill.name),
         _code(f"{fault.kind} on {fault.target}"),
-        _stretch(seen.injected, max(detected, default=None)),
-        _stretch(seen.reverted, max(recovered, default=None)),
+        _stretch(seen.injected, noticed),
+        _stretch(seen.reverted, recovered),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from stormwatch.chaos.audit import AuditJournal, verify
+from stormwatch.chaos.audit import AuditJournal, read, verify
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.feed import Feed
+from stormwatch.chaos.guard import Guard
 from stormwatch.chaos.http_options import HttpStatus
 from stormwatch.chaos.proxy_fault import ProxyFault
+from stormwatch.chaos.replay import replay
 from stormwatch.chaos.report import Report
-from stormwatch.chaos.run import Baseline, run_drill
+from stormwatch.chaos.run import OTHERS, Baseline, look_before, run_drill
 from stormwatch.chaos.tcp_options import TcpBlackhole, TcpLatency, TcpReset
 from stormwatch.chaos.undo import UndoJournal
 from stormwatch.chaos.verdict import Verdict
@@ -30,7 +32,7 @@ from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.run import run_once
 from stormwatch.probes.watch import Watch
-from stormwatch.slo.alert import Alert, AlertState, Transition
+from stormwatch.slo.alert import Alert, AlertState, Severity, Transition
 from tests.servers.proxied import Proxied, proxied, route_to, until
 from tests.servers.upstream import keeping_alive
 
@@ -118,7 +120,14 @@ class World:
     audit: AuditJournal
 
     async def run(self, drill: Drill, **more: Any) -> Report:
-        """Run a drill on the route `shop`."""
+        """Run a drill on the route `shop`; what its journal says of it is what came back."""
+        report = await self.run_unchecked(drill, **more)
+        replayed = replay(read(self.audit.path).entries)[-1]
+        assert (replayed.ended, replayed.report) == (True, report)
+        return report
+
+    async def run_unchecked(self, drill: Drill, **more: Any) -> Report:
+        """The same without a look at the journal."""
         fault = ProxyFault(
             drill.fault, control=self.proxy.control, journal=self.undo, lease=3.0, drill=drill.name, patience=1.0
         )
@@ -254,6 +263,107 @@ async def test_another_alert_beside_it_is_noisy_and_may_end_the_drill(tmp_path: 
     assert (report.detection.firing is None) == abort
 
 
+@pytest.mark.parametrize("severity", ["page", "ticket"])
+async def test_an_alert_that_the_guard_does_not_let_pass_ends_the_drill_within_a_second(
+    tmp_path: Path, severity: str
+) -> None:
+    """Of that severity and graver ones; counted from the alert until the fault is proved to be gone."""
+    noise = {**NOISE, "severity": severity}
+    guard = Guard(abort_on=Severity.HIGH)
+    async with world(tmp_path, deaf=True) as here:
+        heard = 0.0
+
+        async def shout() -> None:
+            nonlocal heard
+            # Not beside the end of a tick: waiting out a whole one would be seen.
+            await until(lambda: here.feed.pending != {}, what="the probe to be red")
+            await asyncio.sleep(0.2)
+            heard = CLOCK.now()
+            here.monitoring.tell(AlertState.FIRING, heard, heard, noise)
+
+        shouting = asyncio.create_task(shout())
+        quick = drill(alert=ExpectedAlert(labels=PAGE, within=2), probe=ExpectedProbe(name="checkout", within=2))
+        report = await here.run(quick, guard=guard)
+        await shouting
+    gone = next(step.at for step in report.steps if step.step == "reverted")
+    aborted = report.detection.observed.trouble
+    assert aborted == ("ended early, because ProbeDown{probe=front, severity=page} fired" if severity == "page" else "")
+    if severity == "page":
+        assert gone - heard < 1.0
+    assert report.verdict is (Verdict.NOISY if severity == "page" else Verdict.MISATTRIBUTED)
+
+
+async def test_what_is_seen_already_does_not_make_the_drill_deaf_to_the_guard(tmp_path: Path) -> None:
+    """While it looks for noise, a tick is a second long: an alert in the middle of it ends the drill at once."""
+    async with world(tmp_path) as here:
+        heard = 0.0
+
+        async def shout() -> None:
+            nonlocal heard
+            await until(lambda: here.feed.firing != {}, what="the alert")
+            await asyncio.sleep(0.1)
+            heard = CLOCK.now()
+            here.monitoring.tell(AlertState.FIRING, heard, heard, NOISE)
+
+        shouting = asyncio.create_task(shout())
+        report = await here.run(drill(), guard=Guard(abort_on=Severity.PAGE), settle=30.0)
+        await shouting
+    gone = next(step.at for step in report.steps if step.step == "reverted")
+    assert gone - heard < 1.0
+    assert report.verdict is Verdict.NOISY
+
+
+async def test_a_protected_probe_that_turns_red_ends_the_drill_at_once(tmp_path: Path) -> None:
+    """What was outside of the guard is hit: nothing is proved, and the fault is gone. Red before, nothing is injected."""
+    guard = Guard(protect=("fro*",))
+    async with world(tmp_path, deaf=True) as here:
+
+        async def hit() -> None:
+            await until(lambda: here.feed.pending != {}, what="the probe to be red")
+            here.feed(replace(_result(Outcome.DOWN, CLOCK.now()), probe="front"))
+
+        hitting = asyncio.create_task(hit())
+        report = await here.run(drill(), guard=guard)
+        await hitting
+        assert report.verdict is Verdict.INCONCLUSIVE
+        assert report.detection.observed.trouble == "ended early, because front turned red, which the guard protects"
+        before = await here.run(drill(alert=None), guard=guard, baseline=Baseline(patience=0.1))
+    assert before.judgement.clauses[0].seen == (
+        "nothing was injected: front, which the guard protects, is down: status: 500"
+    )
+
+
+async def test_a_look_before_says_what_a_drill_would_say_and_touches_nothing(tmp_path: Path) -> None:
+    """Empty when all is well, and the reason otherwise; nothing stands in the journal."""
+    async with world(tmp_path, watched=False) as here:
+        impatient = Baseline(patience=0.1)
+        why = await look_before(drill(), here.feed, clock=CLOCK, baseline=impatient)
+        assert why == "no result of checkout has come yet"
+        here.feed(_result(Outcome.UP, CLOCK.now()))
+        assert await look_before(drill(), here.feed, clock=CLOCK, baseline=impatient) == ""
+        assert not here.audit.path.exists()
+        assert here.undo.pending() == []
+
+
+async def test_a_storm_of_other_failures_is_kept_within_bounds(tmp_path: Path) -> None:
+    """Of the expected probe every result is kept, of all others so many; the journal has the same."""
+    async with world(tmp_path, deaf=True) as here:
+
+        async def storm() -> None:
+            await until(lambda: here.feed.pending != {}, what="the probe to be red")
+            for number in range(2 * OTHERS):
+                here.feed(replace(_result(Outcome.DOWN, CLOCK.now()), probe=f"other-{number}"))
+
+        storming = asyncio.create_task(storm())
+        quick = drill(alert=ExpectedAlert(labels=PAGE, within=1), probe=ExpectedProbe(name="checkout", within=1))
+        report = await here.run(quick)
+        await storming
+    kept = [one.probe for one in report.detection.observed.sightings]
+    assert sum(name != "checkout" for name in kept) == OTHERS
+    assert kept[-1] == "checkout"
+    assert max(map(len, here.audit.path.read_bytes().splitlines())) < 100_000
+
+
 async def test_an_alert_that_fires_on_is_not_resolved(tmp_path: Path) -> None:
     """The fault is gone, the probe is green, and the page stays."""
     async with world(tmp_path, resolves=False) as here:
@@ -380,6 +490,29 @@ async def test_ctrl_c_takes_the_fault_back_and_is_written_down(tmp_path: Path) -
     assert here.undo.pending() == []
     assert "interrupted" in here.audit.path.read_text().splitlines()[-1]
     assert verify(here.audit.path) == []
+    (replayed,) = replay(read(here.audit.path).entries)
+    assert not replayed.ended
+    assert replayed.report.verdict is Verdict.INCONCLUSIVE
+    assert replayed.report.detection.observed.trouble == "the drill was interrupted"
+
+
+async def test_a_journal_that_is_cut_off_anywhere_is_replayed_as_far_as_it_goes(tmp_path: Path) -> None:
+    """Killed after any line: unsafe from the injection until the fault is known to be gone, no verdict around it."""
+    async with world(tmp_path) as here:
+        whole = await here.run(drill())
+    entries = read(here.audit.path).entries
+    events = [entry["event"] for entry in entries]
+    verdicts = [replay(entries[:length])[0].report.verdict for length in range(1, len(entries) + 1)]
+    begun, gone = events.index("injecting"), events.index("reverted")
+    assert set(verdicts[:begun]) == {Verdict.INCONCLUSIVE}
+    assert set(verdicts[begun:gone]) == {Verdict.UNSAFE}
+    assert set(verdicts[gone:-1]) == {Verdict.INCONCLUSIVE}
+    assert verdicts[-1] is whole.verdict is Verdict.PROVED
+    # `stormwatch undo` found it later, and says so.
+    undone = {"event": "undone", "data": {"what": "tcp-blackhole on shop", "state": "undone", "gone": True}}
+    for length, verdict in ((begun + 1, Verdict.INCONCLUSIVE), (len(entries), Verdict.PROVED)):
+        (later,) = replay([*entries[:length], undone])
+        assert later.report.verdict is verdict
 
 
 HANGING_PROXY = """
