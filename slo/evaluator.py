@@ -25,7 +25,7 @@ from stormwatch.slo.identity import labels_of
 from stormwatch.slo.life import Standing, advance
 from stormwatch.slo.maintenance import Maintenance, labels_of_probe
 from stormwatch.slo.objective import Judgement, Objective, expiry_of, step_of
-from stormwatch.slo.policy import show_pair
+from stormwatch.slo.policy import STANDS, evidence_stands, show_pair
 from stormwatch.slo.quorum import Ballot, Vote, Votes, vote_of
 from stormwatch.slo.rule import (
     BudgetLeft,
@@ -82,6 +82,7 @@ class Evaluator:
         self._down_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, Down))
         self._blind_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, NoEvidence))
         self._alone_rules = _by_probe(rule for rule in self._rules if isinstance(rule.rule, LocationDown))
+        self._stands = evidence_stands(given)
         self._quorum = {
             rule.probe: rule for rule in given if isinstance(rule, Down) and rule.quorum > 1
         }  # of probes that several locations decide on
@@ -94,6 +95,7 @@ class Evaluator:
         """When each peer answered last."""
         self._standing: dict[str, _ProbeStanding] = {}
         self._down: set[str] = set()
+        """Probes whose last evidence is that they are down."""
         self._due: list[tuple[float, str]] | None = None
         self._blind: set[str] = set()
         self._active: dict[int, Transition] = {}
@@ -264,10 +266,7 @@ class Evaluator:
                 self._note_expiry(result)
             known = self._standing.get(result.probe)
             if known is None or at >= known.at:
-                evidence = at if result.outcome is not Outcome.BROKEN else known.evidence if known else None
-                self._stand(
-                    result.probe, _ProbeStanding(result.outcome, at, evidence, result.reason.value, result.message)
-                )
+                self._stand(result.probe, _ProbeStanding.after(known, result))
 
     def _is_planned(self, result: Result) -> bool:
         """A run that touched a maintenance window was disturbed by the work, at whichever end."""
@@ -287,7 +286,7 @@ class Evaluator:
 
     def _stand(self, probe: str, standing: "_ProbeStanding") -> None:
         self._standing[probe] = standing
-        (self._down.add if standing.outcome is Outcome.DOWN else self._down.discard)(probe)
+        (self._down.add if standing.down else self._down.discard)(probe)
         if probe in self.voted:
             vote = Vote(standing.outcome, standing.at, standing.reason, standing.message)
             self._votes.take(probe, self._probes[probe].location, vote)
@@ -367,7 +366,7 @@ class Evaluator:
         elif isinstance(rule, LocationDown | QuorumDegraded) or (isinstance(rule, Down) and rule.quorum > 1):
             condition = self._voted_on(rule, now)
         elif isinstance(rule, Down):
-            down = rule.probe in self._down
+            down = self._is_down(rule.probe, now)
             condition = _Condition(down, 0.0 if down else 1.0, self._seen_of(rule.probe) if down else None)
         elif isinstance(rule, Expiring):
             left = self._expiries.get(rule.probe, math.inf) - now
@@ -388,7 +387,12 @@ class Evaluator:
 
     def _is_down(self, probe: str, now: float) -> bool:
         rule = self._quorum.get(probe)
-        return probe in self._down if rule is None else self._ballot(rule, now)[1]
+        return self._stands_down(probe, now) if rule is None else self._ballot(rule, now)[1]
+
+    def _stands_down(self, probe: str, now: float) -> bool:
+        """Seen down, and that nobody knows better since: by runs that were broken, not for ever."""
+        blind = self._standing[probe].blind if probe in self._down else None
+        return probe in self._down and (blind is None or now - blind <= self._stands.get(probe, STANDS))
 
     def _ballot(self, rule: Down | LocationDown | QuorumDegraded, now: float) -> tuple[Ballot, bool]:
         """The votes that count, and whether they make the probe count as down."""
@@ -492,12 +496,29 @@ class _ProbeStanding:
     """Unix time of the last up or down result."""
     reason: str
     message: str
+    down: bool = False
+    """Whether the last evidence is that it is down."""
+    blind: float | None = None
+    """Unix time of the first broken run after that."""
+
+    @classmethod
+    def after(cls, known: "_ProbeStanding | None", result: Result) -> "_ProbeStanding":
+        """How it stands with one more result."""
+        at, reason = result.finished, result.reason.value
+        if result.outcome is not Outcome.BROKEN:
+            return cls(result.outcome, at, at, reason, result.message, down=result.outcome is Outcome.DOWN)
+        if known is None:
+            return cls(result.outcome, at, None, reason, result.message, blind=at)
+        blind = at if known.blind is None else known.blind
+        return cls(result.outcome, at, known.evidence, reason, result.message, down=known.down, blind=blind)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "outcome": self.outcome.value,
             "at": self.at,
             "evidence": self.evidence,
+            "down": self.down,
+            "blind": self.blind,
             "reason": self.reason,
             "message": self.message,
         }
@@ -510,6 +531,9 @@ class _ProbeStanding:
             document["evidence"],
             document["reason"],
             document["message"],
+            # A snapshot of before 0.4 knew the last result only.
+            document.get("down", document["outcome"] == Outcome.DOWN.value),
+            document.get("blind"),
         )
 
 

@@ -27,6 +27,8 @@ from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Expiring, NoEvidence
 HOUR = 3600
 DAY = 86400
 PERIOD = 30 * DAY
+STANDS = 900.0
+"""Seconds, at least, for which a probe counts as down while its runs are broken."""
 """The period in seconds that the tables below are written for."""
 
 RESULTS_TO_FILL = 2
@@ -214,6 +216,15 @@ def evidence_due(probe: Probe) -> float:
     run at its longest forgive two runs that were skipped or broken, and not the third.
     """
     return 3 * probe.every + longest_run(probe)
+
+
+def evidence_stands(rules: Iterable[Rule]) -> Mapping[str, float]:
+    """Seconds for which each probe that was seen down counts as down while its runs are broken, or none come.
+
+    An outage is not over because we cannot look any more. It is as long as nobody knows better, and for long enough that
+    whoever was paged by it has read ProbeNoEvidence as well.
+    """
+    return {rule.probe: max(STANDS, rule.after) for rule in rules if isinstance(rule, NoEvidence)}
 
 
 def longest_run(probe: Probe) -> float:

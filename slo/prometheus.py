@@ -10,6 +10,7 @@ of a NaN that spoils every window it is in.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -19,11 +20,10 @@ from stormwatch.slo.budget import expected_results
 from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import clean_labels, labels_of
 from stormwatch.slo.objective import Objective
-from stormwatch.slo.policy import show_pair
+from stormwatch.slo.policy import STANDS, evidence_stands, show_pair
 from stormwatch.slo.rule import (
     BudgetLeft,
     BurnRate,
-    Common,
     Down,
     Expiring,
     LocationDown,
@@ -68,12 +68,15 @@ def render_rules(
             of_objective[rule.objective].append(rule)
         else:
             of_probes.append(rule)
+    reach = _Reachability(
+        quorums={rule.probe: rule for rule in of_probes if isinstance(rule, Down) and rule.quorum > 1},
+        stands=evidence_stands(of_probes),
+    )
     groups: list[Group] = []
     for name, its_rules in of_objective.items():
-        groups += _groups_of(known[name], its_rules, expected_results(known[name], every), version)
+        groups += _groups_of(known[name], its_rules, expected_results(known[name], every), reach, version)
     if any(not isinstance(rule, PeerSilent) for rule in of_probes):
-        quorums = {rule.probe: rule for rule in of_probes if isinstance(rule, Down) and rule.quorum > 1}
-        made = [_probe_alert(rule, quorums) for rule in of_probes if not isinstance(rule, PeerSilent)]
+        made = [_probe_alert(rule, reach) for rule in of_probes if not isinstance(rule, PeerSilent)]
         groups.append({"name": "stormwatch-probes", "rules": made})
     return yaml_text({"groups": groups})
 
@@ -98,7 +101,11 @@ def render_scrape(targets: Sequence[str], *, interval: float = 15.0, job: str = 
 
 
 def _groups_of(
-    objective: Objective, rules: Sequence[BurnRate | BudgetLeft], expected: Fraction, version: str
+    objective: Objective,
+    rules: Sequence[BurnRate | BudgetLeft],
+    expected: Fraction,
+    reach: "_Reachability",
+    version: str,
 ) -> list[Group]:
     """Two groups: what must be fast, and what looks over the whole period.
 
@@ -128,7 +135,9 @@ def _groups_of(
             },
         ),
     ]
-    fast += [_alert(rule, _burning(rule, series, objective), _which_pair(rule, series, objective)) for rule in burns]
+    fast += [
+        _alert(rule, _burning(rule, series, objective, reach), _which_pair(rule, series, objective)) for rule in burns
+    ]
     slow = [
         _record(series.period_name, series.period_ratio(), series.of(objective.window)),
         _record("slo:period_burn_rate:ratio", series.period_burn(expected), series.labels),
@@ -206,9 +215,9 @@ class _Series:
         return f"sum(increase(stormwatch_objective_events_total{selector}[{_duration(window)}]))"
 
 
-def _burning(rule: BurnRate, series: _Series, objective: Objective) -> str:
+def _burning(rule: BurnRate, series: _Series, objective: Objective, reach: "_Reachability") -> str:
     pairs = [_pair(pair, series, objective) for pair in rule.pairs]
-    return _muted("\nor\n".join(f"(\n{pair}\n)" for pair in pairs), rule)
+    return _unless("\nor\n".join(f"(\n{pair}\n)" for pair in pairs), [reach.down(name) for name in rule.muted_by])
 
 
 def _pair(pair: Windows, series: _Series, objective: Objective) -> str:
@@ -232,26 +241,50 @@ def _burn(ratio: str, objective: Objective) -> str:
     return f"{ratio} / {exact(objective.budget)}" if objective.budget else f"{ratio} unless {ratio}"
 
 
-Quorums = Mapping[str, Down]
-"""The rules about probes that several locations decide on, by the probe."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reachability:
+    """When a probe counts as down."""
+
+    quorums: Mapping[str, Down]
+    """The rules about probes that several locations decide on, by the probe."""
+    stands: Mapping[str, float]
+    """Seconds for which what was seen down stands when nothing is seen any more, by the probe."""
+
+    def down(self, probe: str) -> str:
+        """By the quorum; of a probe without one, seen down from every location."""
+        return _decided(self.quorums[probe]) if probe in self.quorums else self.here(probe)
+
+    def here(self, probe: str, **labels: str) -> str:
+        """Down in the last samples that there are, of whichever locations the labels leave.
+
+        A broken run leaves no sample, and a restart of the prober none for a moment. What is there decides alone: the
+        last word of a series that another took the place of must not hide an outage.
+        """
+        selector = _selector({"probe": probe, **labels})
+        return f"({_last_seen(selector, self.stands.get(probe, STANDS))}) == 0"
 
 
-def _probe_alert(rule: Rule, quorums: Quorums) -> dict[str, Any]:
+def _last_seen(selector: str, window: float, by: str = "") -> str:
+    highest = f"max {by}" if by else "max"
+    return (
+        f"{highest}(probe_success{selector}) or {highest}(last_over_time(probe_success{selector}[{_duration(window)}]))"
+    )
+
+
+def _probe_alert(rule: Rule, reach: _Reachability) -> dict[str, Any]:
     assert not isinstance(rule, BurnRate | BudgetLeft | PeerSilent)
     probe = _selector({"probe": rule.probe})
     maintenance = f"max(stormwatch_maintenance{probe}) == 1"
     if isinstance(rule, LocationDown):
         here = _selector({"probe": rule.probe, "location": rule.location})
-        alone = f"max(probe_success{here}) == 0 and {_fresh(here, rule.due)}\nunless on() ({_decided(rule)})"
-        explained = [
-            f"max(probe_success{_selector({'probe': name, 'location': rule.location})}) == 0" for name in rule.muted_by
-        ]
+        alone = f"({_last_seen(here, rule.due)}) == 0 and {_fresh(here, rule.due)}\nunless on() ({_decided(rule)})"
+        explained = [reach.here(name, location=rule.location) for name in rule.muted_by]
         return _alert(rule, _unless(alone, [*explained, maintenance]))
-    mutes = [*(_down(name, quorums) for name in rule.muted_by), maintenance]
+    mutes = [*(reach.down(name) for name in rule.muted_by), maintenance]
     if isinstance(rule, QuorumDegraded):
         return _alert(rule, _unless(f"count({_votes(rule)}) < {rule.quorum}", mutes))
     if isinstance(rule, Down):
-        return _alert(rule, _unless(_down(rule.probe, quorums), mutes))
+        return _alert(rule, _unless(reach.down(rule.probe), mutes))
     if isinstance(rule, Expiring):
         expiry = f"min(probe_ssl_earliest_cert_expiry{probe})"
         date = f"{{{{ with query {json.dumps(expiry)} }}}}{{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}"
@@ -262,14 +295,6 @@ def _probe_alert(rule: Rule, quorums: Quorums) -> dict[str, Any]:
     return _alert(rule, _unless(f"{silent} > {exact(Fraction(str(rule.after)))}", mutes))
 
 
-def _down(probe: str, quorums: Quorums) -> str:
-    return _decided(quorums[probe]) if probe in quorums else _down_everywhere(probe)
-
-
-def _down_everywhere(probe: str) -> str:
-    return f"max(probe_success{_selector({'probe': probe})}) == 0"
-
-
 def _decided(rule: Down | LocationDown) -> str:
     """Enough locations see it down, or all that have a vote do."""
     red, votes = f"count({_votes(rule)} == 0)", f"count({_votes(rule)})"
@@ -277,20 +302,18 @@ def _decided(rule: Down | LocationDown) -> str:
 
 
 def _votes(rule: Down | LocationDown | QuorumDegraded) -> str:
-    """Of each location whether it sees the probe up, if it looked lately. A broken run leaves no `probe_success`."""
+    """Of each location whether it sees the probe up, if it looked lately.
+
+    A broken run leaves no `probe_success`: then what was seen down stands, and what was seen up does not.
+    """
     probe = _selector({"probe": rule.probe})
-    return (
-        f"(max by (location) (probe_success{probe}) and on (location) {_fresh(probe, rule.due, by='by (location) ')})"
-    )
+    seen = f"{_last_seen(probe, rule.due, by='by (location) ')} == 0"
+    return f"(({seen}) and on (location) {_fresh(probe, rule.due, by='by (location) ')})"
 
 
 def _fresh(selector: str, due: float, by: str = "") -> str:
     evidence = f"max {by}(stormwatch_probe_evidence_timestamp_seconds{selector})"
     return f"time() - {evidence} <= {exact(Fraction(str(due)))}"
-
-
-def _muted(expression: str, rule: Common) -> str:
-    return _unless(expression, [_down_everywhere(name) for name in rule.muted_by])
 
 
 def _unless(expression: str, mutes: Sequence[str]) -> str:

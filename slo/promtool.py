@@ -24,7 +24,7 @@ from stormwatch.slo.budget import expected_results
 from stormwatch.slo.document import yaml_text
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.objective import EXPIRY, Objective
-from stormwatch.slo.policy import show_pair
+from stormwatch.slo.policy import STANDS, evidence_stands, show_pair
 from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
 from stormwatch.slo.rule import (
     BudgetLeft,
@@ -88,6 +88,7 @@ def render_tests(
         objectives=known,
         expected={name: expected_results(objective, every) for name, objective in known.items()},
         quorums={rule.probe: rule for rule in every_rule if isinstance(rule, Down) and rule.quorum > 1},
+        stands=evidence_stands(every_rule),
     )
     files: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for rule in every_rule:
@@ -117,7 +118,7 @@ def scenarios(rule: Rule, judge: Judge) -> Iterator[Scenario]:
     elif isinstance(rule, LocationDown | QuorumDegraded) or (isinstance(rule, Down) and rule.quorum > 1):
         yield from _quorum_scenarios(rule)
     elif isinstance(rule, Down):
-        yield from _down_scenarios(rule)
+        yield from _down_scenarios(rule, judge)
     elif isinstance(rule, NoEvidence):
         yield from _evidence_scenarios(rule)
     elif isinstance(rule, Expiring):
@@ -285,7 +286,7 @@ def _counter(objective: str, judgement: str, values: Values) -> Series:
 # Probes
 
 
-def _down_scenarios(rule: Down) -> Iterator[Scenario]:
+def _down_scenarios(rule: Down, judge: Judge) -> Iterator[Scenario]:
     shortest = min((seconds for seconds in (rule.lasting, rule.keep) if seconds), default=60.0)
     parts = 2 if rule.lasting and rule.keep else 4
     step = max(1, math.ceil(shortest * 1000 / parts))
@@ -305,6 +306,23 @@ def _down_scenarios(rule: Down) -> Iterator[Scenario]:
     )
     yield seen(
         "its series go away while it is down", _success(rule.probe, "++" + "-" * (lasting + 3) + "." * (keep + 3))
+    )
+    yield seen(
+        "its runs are broken for a while, at first without having been down",
+        _success(rule.probe, "++.." + "-" * (lasting + 2) + ".." + "-" * 2 + "..+" + "." * (keep + 2)),
+    )
+    yield seen(
+        "another series takes its place",
+        _success(rule.probe, "+++" + "." * (lasting + 3), instance="first"),
+        _success(rule.probe, "..." + "-" * (lasting + 3), instance="second"),
+    )
+    coarse = math.ceil(judge.stands.get(rule.probe, STANDS) * 1000 / 7)
+    down = "-" * (2 + math.ceil(rule.lasting * 1000 / coarse))
+    kept = math.ceil(rule.keep * 1000 / coarse)
+    yield Scenario(
+        name="its runs are broken for longer than what was seen stands",
+        step=coarse,
+        series=(_success(rule.probe, "+" + down + "." * (10 + kept) + down),),
     )
     yield seen("another probe is down", _success(f"{rule.probe}-another", failing))
     yield seen("no data, no alert")

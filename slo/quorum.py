@@ -5,7 +5,8 @@
     every vote there is is red, and too few   ──▶ ProbeDown, degraded: better a page too many than an outage that nobody told
     red here, and neither of the two          ──▶ LocationDown
 
-A location that is silent has no vote. It can neither page by itself nor outvote those that answer.
+A location that is silent has no vote. It can neither page by itself nor outvote those that answer. One whose runs are broken
+has none either, except that what it saw down stands until its evidence is due.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,10 +60,12 @@ class Votes:
         self._red: dict[str, set[str]] = {}
 
     def take(self, probe: str, location: str, vote: Vote) -> bool:
-        """Note a vote, unless a later one is known. Whether it is another than before."""
+        """Note a vote, unless a later one or one that still stands is known. Whether it is another than before."""
         known = self._votes.setdefault(probe, {}).get(location)
         if known is not None and vote.at < known.at:
             return False
+        if known is not None and known.outcome is Outcome.DOWN and vote.outcome is Outcome.BROKEN:
+            return False  # what it saw stands until its evidence is due: an outage is not over because it cannot look
         self._votes[probe][location] = vote
         red = self._red.setdefault(probe, set())
         (red.add if vote.outcome is Outcome.DOWN else red.discard)(location)
@@ -75,7 +78,7 @@ class Votes:
         return self._votes.get(probe, {}).get(location)
 
     def ballot(self, probe: str, now: float, due: float) -> Ballot:
-        """The votes that count: no older than `due` seconds, and not of a broken run."""
+        """The votes that count: no older than `due` seconds. A broken run has none, and takes none back that is red."""
         counted = {
             location: vote.outcome
             for location, vote in self._votes.get(probe, {}).items()

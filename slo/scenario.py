@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from stormwatch.slo.objective import EXPIRY, Objective
+from stormwatch.slo.policy import STANDS
 from stormwatch.slo.prometheus import LOOK_BACK, PERIOD_EVENTS, PERIOD_EXPECTED
 from stormwatch.slo.rule import (
     BudgetLeft,
@@ -92,6 +93,8 @@ class Judge:
     expected: Mapping[str, Fraction]
     quorums: Mapping[str, Down] = field(default_factory=dict[str, Down])
     """The rules about probes that several locations decide on, by the probe."""
+    stands: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Seconds for which what was seen down stands when nothing is seen any more, by the probe."""
 
     def firing(self, rule: Rule, scenario: Scenario) -> list[Known]:
         """At which steps the alert of a rule fires, its `for` and `keep_firing_for` included."""
@@ -142,16 +145,25 @@ class Judge:
 
     def _muted(self, rule: Common, scenario: Scenario, at: int) -> bool:
         if isinstance(rule, LocationDown):
-            seen = [scenario.now(at, SUCCESS, probe=probe, location=rule.location) for probe in rule.muted_by]
-            return any(each and max(each) == 0 for each in seen)
+            return any(self._stands_down(probe, scenario, at, location=rule.location) for probe in rule.muted_by)
         return any(self._is_down(probe, scenario, at) for probe in rule.muted_by)
 
-    def _is_down(self, probe: str, scenario: Scenario, at: int) -> bool:
+    def _is_down(self, probe: str, scenario: Scenario, at: int) -> Known:
         """Seen down by the quorum; of a probe without one, from every location."""
         if probe in self.quorums:
             return _decided(self.quorums[probe], scenario, at)
-        seen = scenario.now(at, SUCCESS, probe=probe)
-        return bool(seen) and max(seen) == 0
+        return self._stands_down(probe, scenario, at)
+
+    def _stands_down(self, probe: str, scenario: Scenario, at: int, **labels: str) -> Known:
+        """Seen down at the step, or, where nothing is seen, when something was seen last."""
+        window = self.stands.get(probe, STANDS)
+        return _agree(
+            [
+                bool(seen) and max(seen) == 0
+                for steps in scenario.reaches_back(window)
+                for seen in [_last_seen(scenario, at, steps, probe=probe, **labels)]
+            ]
+        )
 
     def burns(self, pair: Windows, objective: str, scenario: Scenario, at: int) -> Known:
         """Whether both windows of a pair burn faster than its factor at a step."""
@@ -212,6 +224,15 @@ def _above(number: Fraction | None, threshold: Fraction) -> Known:
     return None if near else number > threshold
 
 
+def _last_seen(scenario: Scenario, at: int, steps: int, **labels: str) -> list[Number]:
+    """`probe_success` of the series that have a sample at the step, or else the last one of each within the window."""
+    if now := scenario.now(at, SUCCESS, **labels):
+        return now
+    windows = ([value for value in values[max(0, at - steps) : at + 1] if value is not None]
+               for values in scenario.values(SUCCESS, **labels))  # fmt: skip
+    return [window[-1] for window in windows if window]
+
+
 def _decided(rule: Down | LocationDown, scenario: Scenario, at: int) -> bool:
     votes = _votes(rule, scenario, at).values()
     red = sum(vote == 0 for vote in votes)
@@ -223,7 +244,12 @@ def _votes(rule: Down | LocationDown | QuorumDegraded, scenario: Scenario, at: i
     now = scenario.seconds(at)
     votes: dict[str, Number] = {}
     for location in {each.labels.get("location", "") for each in scenario.series}:
-        seen = scenario.now(at, SUCCESS, probe=rule.probe, location=location)
+        # Evidence is older than the last sample that was taken of it, so that no window's edge decides here.
+        steps, _ = scenario.reaches_back(rule.due)
+        named = {"probe": rule.probe, "location": location}
+        seen = scenario.now(at, SUCCESS, **named) or [0] * (
+            max(_last_seen(scenario, at, steps, **named), default=1) == 0
+        )
         evidence = scenario.now(at, EVIDENCE, probe=rule.probe, location=location)
         if seen and evidence and now - max(evidence) <= Fraction(str(rule.due)):
             votes[location] = max(seen)

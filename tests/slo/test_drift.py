@@ -67,14 +67,20 @@ def info(document: Any) -> Any:
 Change = Callable[[Any], Any]
 CHANGES: dict[str, tuple[Change, tuple[str, str], str, str]] = {
     "comparison": (
-        lambda file: down(file).update(expr=down(file)["expr"].replace('"front"}) == 0', '"front"}) < 1')),
+        lambda file: down(file).update(
+            expr=down(file)["expr"].replace('"front"}[15m]))) == 0', '"front"}[15m]))) < 1')
+        ),
         ("expression", DOWN),
         "== 0",
         "< 1",
     ),
     "a mute is gone": (
         lambda file: down(file).update(
-            expr=down(file)["expr"].replace('unless on() (max(probe_success{probe="dns"}) == 0)', "")
+            expr=down(file)["expr"].replace(
+                'unless on() ((max(probe_success{probe="dns"}) or '
+                'max(last_over_time(probe_success{probe="dns"}[15m]))) == 0)',
+                "",
+            )
         ),
         ("expression", DOWN),
         'probe="dns"',

@@ -60,8 +60,20 @@ def _after(one: Evaluator, each: Result) -> tuple[Transition, ...]:
         pytest.param("++--+", [(2, "ProbeDown firing"), (4, "ProbeDown resolved")], id="down and up again"),
         pytest.param(
             "+-?-+",
-            [(1, "ProbeDown firing"), (2, "ProbeDown resolved"), (3, "ProbeDown firing"), (4, "ProbeDown resolved")],
-            id="a broken run is not down",
+            [(1, "ProbeDown firing"), (4, "ProbeDown resolved")],
+            id="an outage is not over because we cannot look",
+        ),
+        pytest.param("+?+?+", [], id="a broken run is not down"),
+        pytest.param(
+            "-" + "?" * 62 + "-",
+            [
+                (0, "ProbeDown firing"),
+                (5, "ProbeNoEvidence firing"),
+                (62, "ProbeDown resolved"),
+                (63, "ProbeDown firing"),
+                (63, "ProbeNoEvidence resolved"),
+            ],
+            id="what was seen stands for a quarter of an hour",
         ),
         pytest.param("+????????", [(5, "ProbeNoEvidence firing")], id="broken for more than a minute"),
         pytest.param(

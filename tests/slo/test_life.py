@@ -83,6 +83,8 @@ class AlertLife(RuleBasedStateMachine):
         super().__init__()
         self.now = START
         self.outcomes: dict[str, str] = {}
+        self.blind: dict[str, float] = {}
+        """Since when a probe that was seen down is broken."""
         self.models = {"front": NaiveAlert(self.LASTING), "dns": NaiveAlert(0.0)}
         self.evaluator = self._process()
         self.told: dict[str, AlertState] = {}
@@ -96,7 +98,11 @@ class AlertLife(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["front", "dns"]), sign=st.sampled_from("++--?"))
     def a_run_ends(self, name: str, sign: str) -> None:
-        self.outcomes[name] = sign
+        if sign == "?" and self.outcomes.get(name) == "-":
+            self.blind.setdefault(name, self.now)
+        else:
+            self.outcomes[name] = sign
+            self.blind.pop(name, None)
         self.evaluator.observe(result(sign, self.now, name=name))
 
     @rule(name=st.sampled_from(["front", "dns"]), sign=st.sampled_from("+-"))
@@ -107,14 +113,17 @@ class AlertLife(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 40))
     def an_evaluation(self, seconds: int) -> None:
         self.now += seconds
-        dns_down = self.outcomes.get("dns") == "-"
+        dns_down = self._stands_down("dns")
         self.models["dns"].evaluate(met=dns_down, now=self.now)
-        self.models["front"].evaluate(met=self.outcomes.get("front") == "-" and not dns_down, now=self.now)
+        self.models["front"].evaluate(met=self._stands_down("front") and not dns_down, now=self.now)
         for change in self.evaluator.evaluate(self.now):
             name = change.alert.labels["probe"]
             assert change.before is self.told.get(name, INACTIVE)
             assert change.at == self.now
             self.told[name] = INACTIVE if change.after is RESOLVED else change.after
+
+    def _stands_down(self, name: str) -> bool:
+        return self.outcomes.get(name) == "-" and self.now - self.blind.get(name, self.now) <= 900
 
     @rule(seconds=st.integers(1, 300))
     def the_process_is_killed_and_comes_back(self, seconds: int) -> None:

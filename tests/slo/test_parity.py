@@ -100,6 +100,7 @@ STORIES = [
     world("+" * 60 + "-" * 40 + "+" * 280, name="an outage of ten minutes"),
     world("+" * 20 + ("-" * 3 + "+" * 5) * 12 + "+" * 50, name="flapping"),
     world(("+" * 39 + "-") * 6, name="a slow burn"),
+    world("+" * 5 + "-" * 3 + "?" * 70 + "-" * 3 + "?" * 5 + "+" * 9, name="broken for longer than an outage stands"),
     world("+" * 30 + "?" * 20 + "+" * 30 + "-" * 5 + "?" * 10 + "-" * 5 + "+" * 30, name="broken is no evidence"),
     world("+" * 40 + "." * 40 + "+" * 20 + "-" * 4 + "." * 30 + "+" * 30, name="runs that did not take place"),
     world("+" * 40 + "-" * 40 + "+" * 20, "+." * 21 + "-." * 12 + "+." * 30, name="a dependency is down for a while"),
@@ -211,8 +212,13 @@ def test_after_a_restart_both_go_on_alike(tmp_path: Path) -> None:
         pytest.param("an outage of ten minutes", "< 0.1", "< 0.3", id="budget"),
         pytest.param("runs that did not take place", "> 56", "> 86", id="evidence"),
         pytest.param("an outage within planned work and after", " == 1)", " == 2)", id="maintenance"),
+        pytest.param("broken for longer than an outage stands", "[15m]", "[8m]", id="how long an outage stands"),
         pytest.param(
-            "a dependency is down for a while", 'unless on() (max(probe_success{probe="dns"}) == 0)', "", id="mute"
+            "a dependency is down for a while",
+            'unless on() ((max(probe_success{probe="dns"}) or '
+            'max(last_over_time(probe_success{probe="dns"}[15m]))) == 0)',
+            "",
+            id="mute",
         ),
     ],
 )

@@ -210,7 +210,7 @@ def test_the_histories_make_every_alert_fire_and_resolve() -> None:
 @pytest.mark.parametrize(
     ("batch", "right", "wrong"),
     [
-        pytest.param(0, 'max(probe_success{probe="front"}) == 0', 'max(probe_success{probe="front"}) == 1', id="up"),
+        pytest.param(0, '"front"}[15m]))) == 0', '"front"}[15m]))) == 1', id="up"),
         pytest.param(0, 'probe="front"', 'probe="dns"', id="probe"),
         pytest.param(0, 'judgement="bad"', 'judgement="good"', id="judgement"),
         pytest.param(0, "severity: info", "severity: ticket", id="severity"),

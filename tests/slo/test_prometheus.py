@@ -177,9 +177,13 @@ def test_reachability_is_rendered_with_its_mutes() -> None:
     (group,) = yaml.safe_load(render_rules([], rules_for_probe(front, lasting=30)))["groups"]
     down, blind = group["rules"]
 
-    mutes = 'unless on() (max(probe_success{probe="dns"}) == 0)\nunless on() (max(stormwatch_maintenance{probe="front"}) == 1)'
+    def is_down(name: str) -> str:
+        seen = f'probe_success{{probe="{name}"}}'
+        return f"(max({seen}) or max(last_over_time({seen}[15m]))) == 0"
+
+    mutes = f'unless on() ({is_down("dns")})\nunless on() (max(stormwatch_maintenance{{probe="front"}}) == 1)'
     assert down["alert"] == "ProbeDown"
-    assert down["expr"] == f'(\nmax(probe_success{{probe="front"}}) == 0\n)\n{mutes}'
+    assert down["expr"] == f"(\n{is_down('front')}\n)\n{mutes}"
     assert down["for"] == "30s"
     assert down["labels"] == {"team": "web", "severity": "page", "probe": "front"}
     assert blind["alert"] == "ProbeNoEvidence"

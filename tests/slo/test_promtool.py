@@ -129,13 +129,12 @@ def mutations_of_labels() -> Iterator[Mutation]:
 
 FRONT = probe(depends_on=("dns",), labels={"team": "web"}, runbook="https://runbooks.example/front")
 SHOP = objective(labels={"team": "web"}, runbook="https://runbooks.example/shop")
+DNS_IS_DOWN = (
+    'unless on() ((max(probe_success{probe="dns"}) or max(last_over_time(probe_success{probe="dns"}[15m]))) == 0)'
+)
 MUTES: Sequence[Mutation] = (
-    replaced("not muted by dns", 'unless on() (max(probe_success{probe="dns"}) == 0)', ""),
-    replaced(
-        "muted by another",
-        'unless on() (max(probe_success{probe="dns"})',
-        'unless on() (max(probe_success{probe="dsn"})',
-    ),
+    replaced("not muted by dns", DNS_IS_DOWN, ""),
+    replaced("muted by another", DNS_IS_DOWN, DNS_IS_DOWN.replace("dns", "dsn")),
 )
 MAINTAINED: Sequence[Mutation] = (
     replaced("not muted by maintenance", 'unless on() (max(stormwatch_maintenance{probe="front"}) == 1)', ""),
@@ -178,6 +177,14 @@ OF_PROBES: dict[str, Sequence[Mutation]] = {
         *MAINTAINED,
         replaced("up is down", "== 0", "== 1"),
         replaced("one location suffices", "max(", "min("),
+        replaced("what was seen stands for shorter", "[15m]", "[7m]"),
+        replaced("what was seen stands for longer", "[15m]", "[30m]"),
+        replaced("what was seen once never stands", " or max(last_over_time(", " and max(last_over_time("),
+        replaced(
+            "what is gone counts as much as what is there",
+            'max(probe_success{probe="front"})',
+            'max(last_over_time(probe_success{probe="front"}[15m]))',
+        ),
     ),
     "ProbeNoEvidence ticket": (
         *SELECTED,
