@@ -5,7 +5,6 @@ its own small neighbours, it registers hooks that cost something only where they
 journeys it changes nothing.
 """
 
-import secrets as random
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,13 +86,15 @@ def secrets(pytestconfig: pytest.Config) -> SecretValues:
 @pytest.fixture
 def made(pytestconfig: pytest.Config) -> "Generator[Made]":
     """Say what the journey made at the target, and how it is taken away again: `made(delete_customer, customer)`."""
+    from secrets import token_hex
+
     from stormwatch.journeys.leftovers import Made, remove_leftovers
 
     directory = pytestconfig.stash.get(JOURNAL, None)
     if directory is not None:
         for sentence in remove_leftovers(directory):
             pytestconfig.stash[ON_LEFTOVER](sentence)
-    made = Made(directory / f"{random.token_hex(8)}.json" if directory else None)
+    made = Made(directory / f"{token_hex(8)}.json" if directory else None)
     yield made
     made.remove_all()
 

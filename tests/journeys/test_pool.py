@@ -147,7 +147,7 @@ async def test_an_action_that_cannot_be_done_is_named_before_the_deadline_and_a_
     assert (await pool.run(Journey(file=file, test="test_warm"), seconds=60)).outcome is Outcome.UP
     assert len(left()) >= 3, "worker, driver, browser"
 
-    waited = await pool.run(Journey(file=file, test="test_wait"), seconds=8)
+    waited = await pool.run(Journey(file=file, test="test_wait"), seconds=12)
     assert (waited.outcome, waited.reason, waited.step) == (Outcome.DOWN, Reason.TIMEOUT, "pay")
     assert waited.sentence.startswith('click get_by_role("button", name="Pay") was not possible within ')
     assert waited.sentence.endswith(": there was no such element")
