@@ -21,6 +21,7 @@ from rich.console import Console
 from stormwatch.harness.audit_command import audit, replay_command
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
+from stormwatch.harness.mutate_command import mutate
 from stormwatch.harness.notify_command import notify, silence
 from stormwatch.harness.openslo_command import exporting, import_openslo
 from stormwatch.harness.problem import Exit, Problem
@@ -47,6 +48,7 @@ app.add_typer(notify, name="notify")
 app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")
 app.add_typer(exporting, name="export")
+app.command()(mutate)
 importing.command("openslo")(import_openslo)
 importing.command("sloth")(import_sloth)
 
