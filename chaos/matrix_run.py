@@ -98,7 +98,8 @@ class _Matrix:
         self._running: dict[asyncio.Task[Sight], Cell] = {}
         self._again: set[str] = set()
         """Cells that run once more, alone: what was seen of them was not certain."""
-        self._company: dict[str, set[str]] = {}
+        self._company: dict[str, dict[str, Cell]] = {}
+        """With whom each cell that is under way overlapped, by name."""
         self._control_seconds = sum(cell.limit for cell in cells) / len(cells) / 2 if cells else 0.0
         self._done = 0
         self._unsafe = False
@@ -138,9 +139,9 @@ class _Matrix:
             if any(cell.disturbs(other) or other.name in self._again for other in others) or (alone and others):
                 continue
             self._waiting.remove(cell)
-            self._company[cell.name] = {other.name for other in others}
+            self._company[cell.name] = {other.name: other for other in others}
             for other in others:
-                self._company[other.name].add(cell.name)
+                self._company[other.name][cell.name] = cell
             self._news(cell.name, "is all well?")
             self._running[asyncio.create_task(self._cell(cell), name=cell.name)] = cell
 
@@ -150,8 +151,10 @@ class _Matrix:
             return await _CellRun(cell, self._chamber, seen, self._news).whole()
 
     async def _end(self, cell: Cell, sight: Sight) -> None:
-        company = tuple(sorted(self._company.pop(cell.name)))
-        sight = replace(sight, company=company)
+        company = self._company.pop(cell.name)
+        # What another cell broke at the same time has its own alerts: those are of that one, and no noise here.
+        alarms = (one for one in sight.alarms if cell.may_tell(one.labels) or not _told_by(company.values(), one))
+        sight = replace(sight, alarms=tuple(alarms), company=tuple(sorted(company)))
         outcome = Outcome(cell=cell, sight=sight)
         strangers = [one for one in sight.alarms if not one.stale and not cell.may_tell(one.labels)]
         unsure = strangers and company
@@ -180,6 +183,10 @@ class _Matrix:
             )
             seconds = clock.now() - began
         await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=seen.failure))
+
+
+def _told_by(cells: Iterable[Cell], alarm: Alarm) -> bool:
+    return any(cell.may_tell(alarm.labels) for cell in cells)
 
 
 class _CellRun:
