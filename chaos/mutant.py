@@ -152,7 +152,7 @@ def _of_rule_of_probe(
     else:
         own = (*place, "alert") if isinstance(rule, Down) else place
     changed = _Changed(monitoring, probe.name, frozenset({probe.name, *rule.muted_by}), rule)
-    yield from _of_any_rule(changed, rule, name, own)
+    yield from _of_told_rule(changed, rule, name, own) if isinstance(rule, Down) else _removed(changed, name, own)
     if isinstance(rule, Expiring):
         for times in (TWICE, HALF):
             wanted = float(Fraction(rule.within) * times)
@@ -199,7 +199,7 @@ def _of_objective(monitoring: Monitoring, objective: Objective, place: Place) ->
                 (*place, "target"),
                 f"{objective.name} promises {show_ratio(target)} instead of {show_ratio(objective.target)}, {told}",
                 replace(objective, target=target),
-                test=f"a drill in which {objective.name} fails in {_shares(objective.target, target)} of its runs",
+                test=f"a drill in which so few runs of {_listed(objective.probes)} fail that it depends on the target",
             )
     for times in (TWICE, HALF):
         if objective.calendar is None:
@@ -247,18 +247,10 @@ def _of_rule_of_objective(
     if isinstance(rule, BudgetLeft):
         name = f"{rule.alertname} of {objective.name}"
     changed = _Changed(monitoring, objective.name, frozenset(objective.probes), rule)
-    yield from _of_any_rule(changed, rule, name, (*place, "burns") if isinstance(rule, BurnRate) else place)
     if isinstance(rule, BudgetLeft):
-        for times in (TWICE, HALF):
-            below = rule.below * times
-            yield changed(
-                Operator.THRESHOLD,
-                place,
-                f"{name} tells when less than {show_ratio(below)} is left instead of {show_ratio(rule.below)}",
-                replace(rule, below=below),
-                test=f"a drill that leaves {_shares(rule.below, below)} of the budget of {objective.name}",
-            )
+        yield from _removed(changed, name, place)
         return
+    yield from _of_told_rule(changed, rule, name, (*place, "burns"))
     for number in range(len(rule.pairs)):
         yield from _of_pair(changed, objective, rule, number, (*place, "burns"))
 
@@ -306,10 +298,15 @@ def _of_pair(changed: "_Changed", objective: Objective, rule: BurnRate, number: 
         )
 
 
-def _of_any_rule(changed: "_Changed", rule: Rule, name: str, place: Place) -> Iterator[Mutant]:
+def _removed(changed: "_Changed", name: str, place: Place) -> Iterator[Mutant]:
     yield changed(
         Operator.RULE_REMOVED, place, f"{name} is removed", test=f"a drill that expects {name}, or does not allow it"
     )
+
+
+def _of_told_rule(changed: "_Changed", rule: Down | BurnRate, name: str, place: Place) -> Iterator[Mutant]:
+    """A rule of which people write whom it tells, and when."""
+    yield from _removed(changed, name, place)
     taken = [labels_of(one) for one in changed.monitoring.rules if one is not rule]
     others = _OTHER_SEVERITY[rule.severity]
     told = next((one for level in others if labels_of(one := replace(rule, severity=level)) not in taken), None)
@@ -322,10 +319,9 @@ def _of_any_rule(changed: "_Changed", rule: Rule, name: str, place: Place) -> It
             test=f"a drill that expects {name} by its severity, or does not allow it",
         )
     longer = rule.lasting * 2 or LONGER
-    where = (*place, "for") if isinstance(rule, Down | BurnRate) else place
     yield changed(
         Operator.FOR_LONGER,
-        where,
+        (*place, "for"),
         f"{name} fires after {_told(longer)} instead of {_told(rule.lasting)}",
         replace(rule, lasting=longer),
         test=f"a drill that expects {name} within less than {_told(longer)} of its condition",

@@ -555,6 +555,8 @@ def drill(
     """Inject a failure, prove that it was noticed and recovered from. Exit code 0 only when every verdict is proved."""
     from stormwatch.harness import drilling, experiment_command
 
+    if record and (replay or matrix or threshold):
+        raise Problem("--record keeps what drills see; leave out --replay, --matrix and --threshold")
     if replay:
         raise typer.Exit(replay_command(replay, names or (), form=drilling.Form(form.value), html=report))
     if matrix or threshold:
