@@ -329,7 +329,7 @@ def _of_told_rule(changed: "_Changed", rule: Down | BurnRate, name: str, place: 
     if rule.lasting:
         yield changed(
             Operator.FOR_ZERO,
-            where,
+            (*place, "for"),
             f"{name} fires at once instead of after {_told(rule.lasting)}",
             replace(rule, lasting=0.0),
             test=f"a failure that is over in less than {_told(rule.lasting)}, during which {name} is not allowed",
