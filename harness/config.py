@@ -133,9 +133,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     targets = read_targets(draft, data.get("targets", []), kinds=TARGETS)
     watch = read_watch(draft, data.get("watch", {}))
-    known = Known(
-        routes=routes, targets=targets, probes=probes.places, objectives=objectives.places, watch=watch
-    )
+    known = Known(routes=routes, targets=targets, probes=probes.places, objectives=objectives.places, watch=watch)
     check_serves(draft, proxies.routes, {*probes.places, *objectives.places})
     drills = read_drills(draft, data.get("drills", []), faults=faults, known=known)
     guard = read_guard(draft, data.get("guard", {}), breakable=routes.keys() | targets.keys(), probes=probes.places)
@@ -146,7 +144,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         *rules_for_peers(locations[1:]),
     )
     sound = probes.probes.keys() | objectives.objectives.keys()
-    check_expected_alerts(draft, drills, rules, sound=sound, others=bool(watch.prometheus))
+    check_expected_alerts(draft, drills, rules, sound=sound, others=watch is None or bool(watch.prometheus))
     return Config(
         path=path,
         location=head.location if head else "",
@@ -162,7 +160,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         maintenance=maintenance,
         proxies=proxies,
         targets={name: target for name, target in targets.items() if target},
-        watch=watch,
+        watch=watch or Watch(),
         drills=tuple(drill for _, drill in drills),
         guard=guard,
         secrets=draft.secrets.values,

@@ -74,8 +74,8 @@ class Known:
     """The same of `targets:`."""
     probes: Collection[str]
     objectives: Collection[str]
-    watch: Watch = field(default_factory=Watch)
-    """Whose alerts are looked at."""
+    watch: Watch | None = field(default_factory=Watch)
+    """Whose alerts are looked at; None: the section has mistakes in it, and what drills may ask is not known."""
 
 
 def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tuple[tuple[Place, Drill], ...]:
@@ -253,10 +253,10 @@ def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known:
     if isinstance(probe, dict) and isinstance(probe.get("name"), str):
         sound &= draft.refer(probe["name"], known.probes, (*at, "probe", "name"), "probe")
     if isinstance(alert, dict):
-        if complaint := _misnamed(alert, known.watch):
+        if known.watch is not None and (complaint := _misnamed(alert, known.watch)):
             draft.complain((*at, "alert"), complaint)
             sound = False
-        if "delivered_within" in alert and not known.watch.receiver:
+        if "delivered_within" in alert and known.watch is not None and not known.watch.receiver:
             draft.complain(
                 (*at, "alert", "delivered_within"),
                 "nobody listens for what is delivered; say where with `watch: {receiver: 127.0.0.1:9099}`",
@@ -266,7 +266,9 @@ def _check_references(draft: Draft, expect: Mapping[str, Any], at: Place, known:
             if isinstance(alert.get(key), str):
                 sound &= draft.refer(alert[key], names, (*at, "alert", key), key)
     for index, name in enumerate(allow if isinstance(allow, list) else []):
-        if isinstance(name, str) and not known.watch.prometheus:  # which knows alerts of others' rules too
+        if (
+            isinstance(name, str) and known.watch is not None and not known.watch.prometheus
+        ):  # which knows alerts of others' rules too
             sound &= draft.refer(name, [*known.objectives, *known.probes], (*at, "allow", index), "objective or probe")
     return sound
 
@@ -277,10 +279,13 @@ def _misnamed(alert: Mapping[str, Any], watch: Watch) -> str:
         return "names an objective and a probe; name one of them, whose alert must fire"
     if "objective" in alert or "probe" in alert:
         return ""
-    if not watch.prometheus:
-        return "names neither objective nor probe; name one of them, whose alert must fire"
     labels = alert.get("labels")
-    if not isinstance(labels, dict) or not labels.get("alertname"):
+    named = isinstance(labels, dict) and bool(labels.get("alertname"))
+    if not watch.prometheus:
+        return "names neither objective nor probe; name one of them, whose alert must fire" + (
+            ", or say in `watch: {prometheus: URL}` who has this one" if named else ""
+        )
+    if not named:
         return "names neither objective nor probe nor a label `alertname`; say which alert must fire"
     return ""
 

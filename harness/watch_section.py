@@ -31,11 +31,11 @@ class Watch:
         }
 
 
-def read_watch(draft: Draft, data: Any) -> Watch:
-    """Read the section; every mistake in it is complained about."""
+def read_watch(draft: Draft, data: Any) -> Watch | None:
+    """Read the section; every mistake in it is complained about. None: there are some."""
     entry = draft.read(WatchEntry, data, ("watch",), secret=True)
     if entry is None:
-        return Watch()
+        return None
     return Watch(
         prometheus=entry.prometheus or "", alertmanager=entry.alertmanager or "", receiver=entry.receiver or ""
     )
