@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _PIECE = 2**28
 """Bytes that are asked for at a time: between two pieces it can be cancelled."""
-_ROUNDS = 1000
-"""Pieces that are asked for at most, when others free what they have meanwhile."""
 
 
 @dataclass(slots=True)
@@ -31,6 +29,10 @@ class Filling:
     options: "DiskFull"
     directory: Path
     method: str = "file"
+    device: int = 0
+    """The file system that was looked at."""
+    size: int = 0
+    """Bytes that were free on it, less what is to be left: the file gets no larger."""
     at: float | None = None
 
     @property
@@ -43,20 +45,22 @@ class Filling:
             raise CannotBreak(
                 f"{self.directory} is no directory that we may write to; make it, or run the drill as root"
             )
-        free = self._free()
-        size = free - self.options.leave
-        if size <= 0:
+        seen = os.statvfs(self.directory)
+        free = seen.f_bavail * seen.f_frsize
+        self.size = free - self.options.leave
+        if self.size <= 0:
             raise CannotBreak(
                 f"only {free} bytes are free in {self.directory}, and {self.options.leave} are to be left"
             )
-        if self.options.limit is None and self._is_on_root():
+        self.device, root = await asyncio.to_thread(_devices, self.directory)
+        if self.options.limit is None and self.device == root:
             raise CannotBreak(
                 f"{self.directory} is on the root file system, on which everything else depends; "
-                f"to fill it all the same, give the fault a `limit` of at least {size} bytes"
+                f"to fill it all the same, give the fault a `limit` of at least {self.size} bytes"
             )
-        if self.options.limit is not None and size > self.options.limit:
+        if self.options.limit is not None and self.size > self.options.limit:
             raise CannotBreak(
-                f"{size} bytes would have to be taken in {self.directory}, and limit is {self.options.limit}"
+                f"{self.size} bytes would have to be taken in {self.directory}, and limit is {self.options.limit}"
             )
         return {"file": str(self.file)}
 
@@ -64,6 +68,9 @@ class Filling:
         # Opened with O_EXCL: a link that somebody laid there is not followed.
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(descriptor).st_dev != self.device:
+                # It was unmounted meanwhile: what lies below its mount point may be the root file system.
+                raise CannotBreak(f"{self.directory} is on another file system now than when it was looked at")
             await self._fill(descriptor)
         except OSError as error:
             raise CannotBreak(f"{self.directory} could not be filled: {error.strerror}") from error
@@ -73,40 +80,31 @@ class Filling:
 
     async def evidence(self) -> Evidence:
         try:
-            taken = self.file.stat().st_blocks * 512
+            found, seen = self.file.stat(), os.statvfs(self.file)
         except OSError as error:
             raise CannotBreak(f"{self.file} is not there any more: {error.strerror}") from error
-        what = f"{self.file} takes {taken} bytes, {self._free()} are free"
+        taken, free = found.st_blocks * 512, seen.f_bavail * seen.f_frsize
+        what = f"{self.file} takes {taken} bytes, {free} are free"
         return Evidence(bytes=taken, first=self.at, last=time.time(), what=what)
 
     async def _fill(self, descriptor: int) -> None:
-        size, piece = 0, _PIECE
-        block = os.fstatvfs(descriptor).f_frsize
-        for _ in range(_ROUNDS):
-            wanted = min(piece, self._free() - self.options.leave)
-            if self.options.limit is not None:
-                wanted = min(wanted, self.options.limit - size)
-            if wanted < block:
+        taken, piece = 0, _PIECE
+        while True:
+            # Asked of the open file, which stays on its file system whatever is mounted or unmounted.
+            seen = os.fstatvfs(descriptor)
+            free = seen.f_bavail * seen.f_frsize - self.options.leave
+            wanted = min(piece, free, self.size - taken)
+            if wanted < seen.f_frsize:
                 return
             try:
                 # To its end: a thread that goes on behind our back would take blocks after the file was removed.
-                await to_the_end(asyncio.to_thread(os.posix_fallocate, descriptor, size, wanted))
-                size += wanted
+                await to_the_end(asyncio.to_thread(os.posix_fallocate, descriptor, taken, wanted))
+                taken += wanted
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
                 # What is free includes what the file system needs itself to set blocks aside.
                 piece = wanted // 2
-                if piece < block:
-                    return
-
-    def _is_on_root(self) -> bool:
-        return self.directory.stat().st_dev == Path("/").stat().st_dev
-
-    def _free(self) -> int:
-        """Bytes that are free for those who are not root."""
-        seen = os.statvfs(self.directory)
-        return seen.f_bavail * seen.f_frsize
 
 
 async def undo_file(arguments: Mapping[str, Any]) -> Absence:
@@ -119,3 +117,8 @@ async def undo_file(arguments: Mapping[str, Any]) -> Absence:
     except OSError as error:
         raise UndoFailed(f"{file} cannot be removed: {error.strerror}; remove it by hand") from error
     return Absence(True, f"{file} is removed")
+
+
+def _devices(directory: Path) -> tuple[int, int]:
+    """The file systems of a directory and of the root."""
+    return directory.stat().st_dev, Path("/").stat().st_dev

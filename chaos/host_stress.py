@@ -75,7 +75,8 @@ class Stressing:
         place = self._place()
         if place is not None:
             place.mkdir(mode=0o700)
-        argv = ("stress-ng", "--quiet", "--timeout", f"{max(1, round(self.load.at_most))}s")
+        # Its workers write their names over their environment otherwise, and with it over the mark.
+        argv = ("stress-ng", "--quiet", "--keep-name", "--timeout", f"{max(1, round(self.load.at_most))}s")
         where = ("--temp-path", str(place)) if place else ()
         setting = Setting(env={}, directory=str(place or "/"))
         with tempfile.TemporaryFile() as errors:
