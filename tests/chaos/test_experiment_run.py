@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from stormwatch.chaos.audit import AuditJournal
 from stormwatch.chaos.experiment_reading import read_experiment
 from stormwatch.chaos.experiment_verdict import ExperimentVerdict
 from stormwatch.chaos.undo import UndoJournal
+from stormwatch.probes.clock import SystemClock
 from tests.chaos.experiments import breaking, clause, experiment, function, healing, http, program, run, well
 from tests.servers.breakable import Breakable
 
@@ -243,7 +245,7 @@ async def test_7_a_probe_that_hangs_does_not_delay_the_end(shop: Breakable) -> N
 
 
 async def test_8_a_safeguard_ends_the_method_at_once(shop: Breakable) -> None:
-    """chaosaddons sleeps another `frequency` seconds between what it saw and what it does."""
+    """There, `frequency` seconds pass between what it saw and what it does."""
     guard = http("guard", f"{shop.url}/health", kind="probe", tolerance=200, frequency=40)
     control = {
         "name": "safeguard",
@@ -290,10 +292,11 @@ async def test_9_secrets_are_nowhere(shop: Breakable, monkeypatch: pytest.Monkey
         rollbacks=[program("says", "-c", "import sys; sys.exit(sys.argv[1])", "${plain}")],
     )
     reports: list[str] = []
-    report = await run(document, on_change=lambda one: reports.append(str(one.journal())))
+    audit = AuditJournal(undo.directory.parent / "audit.jsonl", clock=SystemClock())
+    report = await run(document, audit=audit, on_change=lambda one: reports.append(str(one.journal())))
 
     assert report.journal()["steady_states"]["before"]["steady_state_met"] is True
-    shown = "\n".join([str(report.as_json()), str(report.journal()), *report.lines(), *reports])
+    shown = "\n".join([str(report.as_json()), str(report.journal()), *report.lines(), *reports, audit.path.read_text()])
     records = "\n".join(path.read_text() for path in undo.directory.iterdir())
     assert "hunter2" not in shown + records
     assert "swordfish" not in shown + records
