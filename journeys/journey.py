@@ -95,7 +95,7 @@ class JourneyCheck:
             observe=self.observe,
             keep=self.keep,
         )
-        _write_down(report, watch, folder)
+        write_down(report, watch, folder)
         if report.outcome is Outcome.DOWN:
             step = f'step "{report.step}": ' if report.step and f'"{report.step}"' not in report.sentence else ""
             raise ProbeFailed(report.reason, f"{step}{report.sentence}", phase=report.step)
@@ -117,7 +117,8 @@ def _file_name(name: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in name)
 
 
-def _write_down(report: Report, watch: Watch, folder: str) -> None:
+def write_down(report: Report, watch: Watch, folder: str) -> None:
+    """Put what a worker said of a run into a watch: steps as phases, measures, evidence. Artifacts are below `folder`."""
     # First, so that it is the innermost step that failed and not the one around it.
     watch.failed_phase = report.step
     for step in report.steps:

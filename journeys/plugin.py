@@ -40,8 +40,15 @@ LISTENERS = pytest.StashKey[list[StepListener]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that says where artifacts go."""
-    parser.getgroup("stormwatch").addoption(
+    """Add the options that say where artifacts and metrics go."""
+    group = parser.getgroup("stormwatch")
+    group.addoption(
+        "--stormwatch-metrics",
+        metavar="FILE",
+        default=None,
+        help="Write what the runner would export of the journeys that ran to FILE, in Prometheus' text format.",
+    )
+    group.addoption(
         "--stormwatch-artifacts",
         metavar="DIR",
         default=None,
@@ -57,12 +64,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Entry points load in any order. Registered now, these fixtures come after pytest-playwright's of the same name,
     # which they complete, and before those of a conftest.py, which go on winning.
     config.pluginmanager.register(browser, "stormwatch-browser")
-    if folder := config.getoption("--stormwatch-artifacts"):
+    folder, metrics = config.getoption("--stormwatch-artifacts"), config.getoption("--stormwatch-metrics")
+    if folder or metrics:
         from stormwatch.journeys.recorder import Recorder
 
         recorder = Recorder(config)
-        recorder.keep_in = Path(folder).absolute()
+        recorder.keep_in = Path(folder).absolute() if folder else None
         config.pluginmanager.register(recorder, "stormwatch-recorder")
+        if metrics:
+            from stormwatch.journeys.metrics_file import MetricsFile
+
+            written = MetricsFile(config, Path(metrics).absolute(), recorder)
+            config.pluginmanager.register(written, "stormwatch-metrics")
 
 
 @pytest.fixture

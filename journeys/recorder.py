@@ -94,6 +94,10 @@ class Recorder:
         pages = self._pages()
         return pages[-1].url if pages else ""
 
+    def browser_is_gone(self) -> bool:
+        """Whether there was a browser, and it is dead."""
+        return self.browser is not None and not self.browser.is_connected()
+
     def close_leftovers(self) -> None:
         """Close the contexts that a test opened and did not close, so that nothing piles up in a warm browser."""
         for context in [context for context in self.contexts if context not in self._lasting]:

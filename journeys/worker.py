@@ -41,11 +41,11 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 import pytest
 
 from stormwatch.journeys.collection import place_and_cause
-from stormwatch.journeys.failure import explain
+from stormwatch.journeys.decision import TEXT, Run, decide
 from stormwatch.journeys.patience import Patience, reserve
 from stormwatch.journeys.plugin import GIVEN_SECRETS, JOURNAL, LISTENERS, ON_LEFTOVER, STEPS
 from stormwatch.journeys.recorder import PICTURE_MS, Recorder
-from stormwatch.journeys.report import Report, SoftFailure, StepTimes
+from stormwatch.journeys.report import Report
 from stormwatch.journeys.step import Step
 from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.result import Outcome, Reason
@@ -55,10 +55,6 @@ if TYPE_CHECKING:
 
 GOODBYE = 3.0
 """Seconds that a worker whose owner is gone has for closing its browser, before everything is killed."""
-TEXT = 16_000
-"""How many characters of what was raised are passed on."""
-NO_BROWSER = ("Executable doesn't exist", "executable doesn't exist", "BrowserType.launch")
-DEAD_BROWSER = ("Target crashed", "Page crashed", "Connection closed while reading from the driver")
 
 
 class Owner:
@@ -107,7 +103,7 @@ class WarmSession:
         self._collection_errors: list[str] = []
         self._watched: dict[Path, int] = {}
         self._modules = 0
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self.told = False
         """Whether the owner knows what came of loading the file."""
 
@@ -115,7 +111,10 @@ class WarmSession:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Take back options of the user's configuration that make sense for a whole test run only."""
         config.option.maxfail = 0
-        for option, off in (("dist", "no"), ("tx", []), ("numprocesses", None), ("xmlpath", None)):
+        for option, off in (
+            *(("dist", "no"), ("tx", []), ("numprocesses", None), ("xmlpath", None)),
+            *(("stormwatch_artifacts", None), ("stormwatch_metrics", None)),
+        ):
             if hasattr(config.option, option):
                 setattr(config.option, option, off)
 
@@ -184,7 +183,7 @@ class WarmSession:
         if report.when == "setup" and report.failed:
             run.seconds = call.duration
         if report.when == "call" or not report.passed:
-            decided = self._decide(item, call, report)
+            decided = decide(item, call, report, run=run, recorder=self._recorder, file=self._file)
             if run.report is None or run.report.outcome is Outcome.UP:
                 run.report = decided
                 self._owner.tell("body-over", report=decided.as_json())
@@ -201,7 +200,7 @@ class WarmSession:
             self._owner.tell("step-ended", step=asdict(self._run.times(step)))
 
     @property
-    def _running(self) -> "_Run":
+    def _running(self) -> Run:
         assert self._run is not None, "a hook of a run was called without a run"
         return self._run
 
@@ -220,7 +219,7 @@ class WarmSession:
             report = Report(outcome=Outcome.BROKEN, reason=Reason.COLLECTION, sentence=found)
             self._owner.tell("over", report=report.as_json())
             return
-        recorder, run = self._recorder, _Run()
+        recorder, run = self._recorder, Run()
         self._run = run
         recorder.folder = Path(request["folder"]) if request["folder"] else None
         recorder.always = request["always"]
@@ -255,75 +254,9 @@ class WarmSession:
                 report,
                 steps=run.steps(found),
                 artifacts=tuple(sorted(path.name for path in recorder.artifacts)),
-                retire="its browser is gone" if self._browser_is_gone() else "",
+                retire="its browser is gone" if self._recorder.browser_is_gone() else "",
             ).as_json(),
         )
-
-    def _decide(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Report:
-        run, recorder = self._running, self._recorder
-        decided = Report(
-            outcome=Outcome.UP,
-            seconds=run.seconds,
-            steps=run.steps(item),
-            url=recorder.url(),
-            console_errors=tuple(recorder.console_errors),
-            console_error_count=recorder.console_error_count,
-            traffic=recorder.traffic.report(),
-            pages=recorder.views.views(),
-            soft_failures=_soft_failures(item),
-        )
-        if report.passed:
-            return decided
-        if report.skipped:
-            why = f"the test ended without a verdict: {_skip_reason(report)}"
-            return replace(decided, outcome=Outcome.BROKEN, reason=Reason.COLLECTION, sentence=why)
-        if call.excinfo is None:
-            # A strict xfail that passed: pytest fails it without an exception.
-            return replace(
-                decided, outcome=Outcome.DOWN, reason=Reason.ASSERTION, sentence=report.longreprtext.strip()[:TEXT]
-            )
-        error = call.excinfo.value
-        steps = item.stash.get(STEPS, None)
-        step = (steps.failing(error) if steps else "") or (report.when if report.when != "call" else "")
-        outcome, reason, sentence = self._judge(error, report.when)
-        others = [each.step for each in decided.soft_failures if each.step != step]
-        if others:
-            sentence += f" (and soft step{'s' if len(others) > 1 else ''} {', '.join(others)} failed)"
-        return replace(
-            decided,
-            outcome=outcome,
-            reason=reason,
-            sentence=sentence,
-            step=step,
-            where=_where(call.excinfo, self._file),
-            text=str(error)[:TEXT] or report.longreprtext[-TEXT:],
-        )
-
-    def _judge(self, error: BaseException, when: str) -> tuple[Outcome, Reason, str]:
-        said = str(error)
-        if isinstance(error, pytest.UsageError):
-            return Outcome.BROKEN, Reason.COLLECTION, said.strip().splitlines()[0]
-        if when == "setup":
-            if isinstance(error, pytest.FixtureLookupError):
-                return (
-                    Outcome.BROKEN,
-                    Reason.COLLECTION,
-                    f"the test asks for a fixture that is not there: {error.argname}",
-                )
-            if any(sign in said for sign in NO_BROWSER):
-                from stormwatch.journeys.chromium import REMEDY
-
-                line = next(iter(said.splitlines()), "").removeprefix("BrowserType.launch: ")
-                return Outcome.BROKEN, Reason.BROWSER, f"the browser did not start: {line}; {REMEDY}"
-        if self._browser_is_gone():
-            return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
-        if any(sign in said for sign in DEAD_BROWSER):
-            return Outcome.BROKEN, Reason.BROWSER, f"the browser's page process died: {said.splitlines()[0].strip()}"
-        reason, sentence = explain(error)
-        return Outcome.DOWN, reason, sentence
-
-    def _browser_is_gone(self) -> bool:
-        return self._recorder.browser is not None and not self._recorder.browser.is_connected()
 
     def _watch_files(self, config: pytest.Config) -> None:
         if len(sys.modules) == self._modules:
@@ -351,39 +284,6 @@ class WarmSession:
         return next((str(file) for file, at in self._watched.items() if _changed_at(file) != at), "")
 
 
-class _Run:
-    """What is known of the run that is under way."""
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-        """When the test's own body began, or its first step if a fixture made one before; on the clock of the steps."""
-        self.seconds = 0.0
-        self.report: Report | None = None
-
-    def begin(self) -> float:
-        """Seconds since the run began, which is now if it has not."""
-        now = time.perf_counter()
-        self.began = now if self.began is None else self.began
-        return now - self.began
-
-    def steps(self, item: pytest.Item) -> tuple[StepTimes, ...]:
-        """Every step that is over, in the order in which they began."""
-        steps = item.stash.get(STEPS, None)
-        return tuple(sorted((self.times(step) for step in steps.done) if steps else (), key=lambda step: step.offset))
-
-    def times(self, step: Step) -> StepTimes:
-        """A step with its offset from the beginning of the run."""
-        offset = max(0.0, step.began - (step.began if self.began is None else self.began))
-        return StepTimes(name=step.name, seconds=step.seconds, offset=offset, failed=step.failed)
-
-
-def _soft_failures(item: pytest.Item) -> tuple[SoftFailure, ...]:
-    steps = item.stash.get(STEPS, None)
-    return tuple(
-        SoftFailure(step=step, sentence=explain(error)[1]) for step, error in (steps.survived if steps else ())
-    )
-
-
 def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:
     """The one item that `file::name` means, also without the parameter that pytest-playwright adds; or what is wrong."""
     names = {item.nodeid.partition("::")[2]: item for item in items}
@@ -407,20 +307,6 @@ def _fresh_instance(item: pytest.Item) -> None:
     if getattr(item, "cls", None) is not None:
         vars(item).pop("_instance", None)
         vars(item)["_obj"] = None
-
-
-def _skip_reason(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail"):
-        return f"it is expected to fail ({report.wasxfail})"
-    said = report.longrepr
-    return str(said[2]) if isinstance(said, tuple) else str(said)
-
-
-def _where(excinfo: pytest.ExceptionInfo[BaseException], file: Path) -> str:
-    """The last line of the journey's own file that the exception came through, or else the last line of all."""
-    entries = list(excinfo.traceback)
-    own = [entry for entry in entries if Path(entry.path) == file] or entries
-    return f"{own[-1].path}:{own[-1].lineno + 1}" if own else ""
 
 
 def _is_installed(path: Path) -> bool:
