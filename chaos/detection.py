@@ -81,6 +81,8 @@ class Observation:
     """Why nothing was injected, if the drill did not get so far."""
     trouble: str = ""
     """What went wrong with the drill itself: the feed died, the fault ended by itself, somebody interrupted."""
+    clock_step: float = 0.0
+    """Seconds by which the wall clock was set while it was watched: what was seen before and after cannot be compared."""
     fired_before: tuple[Mapping[str, str], ...] = ()
     """Labels of the alerts that fired already before the injection."""
     sightings: tuple[Sighting, ...] = ()
@@ -100,6 +102,7 @@ class Observation:
             "evidence": self.evidence.as_json(),
             "baseline": self.baseline,
             "trouble": self.trouble,
+            "clock_step": self.clock_step,
             "fired_before": [dict(labels) for labels in self.fired_before],
             "results": [sighting.as_json() for sighting in self.sightings],
             "transitions": [transition.as_json() for transition in self.transitions],
@@ -120,6 +123,7 @@ class Observation:
             evidence=Evidence.from_json(document["evidence"]),
             baseline=document["baseline"],
             trouble=document["trouble"],
+            clock_step=document.get("clock_step", 0.0),
             fired_before=tuple(document["fired_before"]),
             sightings=tuple(Sighting.from_json(one) for one in document["results"]),
             transitions=tuple(Transition.from_json(one) for one in document["transitions"]),

@@ -25,6 +25,8 @@ TICK = 1.0
 """Seconds between two looks at what the fault has touched."""
 OTHERS = 1000
 """How many failed results of other probes are kept: they are for readers, and a verdict is not made of them."""
+STEP = 2.0
+"""Seconds that the wall clock may go ahead of the monotonic one, or fall behind, before it counts as set. Slewing is slower."""
 MARGIN = 0.25
 """Seconds that are watched beyond a limit, so that what came at the last moment is still seen."""
 
@@ -53,6 +55,7 @@ class _Notes:
     evidence: Evidence = field(default_factory=Evidence)
     baseline: str = ""
     trouble: str = ""
+    clock_step: float = 0.0
     fired_before: tuple[Mapping[str, str], ...] = ()
 
 
@@ -119,6 +122,8 @@ class _Run:
         self._on_progress = on_progress
         self._guard = guard or Guard()
         self._run = ""
+        self._ahead = 0.0
+        """By how much the wall clock was ahead of the monotonic one when the injection began."""
         self._written: Mapping[str, Any] = {}
         self._steps: list[Progress] = []
         self._told: set[str] = set()
@@ -145,6 +150,7 @@ class _Run:
             "injecting", f"{spec.kind} on {spec.target}", fault=spec.as_json(), guard=self._guard.as_json()
         )
         began = self._clock.now()
+        self._ahead = began - self._clock.monotonic()
         try:
             async with self._fault:
                 self._notes.injected = began
@@ -191,6 +197,9 @@ class _Run:
             awaited = self._must_abort if self._complete() else self._complete_or_abort
             await self._seen.until(awaited, clock=self._clock, deadline=tick)
             # What must not go on is not looked at first: it is ended.
+            if why := self._clock_was_set():
+                self._notes.trouble = why
+                break
             if why := self._why_to_abort():
                 self._notes.trouble = f"ended early, because {why}"
                 break
@@ -208,6 +217,8 @@ class _Run:
     async def _recover(self) -> None:
         end = self._clock.monotonic() + self._drill.resolves_within + MARGIN
         while self._clock.monotonic() < end and not self._recovered() and not self._seen.failure:
+            if self._clock_was_set():
+                break
             tick = min(end, self._clock.monotonic() + TICK)
             await self._seen.until(self._recovered, clock=self._clock, deadline=tick)
             await self._tell()
@@ -246,6 +257,13 @@ class _Run:
     def _asks_for_delivery(self) -> bool:
         return self._drill.alert is not None and self._drill.alert.delivered_within is not None
 
+    def _clock_was_set(self) -> str:
+        """That the wall clock, by which everything is told, was set since the injection; empty: it was not."""
+        step = self._clock.now() - self._clock.monotonic() - self._ahead
+        if abs(step) > STEP and not self._notes.clock_step:
+            self._notes.clock_step = round(step, 3)
+        return f"the clock was set by {self._notes.clock_step:+.0f} s" if self._notes.clock_step else ""
+
     def _must_abort(self) -> bool:
         return bool(self._why_to_abort())
 
@@ -280,6 +298,7 @@ class _Run:
                 evidence=notes.evidence,
                 baseline=notes.baseline,
                 trouble=notes.trouble,
+                clock_step=notes.clock_step,
                 fired_before=notes.fired_before,
                 sightings=tuple(Sighting.of(result) for result in self._seen.results),
                 transitions=tuple(self._seen.transitions),
@@ -289,6 +308,8 @@ class _Run:
         )
 
     async def _judged(self) -> Report:
+        if self._notes.injected is not None:
+            self._clock_was_set()
         detection = self._detection()
         judgement = judge(self._drill, detection)
         await self._step("verdict", judgement.verdict.value, seen=detection.observed, judgement=judgement.as_json())

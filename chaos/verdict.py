@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from stormwatch.chaos.detection import Detection, Sighting, is_of_this
+from stormwatch.chaos.detection import Detection, Observation, Sighting, is_of_this
 from stormwatch.chaos.drill import Drill
 from stormwatch.probes.result import Outcome
 from stormwatch.probes.units import show_duration
@@ -99,6 +99,9 @@ def judge(drill: Drill, seen: Detection) -> Judgement:
     silence = _silence(drill, seen)
     recovered = [clause for clause in (_green(drill, seen), _resolved(drill, seen)) if clause]
     clauses = (baseline, bites, *detected, silence, gone, *recovered)
+    if observed.clock_step:
+        clauses = (*clauses, _one_clock(observed))
+        return Judgement(Verdict.INCONCLUSIVE if observed.gone else Verdict.UNSAFE, clauses)
     return Judgement(_weigh(drill, seen, bites=bites, detected=detected, silence=silence, recovered=recovered), clauses)
 
 
@@ -136,6 +139,17 @@ def _baseline(drill: Drill, seen: Detection) -> Clause:
     state = f"{drill.probe.name} was up" if drill.probe else "the expected alert was silent"
     others = len(seen.observed.fired_before)
     return Clause("baseline", Answer.YES, asked, state + (f"; {others} other alerts fired already" if others else ""))
+
+
+def _one_clock(observed: Observation) -> Clause:
+    where = "forward" if observed.clock_step > 0 else "back"
+    return Clause(
+        "clock",
+        Answer.INCONCLUSIVE,
+        "times are told by one clock",
+        f"this machine's clock was set {where} by {show_seconds(abs(observed.clock_step))} meanwhile: "
+        "what was seen before and after cannot be compared",
+    )
 
 
 def _bites(seen: Detection) -> Clause:

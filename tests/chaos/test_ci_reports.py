@@ -76,4 +76,4 @@ def test_markdown_shows_what_a_reviewer_asks_first() -> None:
         "| ✓ proved | <code>good</code> | <code>tcp-blackhole on payments</code> | 20.0 s | 22.0 s |",
         "| ✗ missed | <code>bad</code> | <code>tcp-blackhole on payments</code> |  |  |",
     ]
-    assert "did not fire" in as_markdown([missed])
+    assert "fires within 1m30s</code>: <code>" in as_markdown([missed])
