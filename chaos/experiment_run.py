@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.chaos.audit import AuditJournal
-from stormwatch.chaos.experiment import Activity, Asked, Experiment
+from stormwatch.chaos.experiment import Activity, Experiment
+from stormwatch.chaos.experiment_comparison import compared
 from stormwatch.chaos.experiment_label import label_of
+from stormwatch.chaos.experiment_played import playing, sweep
 from stormwatch.chaos.experiment_provider import Answer, Ending, call
 from stormwatch.chaos.experiment_report import ExperimentReport
-from stormwatch.chaos.experiment_tolerance import decided, meets, show
+from stormwatch.chaos.experiment_tolerance import show
 from stormwatch.chaos.experiment_undo import METHOD, left_behind, undo_arguments
 from stormwatch.chaos.experiment_variables import Variables
 from stormwatch.chaos.experiment_verdict import ActivityRun, HypothesisRun, Seen, judge_experiment
@@ -123,6 +125,7 @@ class _Run:
         self._recovery = recovery
         self._lease = lease
         self._id = f"{METHOD}-{secrets.token_hex(8)}"
+        self._played = undo.directory / f"{self._id}.played"
         self._label = label_of(identify(), self._id)
         self._steps: list[Progress] = []
         self._notes = _Notes(started=clock.now())
@@ -149,9 +152,9 @@ class _Run:
             self._notes.before = await self._hypothesis("baseline")
             if self._notes.before.answer is not Said.YES:
                 return
-        async with self._recorded():
+        async with self._recorded() as lost:
             try:
-                await self._injected()
+                await self._injected(lost)
             finally:
                 await to_the_end(self._rolled_back())
         if self._notes.before and self._experiment.rollbacks and not self._notes.trouble:
@@ -175,19 +178,19 @@ class _Run:
             self._variables = replace(self._variables, configuration={**self._variables.configuration, key: output})
 
     @contextlib.asynccontextmanager
-    async def _recorded(self) -> AsyncGenerator[None]:
-        """The rollbacks on disk, and a process that plays them when this one dies."""
+    async def _recorded(self) -> AsyncGenerator[asyncio.Task[None]]:
+        """The rollbacks on disk, and a process that plays them when this one dies; ends when it has played them."""
         record = UndoRecord(
             id=self._id,
             method=METHOD,
             what=f"experiment {self._mask(self._experiment.title)}",
-            arguments=undo_arguments(self._experiment, self._variables, self._path),
+            arguments=undo_arguments(self._experiment, self._variables, self._path, self._played),
             owner=identify(),
             at=self._clock.now(),
             drill=self._label,
         )
-        renewing: asyncio.Task[None] | None = None
         try:
+            await asyncio.to_thread(sweep, self._undo.directory)
             await to_the_end(asyncio.to_thread(self._undo.record, record))
             await to_the_end(asyncio.to_thread(begin_reaping, self._undo.directory, self._id, lease=self._lease))
         except (OSError, ReaperFailed, asyncio.CancelledError) as error:
@@ -195,16 +198,19 @@ class _Run:
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise NothingBegun(f"nothing was done, because its rollbacks could not be made safe: {error}") from error
+        renewing = asyncio.create_task(self._renew(), name=f"lease of {self._id}")
         try:
-            renewing = asyncio.create_task(self._renew(), name=f"lease of {self._id}")
-            yield
+            yield renewing
         finally:
-            renewing.cancel() if renewing else None
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             await to_the_end(self._forgotten(record))
 
     async def _renew(self) -> None:
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + self._lease / 3)
+            if not await asyncio.to_thread(self._undo.holds, self._id):
+                raise _Stopped("its rollbacks were played by another process: its lease was over, or somebody undid it")
             await asyncio.to_thread(renew, self._undo.directory, self._id)
 
     async def _forgotten(self, record: UndoRecord) -> None:
@@ -222,7 +228,7 @@ class _Run:
         await asyncio.to_thread(self._undo.record, rest)
         await asyncio.to_thread(self._undo.forget, self._id)
 
-    async def _injected(self) -> None:
+    async def _injected(self, lost: asyncio.Task[None]) -> None:
         strategy, hypothesis = self._experiment.strategy, self._experiment.hypothesis
         self._notes.injected = True
         watchers = [asyncio.create_task(self._guard(one), name="safeguard") for one in self._experiment.safeguards]
@@ -230,7 +236,7 @@ class _Run:
             watchers.append(asyncio.create_task(self._watch(), name="hypothesis"))
         method = asyncio.create_task(self._method(), name="method")
         try:
-            waiting = {method, *watchers}
+            waiting = {method, lost, *watchers}
             while method in waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
@@ -287,11 +293,19 @@ class _Run:
             await self._clock.sleep_until(self._clock.monotonic() + safeguard.frequency)
 
     async def _rolled_back(self) -> None:
-        for activity in self._experiment.rollbacks:
-            await self._safely("rollback", activity.name)
-            run, _ = await self._judged(activity)
-            self._notes.rollbacks.append(run)
-            await self._safely("rollback", run.sentence() if not _is_well(run) else f"{activity.name}: done", run)
+        async with playing(self._played) as played:
+            for number, activity in enumerate(self._experiment.rollbacks):
+                await self._safely("rollback", activity.name)
+                if number in played.numbers:
+                    now = self._clock.now()
+                    run = ActivityRun(activity=activity, start=now, end=now, ending=Ending.SUCCEEDED)
+                else:
+                    run, _ = await self._judged(activity)
+                self._notes.rollbacks.append(run)
+                if _is_well(run):
+                    with contextlib.suppress(OSError):
+                        await played.mark(number)
+                await self._safely("rollback", f"{activity.name}: done" if _is_well(run) else run.sentence(), run)
         self._notes.left = await left_behind(self._undo, self._label)
 
     async def _recover(self) -> None:
@@ -327,8 +341,8 @@ class _Run:
             return ActivityRun(activity=activity, start=start, end=start, ending=Ending.SUCCEEDED), False
         answer = await call(activity, self._variables, label=self._label)
         run = self._run_of(activity, start, answer)
-        if activity.tolerance is not None and answer.ending is Ending.SUCCEEDED:
-            run = await self._compared(run)
+        if met := await compared(activity, answer, self._variables, label=self._label):
+            run = replace(run, met=met.met, asked=self._mask(met.asked), seen=self._mask(met.seen))
         if after:
             await self._clock.sleep_until(self._clock.monotonic() + after)
         return run, answer.interrupts
@@ -347,23 +361,6 @@ class _Run:
             why=self._mask(answer.why),
             trace=tuple(self._mask(list(answer.trace))),
         )
-
-    async def _compared(self, run: ActivityRun) -> ActivityRun:
-        tolerance = run.activity.tolerance
-        assert tolerance is not None
-        if isinstance(tolerance, Asked):
-            said = await call(tolerance.probe, self._variables, label=self._label, extra={"value": run.output})
-            met = said.ending is Ending.SUCCEEDED and decided(tolerance.probe.provider, said.output)
-            asked, seen = f"{tolerance.probe.name} says so", said.why or show(said.output)
-        else:
-            try:
-                result = meets(tolerance, run.output, self._variables)
-            except Exception as error:  # noqa: BLE001 - a value that a tolerance cannot read is not within it
-                return replace(
-                    run, met=False, asked="a value to compare", seen=self._mask(f"{type(error).__name__}: {error}")
-                )
-            met, asked, seen = result.met, result.asked, result.seen
-        return replace(run, met=met, asked=self._mask(asked), seen=self._mask(seen))
 
     def _report(self) -> ExperimentReport:
         notes = self._notes

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stormwatch.chaos.absence import Absence, UndoFailed
-from stormwatch.chaos.experiment import Experiment
-from stormwatch.chaos.experiment_provider import Ending, call
+from stormwatch.chaos.experiment import Activity, Experiment
+from stormwatch.chaos.experiment_comparison import compared
+from stormwatch.chaos.experiment_played import playing
+from stormwatch.chaos.experiment_provider import call
 from stormwatch.chaos.experiment_reading import ExperimentMistake, read_activities
 from stormwatch.chaos.experiment_variables import VariableMissing, Variables, read_secrets
+from stormwatch.probes.masking import masked, pattern_of
 
 if TYPE_CHECKING:
     from stormwatch.chaos.undo import UndoJournal
@@ -22,11 +25,12 @@ METHOD = "experiment"
 """In the records: a key of `undoers.UNDOERS`."""
 
 
-def undo_arguments(experiment: Experiment, variables: Variables, path: Path) -> dict[str, Any]:
-    """What `undo_experiment` needs. No secret: those are read again, from where the experiment has them."""
+def undo_arguments(experiment: Experiment, variables: Variables, path: Path, played: Path) -> dict[str, Any]:
+    """What `undo_experiment` needs; `played` is where it is kept which rollbacks were played. No secret: those are read again, from where the experiment has them."""
     return {
         "file": str(path.absolute()),
         "directory": str(Path.cwd()),
+        "played": str(played.absolute()),
         "secrets": bool(experiment.secrets),
         "configuration": dict(variables.configuration),
         "rollbacks": [dict(one.document) for one in experiment.rollbacks],
@@ -34,25 +38,34 @@ def undo_arguments(experiment: Experiment, variables: Variables, path: Path) -> 
 
 
 async def undo_experiment(arguments: Mapping[str, Any]) -> Absence:
-    """Play every rollback, also after one that failed. Raises UndoFailed when one did."""
+    """Play every rollback that was not played yet, also after one that failed. Raises UndoFailed when one did."""
     try:
         activities = read_activities(arguments["rollbacks"])
     except ExperimentMistake as error:
         raise UndoFailed(f"its rollbacks cannot be played from here: {error.lines[0]}") from error
     variables = Variables(arguments["configuration"], await asyncio.to_thread(_secrets, arguments))
+    pattern = pattern_of(variables.secret_values())
     failed: list[str] = []
-    for activity in activities:
-        answer = await call(activity, variables, directory=arguments["directory"])
-        if answer.ending is not Ending.SUCCEEDED:
-            # Nothing of what the target said: nobody here knows its secrets well enough to mask them.
-            status = answer.output.get("status") if isinstance(answer.output, Mapping) else None
-            failed.append(f"{activity.name} {answer.ending.value}{'' if status is None else f' with {status}'}")
+    async with playing(Path(arguments["played"])) as played:
+        left = [(number, one) for number, one in enumerate(activities) if number not in played.numbers]
+        for number, activity in left:
+            if why := await _played(activity, variables, arguments["directory"]):
+                failed.append(f"{activity.name}: {masked(why, pattern) if pattern else why}")
+            else:
+                await played.mark(number)
     if failed:
         raise UndoFailed(
-            f"{len(failed)} of {len(activities)} rollbacks failed ({'; '.join(failed)}); see to it by hand what "
+            f"{len(failed)} of {len(left)} rollbacks failed ({'; '.join(failed)}); see to it by hand what "
             f"{arguments['file']} did, or mend it and try again"
         )
-    return Absence(was_there=True, why=f"{len(activities)} rollbacks of {arguments['file']} were played")
+    return Absence(was_there=bool(left), why=f"{len(left)} rollbacks of {arguments['file']} were played")
+
+
+async def _played(activity: Activity, variables: Variables, directory: str) -> str:
+    """Why it failed; nothing when it did not."""
+    answer = await call(activity, variables, directory=directory)
+    met = await compared(activity, answer, variables, directory=directory)
+    return f"{met.seen} (asked: {met.asked})" if met and not met.met else answer.why
 
 
 async def left_behind(journal: "UndoJournal", label: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from stormwatch.chaos.experiment_variables import VariableMissing, Variables, re
 from stormwatch.chaos.report import Progress
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.harness.drilling import heal
-from stormwatch.harness.invocation import write
+from stormwatch.harness.invocation import mask_logs, write
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import Secrets
 from stormwatch.harness.stop import cancelled_by_signals
@@ -116,6 +116,7 @@ async def _ready(path: Path, experiment: Experiment, overrides: Mapping[str, Any
         known = read_variables(experiment, environ=os.environ, overrides=overrides)
     except VariableMissing as error:
         raise Problem(f"{path}: {error}") from error
+    mask_logs(Secrets.of(known.secret_values()))
     if lines := await mistakes(experiment.activities):
         raise Problem(*(f"{path}: {line}" for line in Secrets.of(known.secret_values()).mask(lines)))
     return known

@@ -19,12 +19,12 @@ def load_config(path: Path) -> Any:
         config = load(path, environ=os.environ)
     except ConfigError as error:
         raise Problem(*error.lines) from error
-    _mask_logs(Secrets.of(config.secrets))
+    mask_logs(Secrets.of(config.secrets))
     return config
 
 
-def _mask_logs(secrets: Secrets) -> None:
-    """No log line shows a secret of the configuration, whoever writes it."""
+def mask_logs(secrets: Secrets) -> None:
+    """No log line shows one of these secrets, whoever writes it."""
 
     def masked(record: logging.LogRecord) -> bool:
         record.msg, record.args = secrets.mask(record.getMessage()), ()

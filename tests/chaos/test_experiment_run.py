@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from stormwatch.chaos.absence import UndoFailed
 from stormwatch.chaos.audit import AuditJournal
 from stormwatch.chaos.experiment_reading import read_experiment
+from stormwatch.chaos.experiment_undo import undo_arguments, undo_experiment
+from stormwatch.chaos.experiment_variables import Variables
 from stormwatch.chaos.experiment_verdict import ExperimentVerdict
-from stormwatch.chaos.undo import UndoJournal
+from stormwatch.chaos.undo import UndoJournal, UndoRecord
 from stormwatch.probes.clock import SystemClock
 from tests.chaos.experiments import breaking, clause, experiment, function, healing, http, program, run, well
 from tests.servers.breakable import Breakable
@@ -396,3 +399,38 @@ async def test_a_probe_of_the_method_is_judged_by_its_tolerance(shop: Breakable)
     document = experiment(method=[http("knock", f"{shop.url}/fail", kind="probe", tolerance=200)])
 
     assert (await run(document)).verdict is ExperimentVerdict.DEVIATED
+
+
+async def test_somebody_else_plays_the_rollbacks_of_a_run_that_goes_on(shop: Breakable, undo: UndoJournal) -> None:
+    """`stormwatch undo --force`, or the reaper when the lease was over: each is played once, and the run ends."""
+    document = experiment(
+        hypothesis=well(shop),
+        method=[breaking(shop), program("wait", "-c", "import time; time.sleep(60)")],
+        rollbacks=[healing(shop)],
+    )
+    running = asyncio.create_task(run(document, lease=1.0))
+    while not shop.broken:
+        await asyncio.sleep(0.02)
+    (record,) = undo.pending()
+    assert isinstance(record, UndoRecord)
+    await undo.undo(record.id)
+
+    report = await asyncio.wait_for(running, 40)
+
+    assert shop.requests.count(("DELETE", "/break")) == 1
+    assert report.verdict is ExperimentVerdict.INCONCLUSIVE, report.lines()
+    assert clause(report, "whole").startswith("its rollbacks were played by another process")
+    assert not undo.pending()
+
+
+async def test_a_rollback_that_was_played_is_not_played_again(shop: Breakable, tmp_path: Path) -> None:
+    """Who undoes tries again and again as long as one fails: the others need not be idempotent."""
+    document = experiment(rollbacks=[http("bad", f"{shop.url}/fail"), http("once", f"{shop.url}/once", method="POST")])
+    read = read_experiment(document)
+    arguments = undo_arguments(read, Variables(), Path("experiment.json"), tmp_path / "x.played")
+
+    for left in (2, 1):
+        with pytest.raises(UndoFailed, match=f"1 of {left} rollbacks failed .bad: answered 500: no"):
+            await undo_experiment(arguments)
+
+    assert shop.requests == [("GET", "/fail"), ("POST", "/once"), ("GET", "/fail")]

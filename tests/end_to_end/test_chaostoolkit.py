@@ -267,6 +267,7 @@ def test_undo_plays_the_rollbacks_of_a_dead_experiment(house: House, tmp_path: P
     arguments = {
         "file": str(path),
         "directory": str(tmp_path),
+        "played": str(house.state / "undo" / "experiment-dead.played"),
         "secrets": True,
         "configuration": {},
         "rollbacks": document["rollbacks"],

@@ -1,5 +1,6 @@
 """A service that an experiment breaks and heals: it answers 503 while it is broken, and says odd things where it is asked to."""
 
+import contextlib
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,8 +30,10 @@ class Breakable:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                # Who asked may not have waited.
+                with contextlib.suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(body)
 
             do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
 
