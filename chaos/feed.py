@@ -106,9 +106,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Another feed that is passed on to, and what it takes from here besides results."""
+    """Another feed that is passed on to, and what it takes from here."""
 
     feed: "Feed"
+    results: bool
     transitions: bool
     notifications: bool
 
@@ -143,7 +144,8 @@ class Feed:
                 recording.results.append(result)
                 recording.woke()
         for reader in self._readers:
-            reader.feed(result)
+            if reader.results:
+                reader.feed(result)
 
     def transition(self, transition: Transition) -> None:
         """Take an alert's change of state."""
@@ -196,16 +198,26 @@ class Feed:
         for reader in self._readers:
             reader.feed.recover(source=source)
 
-    def pass_on(self, to: "Feed", *, transitions: bool, notifications: bool) -> None:
-        """Let another feed have the present and all that comes: results always, the rest as it is wanted there."""
-        reader = _Reader(to, transitions, notifications)
-        for result in self.latest.values():
+    @contextlib.contextmanager
+    def passing_on(
+        self, to: "Feed", *, results: bool = True, transitions: bool, notifications: bool
+    ) -> Generator[None]:
+        """Let another feed have the present and all that comes, of the kinds that it wants, until the block is left.
+
+        What came to the receiver at the end of the way, and what fails, it has always.
+        """
+        for result in self.latest.values() if results else ():
             to(result)
         for active in (*self.firing.values(), *self.pending.values()) if transitions else ():
             to.transition(active)
         for source, why in self._failures.items():
             to.fail(why, source=source)
+        reader = _Reader(to, results, transitions, notifications)
         self._readers.append(reader)
+        try:
+            yield
+        finally:
+            self._readers.remove(reader)
 
     @contextlib.contextmanager
     def recording(self, *, wants: Callable[[Result], bool] = lambda _result: True) -> Generator[Recording]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from stormwatch.harness.publishing import Form
 from stormwatch.harness.rule_span import Subjects
 from stormwatch.harness.service import EVALUATION
 from stormwatch.harness.stop import cancelled_by_signals
-from stormwatch.harness.watching import judged_by, watched
+from stormwatch.harness.watching import judged_beside, outside_feed, watched
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.latency import first_failure
@@ -157,10 +157,9 @@ async def _feed_of(config: Config, drill: Drill, feed: Feed, clock: Clock) -> As
         async with (
             detour.detoured(config, drill, clock) as around,
             detour.watching(around, clock) as bent,
-            # Prometheus scrapes a service whose probe is not bent: the alerts are those of the drill's own.
-            judged_by(replace(config.watch, prometheus=""), bent, clock) as judged,
         ):
-            yield around, judged
+            with judged_beside(config.watch, bent, feed) as judged:
+                yield around, judged
     else:
         yield config, feed
 
@@ -191,7 +190,7 @@ async def _run(
 def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> AbstractAsyncContextManager[Feed]:
     """What the drills watch that break something for everybody; of no others is anything probed."""
     if all(drill.side is Side.PROBER for drill in drills):
-        return nullcontext(Feed())
+        return outside_feed(replace(config.watch, prometheus=""), clock)
     return watched(config, url, clock)
 
 
@@ -235,6 +234,8 @@ def plan_of(config: Config, drill: Drill, live: Live | None = None) -> Plan:
 
     Of a drill whose alerts are watched elsewhere, by what runs there; without `live` nothing is known of those.
     """
+    if drill.side is Side.PROBER:  # its alerts are those of the drill's own service, which no Prometheus scrapes
+        config = replace(config, watch=replace(config.watch, prometheus=""))
     subjects = Subjects.of(config)
     expected = subjects.probes[drill.probe.name] if drill.probe else None
     # A run that began under the fault may still fail after it.
@@ -256,16 +257,9 @@ def plan_of(config: Config, drill: Drill, live: Live | None = None) -> Plan:
         cleared=budget.cleared,
         links=budget.links,
     )
-    return replace(planned, refusals=(*planned.refusals, *budget.refusals, *_side_refusals(config, drill)))
-
-
-def _side_refusals(config: Config, drill: Drill) -> list[str]:
-    if drill.side is not Side.PROBER:
-        return []
-    why = detour.why_not(config, drill)
-    if not why and config.watch.prometheus and drill.alert:
-        why = "side: prober: the bent probe is in this process alone, and watch.prometheus does not see it: use side: target"
-    return [why] if why else []
+    bent = detour.why_not(config, drill) if drill.side is Side.PROBER else ""
+    refusals = (*planned.refusals, *budget.refusals, *((bent,) if bent else ()))
+    return replace(planned, refusals=refusals)
 
 
 def _baseline(config: Config, drill: Drill) -> Baseline:

@@ -2,8 +2,8 @@
 
 import os
 import socket
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 
 import httpx
 
@@ -35,19 +35,37 @@ async def watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Feed
         else:
             service = Service(config, data=state_directory(os.environ) / "drill", clock=clock)
             own = (await stack.enter_async_context(service)).feed
-        yield await stack.enter_async_context(judged_by(config.watch, own, clock))
+        if not config.watch:
+            yield own
+            return
+        outside = await stack.enter_async_context(outside_feed(config.watch, clock))
+        stack.enter_context(_our_part(config.watch, own, outside))
+        yield outside
 
 
-@asynccontextmanager
-async def judged_by(watch: Watch, own: Feed, clock: Clock) -> AsyncGenerator[Feed]:
-    """Our results with the alerts of `watch`; just ours where it names nobody. Raises Problem as `watched`."""
-    if not watch:
+@contextmanager
+def judged_beside(watch: Watch, own: Feed, shared: Feed) -> Generator[Feed]:
+    """The feed of a drill with a service of its own, which no Prometheus scrapes: its alerts are those of that service.
+
+    Of what `shared` has, which is what `watched` gave for the same `watch`, it takes whom Alertmanager told and what came to the
+    receiver.
+    """
+    if not (watch.alertmanager or watch.receiver):
         yield own
         return
-    async with outside_feed(watch, clock) as feed:
-        # Of what is watched elsewhere, our own evaluator's alerts and messages are not those that are judged.
-        own.pass_on(feed, transitions=not watch.prometheus, notifications=not (watch.prometheus or watch.alertmanager))
+    feed, elsewhere = Feed(), bool(watch.alertmanager)
+    with (
+        own.passing_on(feed, transitions=True, notifications=not elsewhere),
+        shared.passing_on(feed, results=False, transitions=False, notifications=elsewhere),
+    ):
         yield feed
+
+
+def _our_part(watch: Watch, own: Feed, outside: Feed) -> AbstractContextManager[None]:
+    """Of what is watched elsewhere, our own evaluator's alerts and messages are not those that are judged."""
+    return own.passing_on(
+        outside, transitions=not watch.prometheus, notifications=not (watch.prometheus or watch.alertmanager)
+    )
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -219,7 +219,7 @@ async def test_what_is_no_message_is_refused_and_told_to_nobody(body: bytes) -> 
 async def test_a_message_without_end_is_not_read_to_its_end() -> None:
     """Memory is bounded."""
 
-    async def endless() -> Any:
+    async def endless() -> AsyncIterator[bytes]:
         for _ in range(LARGEST // 1_000_000 + 2):
             yield b" " * 1_000_000
 
@@ -233,16 +233,20 @@ def test_a_feed_passes_on_what_is_wanted_there() -> None:
     """Results always; alerts and messages of ours only where nobody else's are watched; failures by their source."""
     own, feed = Feed(), Feed()
     own.fail("gone", source="service")
-    own.pass_on(feed, transitions=False, notifications=False)
-    feed.fail("silent", source="Prometheus")
-    assert feed.failure == "gone; silent"
-    own.recover(source="service")
-    assert feed.failure == "silent"
-    with feed.recording() as seen:
+    with own.passing_on(feed, transitions=False, notifications=False), feed.recording() as seen:
+        feed.fail("silent", source="Prometheus")
+        assert feed.failure == "gone; silent"
+        own.recover(source="service")
+        assert feed.failure == "silent"
         own.notified(LABELS, AT)
+        own.delivered(Delivered(LABELS, AT, AT))
         for one in changes({}, active("firing"), at=AT):
             own.transition(one)
     assert (seen.transitions, seen.notifications, feed.firing) == ([], [], {})
+    assert len(seen.deliveries) == 1
     other = Feed()
-    own.pass_on(other, transitions=True, notifications=True)
-    assert [one.after for one in other.firing.values()] == [AlertState.FIRING]
+    with own.passing_on(other, transitions=True, notifications=True), other.recording() as seen:
+        assert [one.after for one in other.firing.values()] == [AlertState.FIRING]
+        own.notified(LABELS, AT)
+    own.notified(LABELS, AT)
+    assert len(seen.notifications) == 1

@@ -175,7 +175,8 @@ class Scene:
             assert child.stderr is not None
             said: list[str] = []
             stdout: list[str] = []
-            reader = threading.Thread(target=lambda out=child.stdout: stdout.append(out.read()))
+            out = child.stdout
+            reader = threading.Thread(target=lambda: stdout.append(out.read()))
             reader.start()
             for line in child.stderr:
                 said.append(line)

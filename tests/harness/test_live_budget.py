@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe, Side
 from stormwatch.chaos.plan import Plan, Span
 from stormwatch.harness.config import Config, load
 from stormwatch.harness.drilling import plan_of
@@ -270,3 +271,17 @@ def test_our_own_alerts_by_way_of_alertmanager_have_a_delivery_too(tmp_path: Pat
     plan = plan_of(loaded, loaded.drills[0], Live(routing=ROUTING))
     assert plan.alert is not None
     assert plan.delivered == Span(plan.alert.best, plan.alert.worst + 62)
+
+
+def test_on_the_probers_side_the_alerts_are_ours(tmp_path: Path) -> None:
+    """Prometheus scrapes a service whose probe is not bent: an alert of its own rules is refused, ours has our own budget."""
+    loaded = config(tmp_path, THEIRS)
+    drill = replace(loaded.drills[0], side=Side.PROBER, probe=ExpectedProbe(name="shop"))
+    (refusal,) = plan_of(loaded, drill, LIVE).refusals
+    assert (
+        refusal == "only rules of ours are told of a bent probe, and none makes the expected alert: expect one of ours"
+    )
+    ours = replace(drill, alert=ExpectedAlert(labels={"alertname": "ProbeDown", "probe": "shop"}))
+    plan = plan_of(loaded, ours, LIVE)
+    assert plan.refusals == ()
+    assert plan.alert == Span(0.0, 10 + 2 + 1)
