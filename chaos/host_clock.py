@@ -95,8 +95,10 @@ async def undo_clock(arguments: Mapping[str, Any]) -> Absence:
         raise UndoFailed(f"the process with another clock runs on: {error}; undo as root") from error
     # It may have been told to end a moment before whoever told it died.
     ended = await gone(hit, 0.0 if shifted else daemon.grace)
-    now = await bring_back(daemon, fault, without=hit if ended else ())
-    return Absence(bool(shifted) or ended, f"process {now[0].pid} runs with the clock of the machine")
+    back = await bring_back(daemon, fault, without=hit if ended else ())
+    return Absence(
+        bool(shifted) or not back.was_there, f"process {back.processes[0].pid} runs with the clock of the machine"
+    )
 
 
 def library() -> str:

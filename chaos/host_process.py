@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,25 +225,32 @@ async def undo_kill(arguments: Mapping[str, Any]) -> Absence:
     # A signal may be on its way still, when whoever sent it is dead.
     dying = _DYING if arguments["signal"] == "KILL" else daemon.grace
     ended = await gone(hit, dying)
-    now = await bring_back(daemon, str(arguments["fault"]), without=hit if ended else ())
-    shown = f"process {', '.join(str(process.pid) for process in now)} runs"
-    return Absence(ended, f"{shown} in its place" if ended else f"{shown}, as before")
+    back = await bring_back(daemon, str(arguments["fault"]), without=hit if ended else ())
+    shown = f"process {', '.join(str(process.pid) for process in back.processes)} runs"
+    return Absence(not back.was_there, f"{shown} in its place" if ended else f"{shown}, as before")
 
 
-async def bring_back(
-    daemon: Daemon, fault: str, *, without: "tuple[ProcessId, ...] | list[ProcessId]"
-) -> tuple[ProcessId, ...]:
+@dataclass(frozen=True, slots=True)
+class Back:
+    """It runs."""
+
+    processes: tuple[ProcessId, ...]
+    was_there: bool
+    """Whether it ran before it was asked for."""
+
+
+async def bring_back(daemon: Daemon, fault: str, *, without: Sequence[ProcessId]) -> Back:
     """Have it run: start it unless somebody did. Raises UndoFailed."""
     try:
         now = await asyncio.to_thread(daemon.find)
     except NotFound:
         now = ()
     if now and not set(now) & set(without):
-        return now
+        return Back(now, was_there=True)
     try:
         if (daemon.start or daemon.unit) and not await asyncio.to_thread(marked, fault, RESTORED):
             await asyncio.to_thread(daemon.begin, fault)
-        return await daemon.found_within(daemon.back)
+        return Back(await daemon.found_within(daemon.back), was_there=False)
     except (NotFound, CannotBreak, OSError, KeyError, subprocess.SubprocessError) as error:
         by = f"`{daemon.start[0]}`" if daemon.start else f"the unit {daemon.unit}" if daemon.unit else "its supervisor"
         raise UndoFailed(f"it is not back {daemon.back:g} s after {by} should have started it: {error}") from error

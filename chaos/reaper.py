@@ -4,6 +4,7 @@ One process for each fault, in a session of its own, so that no Ctrl-C, no close
 group reaches it. It ends when the fault's record is gone.
 """
 
+import contextlib
 import os
 import select
 import subprocess
@@ -30,7 +31,7 @@ class ReaperFailed(Exception):
 
 def begin_reaping(directory: Path, identity: str, *, lease: float = LEASE) -> None:
     """Start the reaper of a recorded fault, and wait until it watches. Blocking. Raises ReaperFailed."""
-    renew(directory, identity)
+    UndoJournal(directory).sign(identity).touch()
     command = [sys.executable, "-m", "stormwatch.chaos.reaper", str(directory), identity, str(lease)]
     # The reaper is meant to outlive this process: nobody waits for it, and the `with` below is over before it ends.
     process = subprocess.Popen(
@@ -52,14 +53,16 @@ def begin_reaping(directory: Path, identity: str, *, lease: float = LEASE) -> No
 
 def renew(directory: Path, identity: str) -> None:
     """A sign of life of the fault's owner. Blocking."""
-    _sign(directory, identity).touch()
+    # Never made anew: whoever removed it meanwhile did so because the fault is gone.
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(UndoJournal(directory).sign(identity))
 
 
 def reap(directory: Path, identity: str, *, lease: float, poll: float) -> None:
     """Watch over one fault until its record is gone. Blocking."""
     journal = UndoJournal(directory)
     owner = _owner(journal, identity)
-    sign = _sign(directory, identity)
+    sign = journal.sign(identity)
     seen, since = _signed(sign), time.monotonic()
     while journal.holds(identity):
         if (signed := _signed(sign)) != seen:
@@ -85,10 +88,6 @@ def _owner(journal: UndoJournal, identity: str) -> ProcessId | None:
         if isinstance(one, UndoRecord) and one.id == identity:
             return one.owner
     return None
-
-
-def _sign(directory: Path, identity: str) -> Path:
-    return directory / f"{identity}.alive"
 
 
 def _signed(sign: Path) -> int:

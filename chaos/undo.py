@@ -128,8 +128,9 @@ class UndoJournal:
         self._sync()
 
     def forget(self, identity: str) -> None:
-        """Remove a record whose fault is proved gone; none is no error."""
+        """Remove a record whose fault is proved gone, and the sign of life beside it; none is no error."""
         self._path(identity).unlink(missing_ok=True)
+        self.sign(identity).unlink(missing_ok=True)
         if self.directory.is_dir():
             self._sync()
 
@@ -154,6 +155,10 @@ class UndoJournal:
         """Take one fault back, whoever owns it; None when it has no record (any more)."""
         found = [one for one in self.pending() if isinstance(one, UndoRecord) and one.id == identity]
         return await self._undo(found[0], force=True, undoers=undoers) if found else None
+
+    def sign(self, identity: str) -> Path:
+        """The file that the owner of a fault touches as a sign of life."""
+        return self.directory / f"{identity}.alive"
 
     def holds(self, identity: str) -> bool:
         """Whether there is a record of this fault."""

@@ -27,6 +27,7 @@ HELD = tuple(name for name, kind in FAULTS.items() if kind.breakage is not None)
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "clock-shift": {"by": "1d"},
+    "disk-full": {"limit": "4MiB"},
     "disk-stress": {"bytes": "1MiB"},
     "cpu-stress": {"workers": 1, "load": "5%"},
     "memory-stress": {"bytes": "4MiB"},
