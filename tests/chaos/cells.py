@@ -16,9 +16,7 @@ def labels(probe: str, name: str = "ProbeDown", severity: str = "page") -> dict[
     return {"alertname": name, "probe": probe, "severity": severity}
 
 
-def cell(
-    kind: str = "tcp-reset", target: str = "payments", *, probes: tuple[str, ...] = ("pay",), **more: Any
-) -> Cell:
+def cell(kind: str = "tcp-reset", target: str = "payments", *, probes: tuple[str, ...] = ("pay",), **more: Any) -> Cell:
     """A fault on what these probes depend on; each has an alert that takes at most 10 s."""
     options = more.pop("options", {})
     return Cell(

@@ -83,7 +83,7 @@ def matrix(*outcomes: Outcome, **more: Any) -> Matrix:
 
 
 def test_the_score_leaves_out_what_proves_nothing() -> None:
-    """killed / (all - equivalent - inconclusive); noisy and late ones are no kills."""
+    """It is killed / (all - equivalent - inconclusive); noisy and late ones are no kills."""
     found = matrix(
         outcome("a", "pay"),
         outcome("b"),
@@ -144,7 +144,11 @@ def test_an_alert_that_fires_for_everything_says_little() -> None:
 def test_the_smallest_set_of_alerts_tells_of_all_that_was_told_of() -> None:
     """Greedy: the one that tells of most first."""
     found = matrix(
-        outcome("a", "pay", "front"), outcome("b", "front"), outcome("c", "shop"), outcome("d", "pay", "shop"), outcome("e")
+        outcome("a", "pay", "front"),
+        outcome("b", "front"),
+        outcome("c", "shop"),
+        outcome("d", "pay", "shop"),
+        outcome("e"),
     )
 
     assert {dict(key)["probe"] for key in found.smallest_set()} == {"front", "shop"}

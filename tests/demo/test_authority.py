@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from stormwatch.chaos.tls_mint import Mint, new_key, read_issuer
 from stormwatch.demo.authority import new_authority
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -52,3 +53,18 @@ def test_the_chain_ends_with_the_authority_and_the_spki_is_that_of_its_key() -> 
 
     assert authority.certificate == chain[-1]
     assert base64.b64encode(hashlib.sha256(der).digest()).decode() == authority.spki
+
+
+def test_what_a_delegate_signs_is_trusted_wherever_the_authority_is() -> None:
+    """So that faults of TLS show nothing but what they are about; it may not make further authorities."""
+    authority = new_authority("test CA", now=NOW)
+    delegate = authority.delegate("test faults", now=NOW)
+    mint = Mint(read_issuer(delegate.chain, delegate.key), NOW, new_key())
+    shown = mint.identity("shop.storm.test").chain
+    policy = PolicyBuilder().store(Store([authority.certificate])).time(NOW + datetime.timedelta(days=1))
+
+    verified = policy.build_server_verifier(x509.DNSName("shop.storm.test")).verify(shown[0], list(shown[1:]))
+
+    assert verified[-1] == authority.certificate
+    constraints = verified[1].extensions.get_extension_for_class(x509.BasicConstraints).value
+    assert (constraints.ca, constraints.path_length) == (True, 0)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stormwatch.demo.config import write_config
+from stormwatch.chaos.matrix_cell import Cell
+from stormwatch.chaos.matrix_plan import dependencies_of, plan_matrix
+from stormwatch.demo.config import GAPS, REPAIRED, write_config
 from stormwatch.demo.estate import SERVICES
 from stormwatch.demo.layout import Layout, free_ports
 from stormwatch.demo.platform import Platform
@@ -32,7 +34,7 @@ def test_there_is_a_probe_for_every_way_in(config: Config) -> None:
 
     assert {"dns", "tls", "http", "journey"} == set(names.values())
     assert {
-        "front", "shop-api", "payments-health", "hotel", "taxi", "shop-dns", "shop-tls", "checkout", "login",
+        "front", "shop-api", "payments-health", "accounts-health", "hotel", "taxi", "shop-dns", "shop-tls", "checkout", "login",
     } == set(names)  # fmt: skip
     assert all(path.is_absolute() and path.is_file() for path in journeys)
 
@@ -41,6 +43,32 @@ def test_the_drills_break_connections_and_answers_of_every_sort(config: Config) 
     """Slow, silent, reset, refusing with a status: each on a route that there is."""
     assert {drill.fault.kind for drill in config.drills} >= {"tcp-latency", "tcp-blackhole", "tcp-reset", "http-status"}
     assert {drill.fault.target for drill in config.drills} <= set(SERVICES)
+
+
+def test_every_gap_is_a_cell_of_the_matrix_and_every_repair_is_one(config: Config) -> None:
+    """What is documented as unnoticed can be injected; what is mended differs, and is accepted by the program."""
+    repaired = load(config.path.with_name(REPAIRED), environ=os.environ)
+    cells = {cell.name for cell in planned(config)}
+
+    assert len(cells) >= 60
+    assert {name for names in GAPS.values() for name in names} <= cells
+    assert cells == {cell.name for cell in planned(repaired)}
+    assert {one.name for one in repaired.probes} - {one.name for one in config.probes} == {"hotel-tls", "catalog-tls"}
+
+
+def planned(config: Config) -> tuple[Cell, ...]:
+    """The cells of the matrix."""
+    routes = config.proxies.routes
+    plan = plan_matrix(
+        dependencies_of(routes, (), config.probes, config.objectives, config.drills),
+        probes=config.probes,
+        objectives=config.objectives,
+        rules=config.rules,
+        evaluation=1.0,
+        drills=config.drills,
+    )
+    assert not plan.skipped
+    return plan.cells
 
 
 async def red(config: Config) -> set[str]:

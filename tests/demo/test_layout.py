@@ -24,7 +24,7 @@ def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
 def test_all_ports_differ() -> None:
     """Also when all of them are chosen."""
     ports = free_ports(lambda _port: True)
-    taken = [ports.dns, ports.control, *ports.front.values(), *ports.direct.values()]
+    taken = [ports.dns, ports.dns_direct, ports.control, *ports.front.values(), *ports.direct.values()]
 
     assert len(taken) == len(set(taken))
 

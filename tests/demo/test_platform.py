@@ -377,7 +377,7 @@ def test_platform_json_says_how_everything_is_reached(platform: Platform) -> Non
     assert {route["listen"] for route in routes} == {
         service["url"].replace(f"https://{name}.storm.test", "127.0.0.1")
         for name, service in document["services"].items()
-    }
+    } | {document["dns"]}
     assert all(
         Path(service[part]).exists() for service in document["services"].values() for part in ("certificate", "key")
     )

@@ -138,7 +138,7 @@ def test_a_process_that_cannot_start_is_named_with_its_last_words(tmp_path: Path
 
     layout, ports = Layout.at(tmp_path), free_ports()
     layout.clean()
-    with socket.create_server(("127.0.0.1", ports.dns)):
+    with socket.create_server(("127.0.0.1", ports.dns_direct)):
         supervisor = Supervisor(layout, ports, report=lambda _line: None)
         with pytest.raises(PlatformFailed, match=r"dns ended with exit code 1 before it answered: dns: .*in use"):
             asyncio.run(supervisor.run(owner=os.getpid(), linger=0))

@@ -131,7 +131,7 @@ def test_a_kept_demo_can_be_checked_tested_and_drilled(tmp_path: Path) -> None:
 
         all_up = stormwatch("check", "-c", config)
         assert all_up.returncode == 0, all_up.stdout
-        assert "9 probes: 9 up" in all_up.stdout
+        assert "10 probes: 10 up" in all_up.stdout
 
         without = stormwatch("check", "login", "-c", config, environ={"STORMWATCH_BROWSER": "/nowhere/chromium"})
         assert without.returncode == 3, without.stdout

@@ -1,0 +1,132 @@
+"""A whole matrix as a user runs it: what is not watched survives, what is watched does not, an interruption loses nothing."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormwatch.chaos.matrix import Matrix
+from tests.servers.process import free_port, running, wait_for
+
+STORMWATCH = Path(sys.executable).with_name("stormwatch")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+CONFIG = """\
+# stormwatch.yaml
+defaults: {{every: 1s, timeout: 500ms, confirm: {{attempts: 1}}}}
+probes:
+  - name: front
+    kind: http
+    target: http://127.0.0.1:{shop}/
+    http: {{expect: {{status: [200], slower_than: 300ms}}}}
+  # Only that somebody accepts connections: what the matrix is to find.
+  - {{name: database, kind: tcp, target: "127.0.0.1:{database}"}}
+proxies:
+  control: 127.0.0.1:{control}
+  routes:
+    - {{name: shop, listen: "127.0.0.1:{shop}", upstream: "127.0.0.1:{upstream}", http: true}}
+    - {{name: database, listen: "127.0.0.1:{database}", upstream: "127.0.0.1:{upstream}"}}
+"""
+CELLS = [
+    f"shop/{kind}" for kind in ("tcp-latency", "tcp-blackhole", "tcp-reset", "tcp-refused", "http-status", "http-body")
+]
+CELLS += [f"database/{kind}" for kind in ("tcp-latency", "tcp-blackhole", "tcp-refused")]
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """Answers every GET."""
+
+    def do_GET(self) -> None:
+        """One line."""
+        self.send_response(200)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"hello\n")
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Generator[Path]:
+    """A service behind two routes of a `stormwatch proxy`, and the configuration that watches it through them."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ports = {name: free_port() for name in ("shop", "database", "control")}
+    path = tmp_path / "stormwatch.yaml"
+    path.write_text(CONFIG.format(**ports, upstream=server.server_port))
+    try:
+        with running([STORMWATCH, "proxy", "-c", path], log=tmp_path / "proxy.log", port=ports["control"]):
+            yield path
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def command(config: Path, *arguments: str | Path) -> list[str | Path]:
+    return [STORMWATCH, "drill", "--matrix", *CELLS, "-c", config, *arguments]
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    return {one["cell"]["name"]: one["state"] for one in document["outcomes"]}
+
+
+def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_an_interruption(config: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle takes the faults back and keeps what is known; --resume runs the rest, and no cell twice."""
+    environ = {**os.environ, "STORMWATCH_STATE": str(tmp_path / "state")}
+    journal = tmp_path / "state" / "matrix.jsonl"
+
+    def known() -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            lines = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+            return [line["outcome"]["cell"]["name"] for line in lines if "outcome" in line]
+        return []
+
+    with (tmp_path / "first.log").open("wb") as log:
+        first = subprocess.Popen(command(config), stdout=log, stderr=log, env=environ)
+    wait_for(lambda: len(known()) >= 2 or first.poll() is not None, what="two cells to be known", seconds=60)
+    first.send_signal(signal.SIGTERM)
+    first.wait(60)
+    before = known()
+
+    said = (tmp_path / "first.log").read_text()
+    assert first.returncode == 3, said
+    assert "go on with --resume" in said
+    assert 2 <= len(before) < len(CELLS)
+
+    page, markdown = tmp_path / "matrix.html", tmp_path / "matrix.md"
+    second = subprocess.run(
+        command(config, "--resume", "--format", "json", "--report", page, "--markdown", markdown),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=environ,
+        check=False,
+    )
+    assert second.returncode == 1, second.stderr
+    document = json.loads(second.stdout)
+
+    assert states(document) == {
+        **dict.fromkeys(CELLS, "killed"),
+        "shop/http-body": "survived",
+        "database/tcp-blackhole": "survived",
+        "database/tcp-latency": "equivalent",
+    }
+    assert (document["score"]["killed"], document["score"]["of"]) == (6, 8)
+    assert {one["cell"] for one in document["survivors"]} == {"shop/http-body", "database/tcp-blackhole"}
+    assert sorted(known()) == sorted(CELLS), "a cell was run twice, or never"
+    assert not [alarm for control in document["controls"] for alarm in control["alarms"]]
+    assert Matrix.from_json(document).score.killed == 6
+    assert "Would we have heard of it?" in page.read_text()
+    assert "nobody would have heard of this" in markdown.read_text()
+
+    undone = subprocess.run([STORMWATCH, "undo"], capture_output=True, text=True, timeout=60, env=environ, check=False)
+    assert undone.stdout == "nothing to undo: no fault is recorded\n"
