@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -297,7 +298,8 @@ class _Worker:
             log.error("processes of journey worker %d could not be killed", self._process.pid)
         await self._process.wait()
         self._listening.cancel()
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        if not await asyncio.to_thread(_remove, self._directory):
+            log.error("%s of a journey worker could not be removed", self._directory)
 
     async def _get_ready(self) -> None:
         event = await self._next_event()
@@ -447,6 +449,19 @@ class _Seen:
     def _begin(self, now: float) -> None:
         if not self.began:
             self.began, self._began_at = True, now
+
+
+def _remove(directory: Path, patience: float = 5.0) -> bool:
+    """Remove a worker's directory. Blocks. Returns whether it is gone.
+
+    Again and again, because a killed process counts as dead when its first thread is, and another may still be writing.
+    """
+    until = time.monotonic() + patience
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists() or time.monotonic() > until:
+            return not directory.exists()
+        time.sleep(0.05)
 
 
 def _ending(code: int) -> str:

@@ -289,7 +289,7 @@ def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:
     names = {item.nodeid.partition("::")[2]: item for item in items}
     if name in names:
         return names[name]
-    fitting = [known for known in names if known.partition("[")[0] == name]
+    fitting = [known for known, item in names.items() if name in _short_names(known, item)]
     if len(fitting) == 1:
         return names[fitting[0]]
     if fitting:
@@ -300,6 +300,15 @@ def _named(items: Sequence[pytest.Item], name: str) -> pytest.Item | str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known[:10]) or 'no test at all'}"
     return f"the file has no test {name}{hint}"
+
+
+def _short_names(name: str, item: pytest.Item) -> set[str]:
+    """A test without all its parameters, and without the one that pytest-playwright adds: its browser."""
+    test, bracket, parameters = name.partition("[")
+    browser = getattr(getattr(item, "callspec", None), "params", {}).get("browser_name", "")
+    parts = parameters.removesuffix("]")
+    own = {parts.removeprefix(f"{browser}-"), parts.removesuffix(f"-{browser}")} - {parts} if browser else set[str]()
+    return {test, *(f"{test}[{each}]" for each in own if bracket)}
 
 
 def _fresh_instance(item: pytest.Item) -> None:
