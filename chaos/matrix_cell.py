@@ -54,6 +54,8 @@ class Cell:
     """Seconds after the injection that the quickest alert of each way to fail is given."""
     recovers: float
     """Seconds after the undo in which all must be silent and well again."""
+    slow: tuple[str, ...] = ()
+    """Those of `probes` that take long to be well again: nobody waits for them where others can tell."""
 
     @property
     def dependency(self) -> str:
@@ -88,6 +90,7 @@ class Cell:
             "catchers": [one.as_json() for one in self.catchers],
             "limit": self.limit,
             "recovers": self.recovers,
+            "slow": list(self.slow),
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class Cell:
             catchers=tuple(Catcher.from_json(one) for one in document["catchers"]),
             limit=document["limit"],
             recovers=document["recovers"],
+            slow=tuple(document["slow"]),
         )
 
 
@@ -181,7 +185,7 @@ class Sight:
     """Alerts that fired, in their order."""
     reds: tuple[Red, ...] = ()
     busy: tuple[Mapping[str, str], ...] = ()
-    """Catchers that fired already before, and whose objective counted bad runs now: they might have told."""
+    """Catchers that fired already before, and that saw something bad now, too: they might have told."""
     trouble: str = ""
     """Why it is no evidence: not well before, the fault could not be injected, we were blind."""
     company: tuple[str, ...] = ()

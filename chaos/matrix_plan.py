@@ -31,6 +31,8 @@ PATIENCE = 120.0
 """Seconds that a cell waits for an alert at the most. What the configuration takes longer for is listed, not waited for."""
 MARGIN = 2.0
 """Seconds that a limit grants beyond what the configuration computes: for our own part in between."""
+PROMPT = 30.0
+"""Seconds after an undo in which a probe is well again that is waited for in any case. Journeys are not so quick."""
 TELLING = frozenset({Severity.PAGE, Severity.HIGH, Severity.TICKET})
 """Severities of alerts that a person hears of."""
 
@@ -247,6 +249,8 @@ class _Facts:
         # What an objective judges tells of it, too: whoever names the probe need not name it.
         judging = {one.name for one in self._objectives.values() if named & {one.name, *one.probes}}
         subjects = named | judging
+        # A certificate that expires soon hurts nobody yet: only who is shown it can tell.
+        harmless = shows_expiry(fault.options, within=math.inf) and not shows_expiry(fault.options, within=0.0)
         ways: dict[str, float] = {}
         catchers: list[Catcher] = []
         for rule in self._rules:
@@ -254,7 +258,7 @@ class _Facts:
             if dependency.known and not subjects & {labels.get("probe"), labels.get("objective")}:
                 continue
             within = self._within(rule, fault.options, dependency) + MARGIN
-            if math.isnan(within):
+            if math.isnan(within) or (harmless and not self._sees(rule, dependency)):
                 continue  # it is about something else
             catcher = Catcher(labels=labels, within=within, recovers=self._recovers(rule, within) + MARGIN)
             catchers.append(catcher)
@@ -268,19 +272,30 @@ class _Facts:
         probes = {one for one in subjects if one in self._probes}
         for objective in subjects & self._objectives.keys():
             probes |= set(self._objectives[objective].probes)
+        concerned = tuple(one for one in self._probes if one in probes or not dependency.known)
+        slow = tuple(one for one in concerned if self._well_again(one) > PROMPT)
         return Cell(
             name=name,
             fault=fault,
-            probes=tuple(one for one in self._probes if one in probes or not dependency.known),
+            probes=concerned,
+            slow=slow if len(slow) < len(concerned) else (),
             subjects=tuple(one for one in (*self._probes, *self._objectives) if one in subjects),
             catchers=tuple(catchers),
-            limit=max(ways.values(), default=self._look(probes)),
+            limit=max(ways.values(), default=self._look(set(dependency.direct) if harmless else probes)),
             recovers=max((one.recovers for one in quick), default=self._look(probes)),
         )
 
     def untimed(self) -> tuple[Mapping[str, str], ...]:
         """Alerts that no cell gives the time that they take."""
         return tuple(labels for key, labels in self._untimed.items() if key not in self._timed)
+
+    def _well_again(self, probe: str) -> float:
+        return self._probes[probe].every + longest_run(self._probes[probe]) + self._evaluation
+
+    def _sees(self, rule: Rule, dependency: Dependency) -> bool:
+        """Whether a rule is about a probe that is shown the certificate of the dependency."""
+        subject, _ = self._subject(rule)
+        return subject is not None and (subject.name in dependency.direct or not dependency.known)
 
     def _look(self, probes: Iterable[str]) -> float:
         """Where nothing can tell, a run of every probe is given the time to see something."""

@@ -14,7 +14,7 @@ from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.feed import Feed, Recording
 from stormwatch.chaos.matrix import Control, Outcome
-from stormwatch.chaos.matrix_cell import Alarm, Cell, Red, Sight
+from stormwatch.chaos.matrix_cell import Alarm, Catcher, Cell, Red, Sight
 from stormwatch.chaos.verdict import show_labels
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Outcome as RunOutcome
@@ -26,6 +26,8 @@ AT_ONCE = 3
 """Cells that are under way at the same time, at the most."""
 TICK = 1.0
 """Seconds between two looks at what a fault has touched."""
+CLOSE_ENOUGH = 0.001
+"""Seconds by which an alert may be older than the result that it tells of: clocks have a resolution."""
 SETTLE = 1.0
 """Seconds that are listened on after the first alert, for those that should have stayed silent."""
 
@@ -148,7 +150,7 @@ class _Matrix:
     async def _cell(self, cell: Cell) -> Sight:
         feed = self._chamber.feed
         with feed.recording(wants=lambda result: result.probe in cell.probes) as seen:
-            return await _CellRun(cell, self._chamber, seen, self._news).whole()
+            return await _CellRun(cell, self._chamber, seen, self._news, strict=cell.name in self._again).whole()
 
     async def _end(self, cell: Cell, sight: Sight) -> None:
         company = self._company.pop(cell.name)
@@ -170,19 +172,39 @@ class _Matrix:
         await self._take(outcome)
 
     async def _control(self) -> None:
-        """Nothing is broken for as long as a cell takes on average."""
+        """Nothing is broken for as long as a cell takes on average, once everybody is well who was hurt before."""
         clock, feed = self._chamber.clock, self._chamber.feed
-        with feed.recording(wants=lambda _result: False) as seen:
+        hurt = self._chamber.mended
+        with feed.recording() as seen:
             self._news("control", "nothing is broken: what fires now is a false alarm")
+            await seen.until(
+                lambda: all(_well_since(feed, *one) for one in hurt.items()),
+                clock=clock,
+                deadline=clock.monotonic() + self._chamber.patience,
+            )
             began = clock.now()
             await seen.until(lambda: False, clock=clock, deadline=clock.monotonic() + self._control_seconds)
             alarms = tuple(
                 Alarm(labels=one.alert.labels, after=one.at - began)
                 for one in seen.transitions
-                if one.after is AlertState.FIRING and one.since >= began
+                if one.after is AlertState.FIRING and one.since >= began and not _told_late(one, seen, hurt)
             )
             seconds = clock.now() - began
         await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=seen.failure))
+
+
+def _well_since(feed: Feed, probe: str, mended: float) -> bool:
+    """Whether the last run of a probe began after the last fault was taken back that it felt, and was good."""
+    latest = feed.latest.get(probe)
+    return latest is not None and latest.outcome is RunOutcome.UP and latest.started >= mended
+
+
+def _told_late(transition: Transition, seen: Recording, mended: Mapping[str, float]) -> bool:
+    """Whether an alert tells of a run that began before the last fault was taken back that its probe felt."""
+    told = [
+        one for one in seen.results if one.probe == transition.probe and one.finished <= transition.at + CLOSE_ENOUGH
+    ]
+    return bool(told) and told[-1].started < mended.get(transition.probe, 0.0)
 
 
 def _told_by(cells: Iterable[Cell], alarm: Alarm) -> bool:
@@ -192,8 +214,10 @@ def _told_by(cells: Iterable[Cell], alarm: Alarm) -> bool:
 class _CellRun:
     """One cell from end to end."""
 
-    def __init__(self, cell: Cell, chamber: Chamber, seen: Recording, news: News) -> None:
+    def __init__(self, cell: Cell, chamber: Chamber, seen: Recording, news: News, *, strict: bool) -> None:
+        """`strict` waits for everybody to be well, also for those who take long."""
         self._cell = cell
+        self._strict = strict
         self._feed = chamber.feed
         self._clock = chamber.clock
         self._chamber = chamber
@@ -255,6 +279,8 @@ class _CellRun:
         if self._feed.failure:
             return f"the monitoring cannot be watched: {self._feed.failure}"
         for name in self._cell.probes:
+            if name in self._cell.slow and not self._strict:
+                continue
             latest = self._feed.latest.get(name)
             if latest is None:
                 return f"no result of {name} has come yet"
@@ -266,8 +292,12 @@ class _CellRun:
         return ""
 
     def _quick(self) -> set[tuple[tuple[str, str], ...]]:
-        """Catchers that are silent again soon. The others fire on for as long as their windows remember."""
-        return {one.key for one in self._cell.catchers if one.recovers <= self._cell.recovers}
+        """Catchers that are silent again soon. Others fire on for as long as their windows remember, or a journey takes."""
+        most = self._cell.recovers
+        slow = self._cell.slow if not self._strict else ()
+        return {
+            one.key for one in self._cell.catchers if one.recovers <= most and one.labels.get("probe", "") not in slow
+        }
 
     async def _listen(self) -> None:
         """Until an alert tells of it and traffic met it, or the time for it is over."""
@@ -286,6 +316,8 @@ class _CellRun:
                 end = min(end, self._clock.monotonic() + SETTLE)
 
     async def _recover(self) -> None:
+        # Whoever told of it has to be silent again, however long that takes him.
+        self._strict |= bool(self._told() & {one.key for one in self._cell.catchers} - self._quick())
         end = self._clock.monotonic() + self._cell.recovers
         await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
         if not self._why_not_well():
@@ -301,8 +333,11 @@ class _CellRun:
             self._trouble = self._trouble or str(lost)
 
     def _caught(self) -> bool:
+        return bool(self._told())
+
+    def _told(self) -> set[tuple[tuple[str, str], ...]]:
         catchers = {one.key for one in self._cell.catchers}
-        return any(one.key in catchers and not one.stale for one in self._alarms())
+        return {one.key for one in self._alarms() if one.key in catchers and not one.stale}
 
     def _alarms(self) -> tuple[Alarm, ...]:
         injected = self._injected
@@ -315,13 +350,7 @@ class _CellRun:
         )
 
     def _stale(self, transition: Transition) -> bool:
-        """Whether the run that it tells of began before the last fault was taken back that its probe felt."""
-        if transition.probe not in self._cell.probes:
-            return False
-        told = [
-            one for one in self._seen.results if one.probe == transition.probe and one.finished <= transition.at + 0.001
-        ]
-        return bool(told) and told[-1].started < self._clean
+        return _told_late(transition, self._seen, dict.fromkeys(self._cell.probes, self._clean))
 
     def _sight(self) -> Sight:
         now, injected, reverted = self._clock.now(), self._injected, self._reverted
@@ -349,12 +378,14 @@ class _CellRun:
     def _busy(self, injected: float) -> Iterable[Mapping[str, str]]:
         """Catchers that fired before, and whose objective counted something bad in this cell."""
         for catcher in self._cell.catchers:
-            objective = self._chamber.objectives.get(catcher.labels.get("objective", ""))
-            if catcher.key in self._before and objective and self._bad(objective, injected):
+            if catcher.key in self._before and any(self._bad(catcher, one) for one in self._fresh(injected)):
                 yield catcher.labels
 
-    def _bad(self, objective: Objective, injected: float) -> bool:
-        return any(objective.judges(one) is Judgement.BAD for one in self._fresh(injected))
+    def _bad(self, catcher: Catcher, result: Result) -> bool:
+        objective = self._chamber.objectives.get(catcher.labels.get("objective", ""))
+        if objective:
+            return objective.judges(result) is Judgement.BAD
+        return catcher.labels.get("probe") == result.probe and result.outcome is RunOutcome.DOWN
 
     def _fresh(self, injected: float) -> Iterable[Result]:
         until = self._reverted or self._clock.now()

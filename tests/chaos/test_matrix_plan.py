@@ -225,12 +225,21 @@ def test_what_takes_longer_than_a_cell_waits_is_listed_and_not_waited_for() -> N
 
 
 def test_the_end_of_a_certificate_concerns_who_sees_it() -> None:
-    """Whoever sits behind another service sees that one's certificate."""
+    """Whoever sits behind another service sees that one's certificate; and nobody is hurt yet."""
     seen = by_name(planned(SHOP))["shop/tls-expires-soon"]
     behind = by_name(planned(SHOP, probes=(probe("x", labels={"service": "shop"}),)))["shop/tls-expires-soon"]
 
     assert ("CertificateExpiring", "front") in catching(seen)
-    assert catching(behind) == {("ProbeDown", "x")}
+    assert catching(behind) == set()
+
+
+def test_those_who_take_long_to_be_well_again_are_not_waited_for_where_others_can_tell() -> None:
+    """A journey every half minute holds up nothing, unless it is the only one."""
+    journey = probe("journey", "journeys/test_x.py::test_x", kind="journey", labels={"service": "shop"})
+    object.__setattr__(journey, "every", 60.0)
+
+    assert by_name(planned(SHOP, probes=(FRONT, journey)))["shop/tcp-reset"].slow == ("journey",)
+    assert by_name(planned(SHOP, probes=(journey,)))["shop/tcp-reset"].slow == ()
 
 
 def test_alerts_that_nobody_hears_of_catch_nothing() -> None:
