@@ -41,6 +41,16 @@ class Baseline:
     """Seconds to wait until all is well."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the failure in place although all was seen: people are not done with it yet."""
+
+    until: Callable[[], bool]
+    """Asked once a tick."""
+    at_most: float
+    """Seconds after the injection."""
+
+
 @dataclass(slots=True)
 class _Notes:
     """What has been seen so far, while it is being seen."""
@@ -76,6 +86,7 @@ async def run_drill(
     settle: float = 2.0,
     late: Callable[[float], float] = late_look,
     guard: Guard | None = None,
+    hold: Hold | None = None,
 ) -> Report:
     """Run one drill: what comes back is judged, and whatever is raised is raised after the fault is gone.
 
@@ -85,7 +96,9 @@ async def run_drill(
     cancelled meanwhile.
     """
     with feed.recording(wants=_Wanted(drill)) as seen:
-        run = _Run(drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress, guard=guard)
+        run = _Run(
+            drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress, guard=guard, hold=hold
+        )
         return await run.whole(baseline or Baseline(), settle, late)
 
 
@@ -112,6 +125,7 @@ class _Run:
         journal: AuditJournal | None,
         on_progress: Callable[[Progress], None],
         guard: Guard | None,
+        hold: Hold | None,
     ) -> None:
         self._drill = drill
         self._fault = fault
@@ -121,6 +135,7 @@ class _Run:
         self._journal = journal
         self._on_progress = on_progress
         self._guard = guard or Guard()
+        self._hold = hold
         self._run = ""
         self._ahead = 0.0
         """By how much the wall clock was ahead of the monotonic one when the injection began."""
@@ -190,9 +205,11 @@ class _Run:
         limits = [one.within for one in (self._drill.probe, self._drill.alert) if one]
         limits += [self._drill.alert.delivered_within or 0.0] if self._drill.alert else []
         end = self._clock.monotonic() + max(within + late(within) for within in limits)
+        held_until = self._clock.monotonic() + (self._hold.at_most if self._hold else 0.0)
         settling = False
-        while self._clock.monotonic() < end and not self._notes.trouble:
-            tick = min(end, self._clock.monotonic() + TICK)
+        while (held := self._is_held(held_until)) or self._clock.monotonic() < end:
+            tick = self._clock.monotonic() + TICK
+            tick = tick if held else min(end, tick)
             # What has come already is not waited for again: from then on only time passes.
             awaited = self._must_abort if self._complete() else self._complete_or_abort
             await self._seen.until(awaited, clock=self._clock, deadline=tick)
@@ -210,7 +227,9 @@ class _Run:
                 self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
             elif not self._notes.trouble:
                 self._notes.watched_until = self._clock.now()
-            if not settling and self._complete() and self._notes.evidence.touched:
+            if self._notes.trouble:
+                break
+            if not settling and not held and self._complete() and self._notes.evidence.touched:
                 settling = True
                 end = min(end, self._clock.monotonic() + settle)
 
@@ -256,6 +275,9 @@ class _Run:
 
     def _asks_for_delivery(self) -> bool:
         return self._drill.alert is not None and self._drill.alert.delivered_within is not None
+
+    def _is_held(self, until: float) -> bool:
+        return self._hold is not None and self._clock.monotonic() < until and not self._hold.until()
 
     def _clock_was_set(self) -> str:
         """That the wall clock, by which everything is told, was set since the injection; empty: it was not."""

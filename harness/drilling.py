@@ -15,7 +15,7 @@ from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.plan import Plan, Span
 from stormwatch.chaos.plan import plan as plan_drill
 from stormwatch.chaos.report import Progress, Report
-from stormwatch.chaos.run import Baseline, look_before, run_drill
+from stormwatch.chaos.run import Baseline, Hold, look_before, run_drill
 from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.harness import detour, publishing, undoing
 from stormwatch.harness.config import Config
@@ -144,11 +144,17 @@ async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan
 
 
 async def run(
-    config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
+    config: Config,
+    drill: Drill,
+    feed: Feed,
+    clock: Clock,
+    *,
+    on_progress: Callable[[Progress], None],
+    hold: Hold | None = None,
 ) -> Report:
     """One drill of a configuration. One on the prober's side has a feed of its own."""
     async with _feed_of(config, drill, feed, clock) as (around, own):
-        return await _run(around, drill, own, clock, on_progress=on_progress)
+        return await _run(around, drill, own, clock, on_progress=on_progress, hold=hold)
 
 
 @asynccontextmanager
@@ -165,7 +171,13 @@ async def _feed_of(config: Config, drill: Drill, feed: Feed, clock: Clock) -> As
 
 
 async def _run(
-    config: Config, drill: Drill, feed: Feed, clock: Clock, *, on_progress: Callable[[Progress], None]
+    config: Config,
+    drill: Drill,
+    feed: Feed,
+    clock: Clock,
+    *,
+    on_progress: Callable[[Progress], None],
+    hold: Hold | None = None,
 ) -> Report:
     state = state_directory(os.environ)
     try:
@@ -178,6 +190,7 @@ async def _run(
             on_progress=on_progress,
             baseline=_baseline(config, drill),
             guard=config.guard,
+            hold=hold,
         )
     except OSError as error:
         raise Problem(
