@@ -152,6 +152,7 @@ class _Player:
         self._last = {result.probe: result for result in latest}
         self._played = recorded.began
         self._due = recorded.began
+        self._sightings: list[Sighting] = []
         self.results: list[Result] = []
         self.transitions: list[Transition] = []
         self.steps: list[Step] = []
@@ -221,10 +222,17 @@ class _Player:
         """Until all is well again: as it was last, if the recording ended before."""
         reverted, ended = seen.reverted or 0.0, seen.ended
 
+        known = (-1, -1)
+        well = False
+
         def recovered() -> bool:
-            now = detect(drill, self._observed(seen, ended=ended))
-            green = drill.probe is None or now.first_red is None or now.green is not None
-            return green and (now.firing is None or now.resolved is not None)
+            nonlocal known, well
+            heard = (len(self.results), len(self.transitions))
+            if heard != known:  # most seconds bring nothing
+                known, now = heard, detect(drill, self._observed(seen, ended=ended))
+                green = drill.probe is None or now.first_red is None or now.green is not None
+                well = green and (now.firing is None or now.resolved is not None)
+            return well
 
         limit = reverted + drill.resolves_within + MARGIN
         if ended < limit and not recovered():
@@ -267,6 +275,7 @@ class _Player:
         self._evaluator.observe(result)
         self.steps.append(Step(result.finished, result))
         self.results.append(result)
+        self._sightings.append(Sighting.of(result))
         before, self._outcomes[result.probe] = self._outcomes.get(result.probe), result.outcome
         self._last[result.probe] = result
         if result.outcome is not Outcome.UP or before is not result.outcome:
@@ -298,7 +307,7 @@ class _Player:
         return replace(
             seen,
             ended=ended,
-            sightings=tuple(Sighting.of(result) for result in self.results),
+            sightings=tuple(self._sightings),
             transitions=tuple(self.transitions),
             notifications=(),
             deliveries=(),
