@@ -35,11 +35,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import pytest
 
+from stormwatch.journeys import browser_fault
+from stormwatch.journeys.browser_fault import BrowserFault, fault_directory
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.decision import TEXT, Run, decide
 from stormwatch.journeys.patience import Patience, reserve
@@ -51,7 +54,7 @@ from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.result import Outcome, Reason
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 GOODBYE = 3.0
 """Seconds that a worker whose owner is gone has for closing its browser, before everything is killed."""
@@ -104,6 +107,8 @@ class WarmSession:
         self._watched: dict[Path, int] = {}
         self._modules = 0
         self._run: Run | None = None
+        self._faults: Sequence[BrowserFault] = ()
+        """What drills have put on the browser of the run that is under way."""
         self.told = False
         """Whether the owner knows what came of loading the file."""
 
@@ -123,7 +128,7 @@ class WarmSession:
         """Hear of steps, browsers and contexts."""
         recorder = self._recorder = Recorder(session.config)
         recorder.on_browser = self._browser_started
-        recorder.on_context = self._patience.bound
+        recorder.on_context = self._context_made
         recorder.on_artifact = self._kept
         self._owner.mask = recorder.masker.mask
         session.config.pluginmanager.register(recorder, "stormwatch-recorder")
@@ -173,7 +178,7 @@ class WarmSession:
         finally:
             run.seconds = run.begin()
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -207,6 +212,11 @@ class WarmSession:
     def _browser_started(self, browser: "Browser") -> None:
         self._owner.tell("browser")
 
+    def _context_made(self, context: "BrowserContext") -> None:
+        self._patience.bound(context)
+        for fault in self._faults:
+            browser_fault.bend(context, fault, partial(browser_fault.note, fault, fault_directory()))
+
     def _kept(self, path: Path) -> None:
         self._owner.tell("kept", name=path.name)
 
@@ -233,6 +243,9 @@ class WarmSession:
         recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
         if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
             self._owner.tell("browser-wanted")
+        self._faults = browser_fault.in_force(
+            self._file, request["run"], directory=fault_directory(), now=time.time()
+        )
         module = found.getparent(pytest.Module)
         _fresh_instance(found)
         if STEPS in found.stash:
@@ -254,9 +267,15 @@ class WarmSession:
                 report,
                 steps=run.steps(found),
                 artifacts=tuple(sorted(path.name for path in recorder.artifacts)),
-                retire="its browser is gone" if self._recorder.browser_is_gone() else "",
+                retire=self._why_retire(),
             ).as_json(),
         )
+
+    def _why_retire(self) -> str:
+        if self._recorder.browser_is_gone():
+            return "its browser is gone"
+        # A context that a fixture of a wider scope made would keep the fault.
+        return "a drill had bent its browser" if self._faults else ""
 
     def _watch_files(self, config: pytest.Config) -> None:
         if len(sys.modules) == self._modules:
