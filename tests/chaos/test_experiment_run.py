@@ -278,6 +278,7 @@ async def test_9_secrets_are_nowhere(shop: Breakable, monkeypatch: pytest.Monkey
     """A target that echoes what it was sent, and an exception that says it: there, both are in the journal."""
     monkeypatch.setenv("TOKEN", "hunter2-and-more")
     document = experiment(
+        title="a story of swordfish-9",
         secrets={"shop": {"token": {"type": "env", "key": "TOKEN"}, "plain": "swordfish-9"}},
         hypothesis={
             "title": "echo",
