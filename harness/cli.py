@@ -20,6 +20,7 @@ from rich.console import Console
 
 from stormwatch.harness.audit_command import audit, replay_command
 from stormwatch.harness.descriptors import allow_many
+from stormwatch.harness.gameday_command import gameday
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
 from stormwatch.harness.mutate_command import mutate
 from stormwatch.harness.notify_command import notify, silence
@@ -44,6 +45,7 @@ app = typer.Typer(
 importing = typer.Typer(help="Other tools' configuration as one of ours.", no_args_is_help=True)
 app.add_typer(slo, name="slo")
 app.add_typer(audit, name="audit")
+app.add_typer(gameday, name="gameday")
 app.add_typer(notify, name="notify")
 app.add_typer(silence, name="silence")
 app.add_typer(importing, name="import")

@@ -92,7 +92,7 @@ async def _run_all(
 ) -> None:
     config = guard.config
     screen = Console(stderr=True)
-    async with cancelled_by_signals(), _shared(config, drills, wanted.watch, clock) as feed:
+    async with cancelled_by_signals(), shared(config, drills, wanted.watch, clock) as feed:
         for number, drill in enumerate(drills):
             if number:
                 # Hours end, and budgets are used up, by the drills before this one too.
@@ -119,7 +119,7 @@ async def _recorded(
 async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan], wanted: Wanted, clock: Clock) -> int:
     """All but the injection: what the drills would do, and whether all is well for it. 3 when they would inject nothing."""
     found: list[str] = []
-    async with cancelled_by_signals(), _shared(config, drills, wanted.watch, clock) as feed:
+    async with cancelled_by_signals(), shared(config, drills, wanted.watch, clock) as feed:
         for drill in drills:
             why = await why_not(config, drill.fault) if drill.side is not Side.PROBER else ""
             if not why:
@@ -200,7 +200,7 @@ async def _run(
         ) from error
 
 
-def _shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> AbstractAsyncContextManager[Feed]:
+def shared(config: Config, drills: Sequence[Drill], url: str, clock: Clock) -> AbstractAsyncContextManager[Feed]:
     """What the drills watch that break something for everybody; of no others is anything probed."""
     if all(drill.side is Side.PROBER for drill in drills):
         return outside_feed(replace(config.watch, prometheus=""), clock)
