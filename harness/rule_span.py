@@ -39,10 +39,19 @@ class Subjects:
         return Span(*time_to_fire(rule, self._probe(rule), interval, objective=self._objective(rule)))
 
     def resolving(self, rule: Rule, drill: Drill, interval: float) -> Span:
-        """From the undo to the evaluation that resolves. The fault is in place for as long as the drill waits at the most."""
-        failing = max(one.within for one in (drill.probe, drill.alert) if one)
-        objective = self._objective(rule)
-        return Span(*time_to_resolve(rule, self._probe(rule), interval, failing=failing, objective=objective))
+        """From the undo to the evaluation that resolves.
+
+        The fault is in place until the alert fires, at the earliest, and for as long as the drill waits, at the latest: a window
+        that saw few failures is soon below its threshold again.
+        """
+        longest = max(one.within for one in (drill.probe, drill.alert) if one)
+        shortest = min(longest, self.firing(rule, drill, interval).best)
+        probe, objective = self._probe(rule), self._objective(rule)
+        soon, late = (
+            time_to_resolve(rule, probe, interval, failing=failing, objective=objective)
+            for failing in (shortest, longest)
+        )
+        return Span(soon.best, late.worst)
 
     def _objective(self, rule: Rule) -> Objective | None:
         return self.objectives[rule.objective] if isinstance(rule, BurnRate | BudgetLeft) else None

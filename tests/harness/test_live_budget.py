@@ -285,3 +285,13 @@ def test_on_the_probers_side_the_alerts_are_ours(tmp_path: Path) -> None:
     plan = plan_of(loaded, ours, LIVE)
     assert plan.refusals == ()
     assert plan.alert == Span(0.0, 10 + 2 + 1)
+
+
+def test_a_budget_that_burned_for_a_moment_may_be_whole_in_a_moment(tmp_path: Path) -> None:
+    """The drill ends when its alert fires, long before it would give up: not the whole of `within` is in the window."""
+    loaded = config(tmp_path, "{objective: shop-up, within: 20m}")
+    loaded = replace(loaded, watch=replace(loaded.watch, prometheus="", alertmanager="", receiver=""))
+    plan = plan_of(loaded, loaded.drills[0])
+    assert plan.recovery is not None
+    assert plan.recovery.best < 300
+    assert plan.recovery.worst > 1200
