@@ -269,7 +269,7 @@ async def _request(filled: Mapping[str, Any]) -> Answer:
                 },
             )
     except (httpx.TransportError, httpx.TooManyRedirects) as error:
-        return Answer(ending=Ending.FAILED, why=f"{method} {url}: {error or type(error).__name__}")
+        return Answer(ending=Ending.FAILED, why=f"{method} {url}: {str(error) or type(error).__name__}")
 
 
 async def _content(response: httpx.Response) -> bytes:

@@ -57,7 +57,7 @@ def _detection(url: str, since: float) -> dict[str, Any]:
             "transitions": transitions["transitions"],
         }
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        return {"error": f"{url}: no running stormwatch answers there ({error or type(error).__name__})"}
+        return {"error": f"{url}: no running stormwatch answers there ({str(error) or type(error).__name__})"}
 
 
 def _since(journal: dict[str, Any]) -> float:

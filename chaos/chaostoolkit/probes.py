@@ -127,7 +127,7 @@ def _asked(ask: Callable[[_Api], Awaitable[bool]], *, url: str, within: float) -
         return asyncio.run(asking())
     except (httpx.HTTPError, TimeoutError, ValueError, KeyError) as error:
         raise MonitoringUnknown(
-            f"{url} was asked what it sees, and no running stormwatch answers there ({error or type(error).__name__})"
+            f"{url} was asked what it sees, and no running stormwatch answers there ({str(error) or type(error).__name__})"
         ) from error
 
 

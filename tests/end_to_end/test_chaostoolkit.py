@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,14 @@ from typing import Any
 import httpx
 import pytest
 
+from stormwatch.chaos.chaostoolkit.actions import FaultRefused, inject_fault
+from stormwatch.chaos.chaostoolkit.probes import (
+    MonitoringUnknown,
+    alert_fires_within,
+    alert_resolves_within,
+    only_alerts_firing,
+    probe_fails_within,
+)
 from stormwatch.chaos.experiment_undo import METHOD
 from stormwatch.chaos.undo import UndoJournal, UndoRecord
 from tests.chaos.experiments import breaking, experiment, function, healing, http, program, well
@@ -51,6 +61,14 @@ class House:
     def records(self) -> list[UndoRecord]:
         """The undo records."""
         return [one for one in UndoJournal(self.state / "undo").pending() if isinstance(one, UndoRecord)]
+
+    def calm(self) -> None:
+        """Wait until nothing fires of what an earlier test broke."""
+        wait_for(
+            lambda: not httpx.get(f"{self.watcher}/api/v1/alerts").json()["alerts"],
+            what="all alerts to end",
+            seconds=60,
+        )
 
     def inject(self, *, lease: float = 15.0, **more: Any) -> dict[str, Any]:
         """The action that blackholes the shop."""
@@ -129,6 +147,7 @@ def test_the_toolkit_knows_our_activities() -> None:
 
 def test_chaos_run_injects_detects_and_heals(house: House, tmp_path: Path) -> None:
     """The whole way under the toolkit itself, and the control's notes in its journal."""
+    house.calm()
     control = {
         "name": "ours",
         "provider": {"type": "python", "module": f"{OURS}.control", "arguments": {"url": house.watcher}},
@@ -201,6 +220,7 @@ def test_undo_heals_when_the_keeper_is_killed_too(house: House, tmp_path: Path) 
 
 def test_a_fault_of_an_experiment_is_proved_to_be_noticed(house: House, tmp_path: Path) -> None:
     """Under our own command; nothing takes the fault back in the document, and it is gone at the end."""
+    house.calm()
     path = written(
         tmp_path,
         experiment(
@@ -314,3 +334,39 @@ def test_mistakes_are_one_line_each(tmp_path: Path) -> None:
     assert [line.partition(": ")[2] for line in ran.stderr.splitlines()] == [
         "method[0].ref: the name of another activity is needed, there is 'nobody'; there are: x"
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"kind": "tcp-latenci", "target": "shop"}, "no fault is called 'tcp-latenci'; there are: tcp-latency"),
+        ({"kind": "tcp-latency", "target": "shop", "options": {"delay": "0s"}}, "the options of tcp-latency: "),
+        ({"kind": "tcp-reset", "target": "nobody"}, "tcp-reset on nobody: "),
+        ({"kind": "tcp-reset", "target": "shop", "control": "http://127.0.0.1:1"}, "tcp-reset on shop: "),
+        ({"kind": "process-kill", "target": "shop"}, "process-kill needs `on`: a process"),
+        ({"kind": "tcp-reset", "target": "shop", "on": {"machine": {}}}, "leave `on` out"),
+    ],
+    ids=["kind", "options", "route", "control", "on", "route-on"],
+)
+def test_a_fault_that_is_not_in_place_is_refused(house: House, asked: dict[str, Any], said: str) -> None:
+    """What was asked and seen, and no record of it."""
+    with pytest.raises(FaultRefused) as caught:
+        inject_fault(**{"control": house.control, **asked})
+    assert said in str(caught.value)
+    assert not house.records()
+
+
+def test_monitoring_that_does_not_answer_is_an_error_and_no_false(house: House) -> None:
+    """Refused, silent for too long, and asked for what it does not have."""
+    with pytest.raises(MonitoringUnknown, match="no running stormwatch answers there"):
+        only_alerts_firing(url="http://127.0.0.1:1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(MonitoringUnknown, match="ReadTimeout"):
+            alert_fires_within(PAGE, within=600, url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - began < 60, "the hundredth of what it might have waited for"
+    with pytest.raises(MonitoringUnknown, match="watches no probe that is called 'shopp'"):
+        probe_fails_within("shopp", url=house.watcher)
+    with pytest.raises(MonitoringUnknown, match="there is nothing to resolve"):
+        alert_resolves_within({"alertname": "Nobody"}, url=house.watcher)
+    assert alert_fires_within({"alertname": "Nobody"}, within=0.1, url=house.watcher) is False
