@@ -3,8 +3,8 @@
     python -m bench.proxy
 
 One service on loopback, reached directly, through a plain route, through one that looks for HTTP requests, and through
-one that ends TLS and opens it again; where nginx is installed, also through nginx as an HTTP proxy with one worker. Service
-and proxies are processes of their own; the client is a blocking socket.
+one that ends TLS and opens it again; where they are installed, also through HAProxy as a TCP proxy with one thread and
+through nginx as an HTTP proxy with one worker. Service and proxies are processes of their own; the client is a blocking socket.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
         heads = ("kept alive p50 / p99", "fresh p50 / p99", "CPU a request", "bulk", "CPU a MB")
         print(f"{'way':<22}{heads[0]:>24}{heads[1]:>22}{heads[2]:>16}{heads[3]:>12}{heads[4]:>11}")
         for way, port in ports.items():
-            pid = pids["nginx" if way == "nginx" else "ours"]
+            pid = pids.get(way, pids["ours"])
             secure = context if "TLS" in way else None
             _timed(_kept_alive(port, secure), 200)
             before = _cpu(pid)
@@ -130,10 +130,11 @@ def _started(directory: Path) -> Generator[tuple[dict[str, int], dict[str, int],
         context = ssl.create_default_context(cafile=str(directory / "shop.pem"))
         ways = {"direct": plain, "plain route": routes["plain"], "looked into": routes["looked into"]}
         pids = {"ours": children[1].pid}
-        if nginx := shutil.which("nginx"):
-            ways["nginx"] = _free_port()
-            children.append(_nginx(nginx, directory, ways["nginx"], plain))
-            pids["nginx"] = children[-1].pid
+        for name, start in (("haproxy", _haproxy), ("nginx", _nginx)):
+            if program := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"):
+                ways[name] = _free_port()
+                children.append(start(program, directory, ways[name], plain))
+                pids[name] = children[-1].pid
         yield pids, ways | {"direct, TLS": secure, "TLS, looked into": routes["TLS, looked into"]}, context
     finally:
         for one in children:
@@ -159,13 +160,35 @@ http {{
 }}
 """
     )
-    process = subprocess.Popen([program, "-p", directory, "-c", directory / "nginx.conf"], text=True)
+    return _listening([program, "-p", directory, "-c", directory / "nginx.conf"], port)
+
+
+def _haproxy(program: str, directory: Path, port: int, upstream: int) -> "subprocess.Popen[str]":
+    """One process with one thread that passes TCP on; returns when it listens."""
+    (directory / "haproxy.cfg").write_text(
+        f"""global
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen plain
+    bind 127.0.0.1:{port}
+    server service 127.0.0.1:{upstream}
+"""
+    )
+    return _listening([program, "-db", "-f", directory / "haproxy.cfg"], port)
+
+
+def _listening(command: "list[str | Path]", port: int) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(command, text=True)
     deadline = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return process
         time.sleep(0.05)
-    raise RuntimeError(f"nginx does not listen: {(directory / 'nginx.log').read_text()}")
+    raise RuntimeError(f"{command[0]} does not listen: what it says stands above")
 
 
 def _free_port() -> int:
