@@ -12,7 +12,7 @@ from stormwatch.chaos.alertmanager_alerts import AlertmanagerAlerts, held_back_b
 from stormwatch.chaos.detection import SKEW
 from stormwatch.chaos.feed import Delivered, Feed
 from stormwatch.chaos.prometheus_alerts import ActiveAlert, PrometheusAlerts, changes
-from stormwatch.chaos.source import UNREADABLE, ClockApart, looked_at
+from stormwatch.chaos.source import PATIENCE, PERIOD, UNREADABLE, ClockApart, looked_at
 from stormwatch.chaos.webhook_receiver import LARGEST, webhook_receiver
 from stormwatch.probes.clock import SystemClock
 from stormwatch.slo.alert import AlertState
@@ -92,19 +92,25 @@ async def test_clocks_that_are_apart_are_refused(apart: float) -> None:
 
 
 async def test_a_source_that_falls_silent_fails_the_feed_until_it_answers_again() -> None:
-    """More than a moment, and more than one look; the recording that was open keeps its gap."""
+    """Each for itself, after more than a moment and more than one look; the recording that was open keeps its gap."""
     feed = Feed()
-    with Answers(prometheus()) as server, feed.recording() as seen:
+    with Answers({**prometheus(), "/api/v2/alerts": []}) as server, feed.recording() as seen:
         async with httpx.AsyncClient(base_url=server.url) as client:
-            source = PrometheusAlerts(client, feed, CLOCK, shown=server.url)
-            async with asyncio.timeout(60), looked_at(source, feed, CLOCK):
+            one = PrometheusAlerts(client, feed, CLOCK, shown="one")
+            other = AlertmanagerAlerts(client, feed, CLOCK, shown="other")
+            async with asyncio.timeout(60), looked_at(one, feed, CLOCK), looked_at(other, feed, CLOCK):
                 server.status = 503
-                while not feed.failure:
+                silent = CLOCK.monotonic()
+                while "one" not in feed.failure or "other" not in feed.failure:
                     await asyncio.sleep(0.05)
+                assert CLOCK.monotonic() - silent > PATIENCE - PERIOD
                 server.status = 200
                 while feed.failure:
                     await asyncio.sleep(0.05)
-    assert seen.failure == f"Prometheus at {server.url} cannot be watched: status 503"
+    assert seen.failure in {
+        "Prometheus at one cannot be watched: status 503",
+        "Alertmanager at other cannot be watched: status 503",
+    }
 
 
 @pytest.mark.parametrize("answer", [None, {"data": 1}, {"data": {"alerts": [{}]}}])

@@ -249,8 +249,10 @@ def test_what_cannot_be_is_refused_before_anything_is_injected(scene: Scene) -> 
     assert said.splitlines() == [
         "impossible: HighErrorRate: asked 1s, cannot be better than 2.0 s: ask for 9.7 s, or make the configuration faster",
         "impossible: the receiver: asked 1.5s, cannot be better than 3.0 s: ask for 12.7 s, or make the configuration faster",
-        f"unknown: HighErrorRate{{severity=ticket}}: no rule of Prometheus at http://127.0.0.1:{scene.ports['prometheus']} "
-        "makes it; those of that name have the labels HighErrorRate{severity=page}",
+        (
+            f"unknown: HighErrorRate{{severity=ticket}}: no rule of Prometheus at http://127.0.0.1:{scene.ports['prometheus']} "
+            "makes it; those of that name have the labels HighErrorRate{severity=page}"
+        ),
         "nothing was injected; `stormwatch drill --plan` shows the time budget",
     ]
 
