@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stormwatch.chaos.absence import Absence, UndoFailed
 from stormwatch.chaos.breakage import CannotBreak
 from stormwatch.chaos.evidence import Evidence
-from stormwatch.chaos.host_program import Ran, Setting, end_all, find_program, run_program, within_session
+from stormwatch.chaos.host_program import Ran, Setting, end_session, find_program, run_program
 from stormwatch.probes.masking import masked, pattern_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def undo_command(arguments: Mapping[str, Any]) -> Absence:
     undo, check = tuple(arguments["undo"]), tuple(arguments["check"])
     setting = Setting(env=env)
     try:
-        await end_all(lambda: within_session(_name(str(arguments["fault"]))))
+        await end_session(_name(str(arguments["fault"])))
         before = await run_program(check, fault="", timeout=timeout, setting=setting) if check else None
         ran = await run_program(undo, fault="", timeout=timeout, setting=setting)
         if ran.code != 0:
@@ -85,7 +85,7 @@ async def undo_command(arguments: Mapping[str, Any]) -> Absence:
         if not check:
             return Absence(True, f"`{undo[0]}` ended with 0; no `check` proves it")
         after = await run_program(check, fault="", timeout=timeout, setting=setting)
-    except (CannotBreak, OSError) as error:
+    except (CannotBreak, TimeoutError, OSError) as error:
         raise UndoFailed(f"{error}; mend it by hand, then undo again") from error
     if after.code == IN_PLACE:
         raise UndoFailed(

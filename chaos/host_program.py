@@ -24,6 +24,8 @@ MARK = "STORMWATCH_FAULT"
 """The variable with the id of the fault that a program belongs to."""
 _SAID = 300
 """Characters of a program's words that stand in a sentence."""
+_READ = 64 * 2**10
+"""Bytes of a program's words that are looked at for that."""
 _LOOK = 0.02
 """Seconds between two looks at a process."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -96,29 +98,43 @@ async def run_program(
 
     `fault` is the mark that it carries, if any; with `whole`, all that it says is kept as it is.
     """
+    # A file in memory and no pipe: what the program leaves running would keep a pipe open, and a full disk a file empty.
+    output = os.memfd_create("output of a program")
+    try:
+        code = await _to_its_end(
+            argv, output, mark={MARK: fault} if fault else {}, timeout=timeout, stdin=stdin.encode(), setting=setting
+        )
+        said = os.pread(output, os.fstat(output).st_size if whole else _READ, 0).decode(errors="replace")
+    finally:
+        os.close(output)
+    return Ran(code, said if whole else show_output(said))
+
+
+async def _to_its_end(
+    argv: Sequence[str], output: int, *, mark: Mapping[str, str], timeout: float, stdin: bytes, setting: Setting
+) -> int | None:
     process = await asyncio.create_subprocess_exec(
         find_program(argv[0]),
         *argv[1:],
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=setting.environ(**({MARK: fault} if fault else {})),
+        stdout=output,
+        stderr=output,
+        env=setting.environ(**mark),
         cwd=setting.directory,
         start_new_session=True,
         **setting.identity(),  # pyright: ignore[reportArgumentType] - user, group and extra_groups, by their names
     )
     try:
         async with asyncio.timeout(timeout):
-            said, _ = await process.communicate(stdin.encode())
+            await process.communicate(stdin)
     except TimeoutError:
-        return Ran(None, "")
+        return None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    text = said.decode(errors="replace")
-    return Ran(process.returncode, text if whole else show_output(text))
+    return process.returncode
 
 
 def leave_running(
@@ -159,8 +175,14 @@ def marked(fault: str, variable: str = MARK) -> list[ProcessId]:
 
 def within_session(name: str) -> list[ProcessId]:
     """The processes of the session whose leader has this word in its command line; none when the leader is gone."""
-    leaders = {pid for pid in running() if name in command_line(pid) and _session(pid) == pid}
-    return [identify(pid) for pid in running() if _session(pid) in leaders]
+    return _of_sessions(_led_by(name))
+
+
+async def end_session(name: str) -> int:
+    """Kill all processes of that session: how many there were. Raises TimeoutError, PermissionError."""
+    # Looked up once: the leader is not the last that ends.
+    sessions = await asyncio.to_thread(_led_by, name)
+    return await end_all(lambda: _of_sessions(sessions))
 
 
 async def end_all(find: Callable[[], Iterable[ProcessId]], *, patience: float = 5.0) -> int:
@@ -169,8 +191,10 @@ async def end_all(find: Callable[[], Iterable[ProcessId]], *, patience: float = 
     ended: set[ProcessId] = set()
     while left := [process for process in await asyncio.to_thread(lambda: list(find())) if process.alive()]:
         ended.update(left)
-        for process in left:
-            process.send(signal.SIGKILL)
+        # All are stopped before one is killed: a script whose child is gone would go on with its next line.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in left:
+                process.send(number)
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {left[0].pid} does not end by SIGKILL")
         await asyncio.sleep(_LOOK)
@@ -185,6 +209,14 @@ async def gone(processes: Iterable[ProcessId], seconds: float) -> bool:
             return False
         await asyncio.sleep(_LOOK)
     return True
+
+
+def _led_by(name: str) -> frozenset[int]:
+    return frozenset(pid for pid in running() if name in command_line(pid) and _session(pid) == pid)
+
+
+def _of_sessions(sessions: frozenset[int]) -> list[ProcessId]:
+    return [identify(pid) for pid in running() if _session(pid) in sessions]
 
 
 def _session(pid: int) -> int:

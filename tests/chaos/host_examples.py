@@ -16,14 +16,15 @@ import pytest
 
 from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.host_faults import HOST_FAULTS
 from stormwatch.chaos.host_program import MARK, marked, within_session
 from stormwatch.chaos.process import command_line, environment, identify, running
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from tests.program import program
 
-HELD = tuple(name for name, kind in FAULTS.items() if kind.breakage is not None)
-"""The faults that no proxy carries out."""
+HELD = tuple(kind.name for kind in HOST_FAULTS)
+"""The faults of the host."""
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "clock-shift": {"by": "1d"},

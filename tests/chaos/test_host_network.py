@@ -99,7 +99,7 @@ async def test_a_rate_is_the_root_of_the_interface_and_counts(net: Victim, tmp_p
 async def test_a_queueing_discipline_of_somebody_else_is_not_replaced(net: Victim, tmp_path: Path) -> None:
     """Taking ours away would not bring theirs back."""
     await within(net, "tc", "qdisc", "add", "dev", "lo", "root", "handle", "1:", "pfifo")
-    with pytest.raises(FaultNotInjected, match="lo in .* has the queueing discipline pfifo 1: of somebody else"):
+    with pytest.raises(FaultNotInjected, match=r"lo in .* has the queueing discipline pfifo 1: of somebody else"):
         await held_fault("net-rate", net.target, journal=tmp_path / "undo", options={"rate": "64kB"}).__aenter__()
     assert "pfifo 1:" in (await within(net, "tc", "qdisc", "show", "dev", "lo")).stdout
 
@@ -123,7 +123,7 @@ async def test_a_table_that_somebody_deleted_is_lost(net: Victim, tmp_path: Path
         await received(net)
         assert (await fault.evidence()).touched
         await within(net, "nft", "flush", "ruleset")
-        with pytest.raises(FaultLost, match="is not there any more: nft ended with 1: .*No such file") as lost:
+        with pytest.raises(FaultLost, match=r"is not there any more: nft ended with 1: .*No such file") as lost:
             await fault.evidence()
         assert lost.value.evidence is not None
         assert lost.value.evidence.touched

@@ -20,7 +20,7 @@ from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.held_fault import HeldFault
 from stormwatch.chaos.host_descriptors import lowest
 from stormwatch.chaos.host_process import Daemon
-from stormwatch.chaos.process import ProcessId, identify
+from stormwatch.chaos.process import ProcessId, command_line, identify, running
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from stormwatch.chaos.undo import UndoJournal, UndoState
@@ -76,12 +76,13 @@ async def serving(directory: Path, **more: Any) -> AsyncGenerator[Service]:
     target = Target.from_json({"name": "shop", "process": document}, TARGETS)
     service = Service(port, target, pid_file, directory)
     Daemon(start=tuple(start)).begin("nothing-yet")
-    await Daemon(pid_file=str(pid_file)).found_within(30)
     try:
+        await Daemon(pid_file=str(pid_file)).found_within(30)
         yield service
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(service.pid, signal.SIGKILL)
+        for pid in running():
+            if str(pid_file) in command_line(pid) and command_line(pid)[0] == sys.executable:
+                identify(pid).send(signal.SIGKILL)
 
 
 async def test_killed_it_is_refused_and_afterwards_another_process_answers(tmp_path: Path) -> None:
@@ -234,7 +235,8 @@ async def test_its_clock_is_shifted_and_nobody_elses(tmp_path: Path, direction: 
 async def test_an_owner_that_hangs_loses_its_fault_to_the_reaper(tmp_path: Path) -> None:
     """No renewal for the lease: it is taken back while the owner lives, who is told so."""
     async with serving(tmp_path) as service:
-        async with service.fault("process-pause", journal=tmp_path / "undo", lease=0.6) as fault:
+        fault = service.fault("process-pause", journal=tmp_path / "undo", lease=0.6)
+        async with fault:
             # This very process is the owner: its loop hangs, and with it the renewals.
             deadline = time.monotonic() + 30
             while identify(service.pid).stopped() and time.monotonic() < deadline:
@@ -305,7 +307,7 @@ async def test_a_pid_file_that_is_wrong_breaks_nothing(tmp_path: Path, written: 
 
 async def test_a_pattern_that_matches_another_number_of_processes_breaks_nothing(tmp_path: Path) -> None:
     """Two are wanted, and one runs."""
-    async with serving(tmp_path, pid_file="", command=f"daemon.py .*{tmp_path.name}", count=2) as service:
+    async with serving(tmp_path, pid_file="", command=f"daemon.py .*{tmp_path}", count=2) as service:
         with pytest.raises(FaultNotInjected, match=r"2 process with a command line like .* was wanted, 1 run: \d+"):
             await service.fault("process-kill", journal=tmp_path / "undo").__aenter__()
         assert await service.ask()
