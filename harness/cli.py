@@ -494,6 +494,10 @@ def drill(
         Path | None,
         typer.Option("--record", metavar="DIR", help="Keep what each drill saw there, for `stormwatch mutate`."),
     ] = None,
+    control: Annotated[
+        str,
+        typer.Option("--control", metavar="DURATION", help="With --record: first so long in which nothing is broken."),
+    ] = "",
     environment: Annotated[str, typer.Option(metavar="NAME", help="Which environment this is, for the guard.")] = "",
     data: Annotated[
         Path | None,
@@ -543,6 +547,12 @@ def drill(
     scale: Annotated[
         str, typer.Option(metavar="1/N", help="Of a matrix: the windows of all objectives times this factor.")
     ] = "1",
+    check_scale: Annotated[
+        bool,
+        typer.Option(
+            "--check-scale", help="Of a scaled matrix: then run one cell at full scale for each scaled alert."
+        ),
+    ] = False,
     repeat: Annotated[int, typer.Option(min=1, help="Of a matrix: how often each cell is run.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Of a matrix: go on with the one that was interrupted.")
@@ -569,6 +579,7 @@ def drill(
             only=tuple(names or ()),
             every_fault=every_fault,
             scale=scale,
+            check_scale=check_scale,
             repeat=repeat,
             resume=resume,
             watch=watch,
@@ -618,7 +629,10 @@ def drill(
         environment=environment,
         data=data,
         record=record,
+        control=_seconds("--control", control) if control else 0.0,
     )
+    if control and (record is None or all(each.side == "prober" for each in drills)):
+        raise Problem("--control is recorded: give --record DIR, and a drill that is not on the prober's side")
     _finish(lambda: drilling.command(loaded, drills, wishes))
 
 
@@ -691,6 +705,15 @@ def _named(name: str, known: dict[str, Any], noun: str) -> Any:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
     raise Problem(f"no {noun} is called {name}; {hint}")
+
+
+def _seconds(option: str, written: str) -> float:
+    from stormwatch.probes.units import parse_duration
+
+    try:
+        return parse_duration(written)
+    except ValueError as error:
+        raise Problem(f"{option}: {error}") from error
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ from stormwatch.chaos.undo import UndoJournal, UndoState, state_directory
 from stormwatch.harness import detour, publishing, undoing
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
-from stormwatch.harness.drill_recording import drill_recorded
+from stormwatch.harness.drill_recording import drill_recorded, record_control
 from stormwatch.harness.injecting import fault_of, why_not
 from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
 from stormwatch.harness.live_chain import Live, latest
@@ -31,6 +31,7 @@ from stormwatch.harness.service import EVALUATION
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.harness.watching import judged_beside, outside_feed, watched
 from stormwatch.probes.clock import Clock, SystemClock
+from stormwatch.probes.units import show_duration
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.latency import first_failure
 from stormwatch.slo.policy import longest_run
@@ -49,6 +50,8 @@ class Wanted:
     environment: str = ""
     data: Path | None = None
     record: Path | None = None
+    control: float = 0.0
+    """Seconds of a control run, which is recorded before the drills."""
 
 
 async def command(config: Config, drills: Sequence[Drill], wanted: Wanted) -> int:
@@ -93,6 +96,10 @@ async def _run_all(
     config = guard.config
     screen = Console(stderr=True)
     async with cancelled_by_signals(), shared(config, drills, wanted.watch, clock) as feed:
+        if wanted.record and wanted.control:
+            screen.print(f"control run: nothing is broken for {show_duration(wanted.control)}", highlight=False)
+            data = None if wanted.watch else state_directory(os.environ) / "drill"
+            await record_control(config, feed, seconds=wanted.control, clock=clock, directory=wanted.record, data=data)
         for number, drill in enumerate(drills):
             if number:
                 # Hours end, and budgets are used up, by the drills before this one too.
@@ -109,8 +116,8 @@ async def _recorded(
     async with _feed_of(config, drill, feed, clock) as (around, own):
         if wanted.record is None:
             return await _run(around, drill, own, clock, on_progress=tell)
-        shared = drill.side is not Side.PROBER and not wanted.watch
-        data = state_directory(os.environ) / "drill" if shared else None
+        kept = drill.side is not Side.PROBER and not wanted.watch
+        data = state_directory(os.environ) / "drill" if kept else None
         async with drill_recorded(around, drill, own, clock=clock, directory=wanted.record, data=data) as tape:
             tape.report = await _run(around, drill, own, clock, on_progress=tell)
             return tape.report

@@ -34,8 +34,8 @@ probes:
   - name: shop
     kind: http
     target: "http://127.0.0.1:PORT/health"
-    every: 1s
-    timeout: 400ms
+    every: 2s
+    timeout: 900ms
     confirm: {attempts: 2, after: 50ms}
     alert: {for: 1s}
     http:
@@ -65,7 +65,7 @@ drills:
   - name: wrong-reason
     fault: {kind: http-status, target: shop, status: 503}
     expect:
-      probe: {name: shop, reason: timeout, within: 2s}
+      probe: {name: shop, reason: refused, within: 3s}
       resolves_within: 40s
       allow: [shop-up]
 """
@@ -95,7 +95,7 @@ async def a_shop(directory: Path) -> AsyncGenerator[None]:
 async def _drill(directory: Path) -> Drilled:
     async with a_shop(directory):
         process = await asyncio.create_subprocess_exec(
-            *(STORMWATCH, "drill", "--record", "recordings", "--format", "json"),
+            *(STORMWATCH, "drill", "--record", "recordings", "--control", "3s", "--format", "json"),
             cwd=directory,
             env={**os.environ, "STORMWATCH_STATE": str(directory / "state")},
             stdout=asyncio.subprocess.PIPE,
@@ -136,9 +136,14 @@ class Answer:
 
 
 def mutate(drilled: Drilled, *arguments: str) -> Answer:
-    """Of what was recorded; in this process, because starting one takes longer than all that it does."""
+    """Of what was recorded."""
+    return command(drilled, "mutate", "--recordings", "recordings", *arguments)
+
+
+def command(drilled: Drilled, *arguments: str) -> Answer:
+    """In this process, because starting one takes longer than all that it does."""
     with contextlib.chdir(drilled.directory):
-        ended = CliRunner().invoke(app, ["mutate", "--recordings", "recordings", *arguments])
+        ended = CliRunner().invoke(app, list(arguments))
     if isinstance(ended.exception, Problem):
         return Answer(ended.exception.code, ended.stdout, str(ended.exception))
     assert ended.exception is None, ended.exception
@@ -155,10 +160,14 @@ def test_drills_are_recorded_with_what_was_before(drilled: Drilled) -> None:
     assert drilled.verdicts == {"errors": "proved", "wrong-reason": "misattributed"}
     assert drilled.code == 1
     kept = recordings(drilled)
+    quiet = kept.pop("control run")
+    assert quiet.report is None
+    assert quiet.ended - quiet.began >= 3
+    assert Outcome.UP in {result.outcome for result in quiet.results}
     assert kept.keys() == drilled.verdicts.keys()
     for one in kept.values():
         assert one.gap == ""
-        assert {result.outcome for result in one.results} == {Outcome.UP, Outcome.DOWN}
+        assert {result.outcome for result in one.results} >= {Outcome.UP, Outcome.DOWN}
         assert one.report is not None
     first, second = kept["errors"], kept["wrong-reason"]
     seen_before = {(each.probe, round(each.finished, 3)) for each in second.earlier}
@@ -168,7 +177,9 @@ def test_drills_are_recorded_with_what_was_before(drilled: Drilled) -> None:
 def test_a_replay_with_the_same_configuration_comes_to_what_the_drill_came_to(drilled: Drilled) -> None:
     """The verdict, each clause's answer, and every alert in the same order at the same time."""
     monitoring = monitoring_of(load(drilled.directory / "stormwatch.yaml", environ={}))
-    for name, recorded in recordings(drilled).items():
+    kept = recordings(drilled)
+    assert replay(monitoring, kept.pop("control run")).judgement is None
+    for name, recorded in kept.items():
         again, then = replay(monitoring, recorded), judged_as_recorded(recorded)
         assert then is not None
         assert again.judgement is not None
@@ -178,7 +189,8 @@ def test_a_replay_with_the_same_configuration_comes_to_what_the_drill_came_to(dr
         told = [(one.alert.labels["alertname"], one.after) for one in again.transitions]
         assert told == [(one.alert.labels["alertname"], one.after) for one in recorded.transitions]
         for replayed, seen in zip(again.transitions, recorded.transitions, strict=True):
-            assert replayed.at == pytest.approx(seen.at, abs=1.0)
+            # The service evaluates a little after the result that makes it, and later when the machine is busy.
+            assert -0.1 < seen.at - replayed.at < 10
 
 
 def test_untested_lines_are_named_with_file_and_line(drilled: Drilled) -> None:
@@ -202,7 +214,7 @@ def test_untested_lines_are_named_with_file_and_line(drilled: Drilled) -> None:
     assert found("promises 99.9% instead of 99%") == "target: 99%"
     assert "ProbeDown of shop is removed" not in answer.stdout
     assert "does not ask for expect.status" not in answer.stdout
-    assert re.search(r"^\d+ of \d+ mutants are killed, \d+\.\d%, by 2 recordings$", answer.stdout, re.MULTILINE)
+    assert re.search(r"^\d+ of \d+ mutants are killed, \d+\.\d%, by 3 recordings$", answer.stdout, re.MULTILINE)
 
 
 def test_for_a_machine(drilled: Drilled) -> None:
@@ -213,7 +225,7 @@ def test_for_a_machine(drilled: Drilled) -> None:
     assert {name: document["score"][name] for name in set(states)} == {name: states.count(name) for name in set(states)}
     killed = {one["change"]: (one["by"], one["told"]) for one in document["mutants"] if one["state"] == "killed"}
     assert killed["ProbeDown of shop is removed"] == ("errors", "proved, with it misattributed")
-    assert document["recordings"]["used"] == ["errors", "wrong-reason"]
+    assert document["recordings"]["used"] == ["control run", "errors", "wrong-reason"]
     assert document["score"]["share"] == pytest.approx(
         states.count("killed") / (len(states) - states.count("equivalent"))
     )
@@ -302,8 +314,13 @@ def test_where_nothing_can_be_kept_nothing_is_injected(drilled: Drilled, tmp_pat
     assert code == 2, error
     assert "--record: cannot write recordings/errors.jsonl" in error
     assert "nothing was injected" in error
-    refused = stormwatch(drilled.directory, "drill", "--matrix", "--record", "recordings")
-    assert (refused.returncode, "leave out --replay, --matrix and --threshold" in refused.stderr) == (2, True)
+    for arguments, said in (
+        (["--matrix", "--record", "recordings"], "leave out --replay, --matrix and --threshold"),
+        (["--control", "3s"], "--control is recorded: give --record DIR"),
+        (["--record", "recordings", "--control", "soon"], "--control: "),
+    ):
+        refused = command(drilled, "drill", *arguments)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
 
 
 def test_no_secret_is_shown(drilled: Drilled, tmp_path: Path) -> None:
