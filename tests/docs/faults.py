@@ -29,6 +29,7 @@ SHOWN_IN: Mapping[str, str] = {
     "io": "tests/chaos/test_host_stress.py",
     "net": "tests/chaos/test_host_network.py",
     "command": "tests/chaos/test_host_command.py",
+    "browser": "tests/journeys/test_browser_fault.py",
 }
 """The tests against a real server or process, by a fault's name, or the first word of it."""
 
