@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stormwatch.chaos.catalog import FAULTS
+from pydantic import ValidationError
+
+from stormwatch.chaos.catalog import FAULTS, read_options
 from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec
 from stormwatch.chaos.held_fault import HeldFault
 from stormwatch.chaos.process import ProcessId
@@ -55,14 +57,26 @@ async def keep(order: dict[str, Any], starter: asyncio.StreamReader) -> None:
 
 
 def _fault_of(order: dict[str, Any], journal: UndoJournal) -> ProxyFault | HeldFault:
-    spec = FaultSpec.from_json(order["fault"])
-    breakage = FAULTS[spec.kind].breakage
+    """Raises ValueError with what is wrong with the order."""
+    options = {key: value for key, value in order["fault"].items() if key not in ("kind", "target")}
+    kind, target = order["fault"]["kind"], order["fault"]["target"]
+    if kind not in FAULTS:
+        raise ValueError(f"no fault is called {kind!r}; there are: {', '.join(FAULTS)}")
+    try:
+        spec = FaultSpec(kind=kind, target=target, options=read_options(kind, options))
+    except ValueError as error:
+        raise ValueError(f"the options of {kind}: {_sentence(error)}") from error
+    breakage, on = FAULTS[kind].breakage, order["on"]
     if breakage is None:
+        if on is not None:
+            raise ValueError(f"{kind} is put on a route of the proxy: leave `on` out")
         return ProxyFault(spec, control=order["control"], journal=journal, lease=order["lease"], drill=order["label"])
-    target = Target.from_json(order["on"], TARGETS)
+    if on is None or FAULTS[kind].on not in on:
+        raise ValueError(f"{kind} needs `on`: a {FAULTS[kind].on}")
+    thing = Target.from_json(on, TARGETS)
     return HeldFault(
         spec,
-        lambda identity: breakage(identity, spec.options, target),
+        lambda identity: breakage(identity, spec.options, thing),
         journal=journal,
         lease=order["lease"],
         drill=order["label"],
@@ -77,11 +91,20 @@ async def _main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(starter), sys.stdin)
     try:
         await keep(json.loads(await starter.readline()), starter)
-    except (KeyError, ValueError) as error:
-        _say({"error": f"{type(error).__name__}: {error}"})
+    except ValueError as error:
+        _say({"error": _sentence(error)})
+    except KeyError as error:
+        _say({"error": f"`on` has one of {', '.join(TARGETS)}, not {error}"})
     except FaultNotReverted:
         # Its record says how to take it back; `stormwatch undo` tries again, and says what stands in the way.
         sys.exit(4)
+
+
+def _sentence(error: ValueError) -> str:
+    """In one line; pydantic uses four for each mistake."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
 
 
 def _say(what: dict[str, Any]) -> None:

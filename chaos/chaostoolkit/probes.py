@@ -13,7 +13,6 @@ import httpx
 
 from stormwatch.chaos.experiment_label import label_here
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, state_directory
-from stormwatch.chaos.verdict import show_labels
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.slo.alert import AlertState, Transition
 
@@ -80,7 +79,7 @@ def alert_resolves_within(alert: dict[str, str], within: float = 300.0, url: str
     async def ask(api: "_Api") -> bool:
         fired = any(one.after is AlertState.FIRING for one in await api.transitions(alert, now - _LOOK_BACK))
         if not fired and await resolved(api):
-            raise MonitoringUnknown(f"{show_labels(alert)} did not fire in the last hour: there is nothing to resolve")
+            raise MonitoringUnknown(f"an alert with {alert} did not fire in the last hour: there is nothing to resolve")
         return await _until(lambda: resolved(api), now + within)
 
     return _asked(ask, url=url, within=within)
