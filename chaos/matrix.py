@@ -132,6 +132,8 @@ class Matrix:
     """Alerts that take longer than a cell waits: nothing is said about them."""
     scale: str = "1"
     """The factor by which the windows of all rules were multiplied, as a fraction."""
+    checks: tuple[Outcome, ...] = ()
+    """Cells at full scale, one for each alert that was scaled: whether the scaled run tells the truth."""
     planned: int = 0
     """How many cells there were to run; fewer outcomes: it was interrupted."""
     seconds: float = 0.0
@@ -205,7 +207,8 @@ class Matrix:
         states = self.states
         if states[State.UNSAFE]:
             return 4
-        if self.false_alarms or any(state.counts and state is not State.KILLED for state in states):
+        untrue = any(not check.state.told for check in self.checks)
+        if self.false_alarms or untrue or any(state.counts and state is not State.KILLED for state in states):
             return 1
         unknown = states[State.INCONCLUSIVE] or len(self.outcomes) < self.planned or not self.score.of
         return 3 if unknown else 0
@@ -232,6 +235,7 @@ class Matrix:
             "controls": [one.as_json() for one in self.controls],
             "skipped": [one.as_json() for one in self.skipped],
             "untimed": [dict(labels) for labels in self.untimed],
+            "checks": [one.as_json() for one in self.checks],
             "outcomes": [one.as_json() for one in self.outcomes],
         }
 
@@ -247,6 +251,7 @@ class Matrix:
             skipped=tuple(Skipped(**one) for one in document["skipped"]),
             untimed=tuple(document["untimed"]),
             scale=document["scale"],
+            checks=tuple(Outcome.from_json(one) for one in document["checks"]),
             planned=document["planned"],
             seconds=document["seconds"],
         )

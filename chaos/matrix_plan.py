@@ -67,7 +67,7 @@ def sample_options(kind: str, *, slow: float = SLOW) -> Mapping[str, Any]:
         "http-header": {"remove": ["Content-Type"]},
         "http-body": {"replace": "<!doctype html><title>Welcome</title><p>It works!", "content_type": "text/html"},
         "tls-expires-soon": {"left": "2d"},
-        "dns-slow": {"delay": "250ms"},
+        "dns-slow": {"delay": "150ms"},
     }.get(kind, {})
 
 

@@ -132,6 +132,13 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
             "Alerts that take longer than a cell waits: nothing is said about them",
             [catcher_name_of(one) for one in matrix.untimed],
         ),
+        (
+            "Checked at full scale",
+            [
+                f"{one.cell.name}: {f'fired after {show_seconds(one.caught[0].after)}' if one.caught else one.state.value}"
+                for one in matrix.checks
+            ],
+        ),
         ("Faults that were left out", [f"{one.name}: {one.why}" for one in matrix.skipped]),
     ]
     return [(title, lines) for title, lines in found if lines]

@@ -149,7 +149,8 @@ class _Matrix:
 
     async def _cell(self, cell: Cell) -> Sight:
         feed = self._chamber.feed
-        with feed.recording(wants=lambda result: result.probe in cell.probes) as seen:
+        # Also of others: an alert of theirs may be the late end of what an earlier cell broke.
+        with feed.recording() as seen:
             return await _CellRun(cell, self._chamber, seen, self._news, strict=cell.name in self._again).whole()
 
     async def _end(self, cell: Cell, sight: Sight) -> None:
@@ -233,6 +234,8 @@ class _CellRun:
         self._recovered: float | None = None
         self._gone = True
         self._before: set[tuple[tuple[str, str], ...]] = set()
+        self._mended: Mapping[str, float] = {}
+        """When faults were taken back before this one began."""
         self._clean = max((chamber.mended.get(one, 0.0) for one in cell.probes), default=0.0)
 
     async def whole(self) -> Sight:
@@ -241,6 +244,7 @@ class _CellRun:
             self._trouble = f"nothing was injected: {why}"
             return self._sight()
         self._before = set(self._feed.firing)
+        self._mended = dict(self._chamber.mended)
         self._clean = max((self._chamber.mended.get(one, 0.0) for one in self._cell.probes), default=0.0)
         await self._audit("injecting", fault=self._cell.fault.as_json())
         began = self._clock.now()
@@ -350,7 +354,7 @@ class _CellRun:
         )
 
     def _stale(self, transition: Transition) -> bool:
-        return _told_late(transition, self._seen, dict.fromkeys(self._cell.probes, self._clean))
+        return _told_late(transition, self._seen, {**self._mended, **dict.fromkeys(self._cell.probes, self._clean)})
 
     def _sight(self) -> Sight:
         now, injected, reverted = self._clock.now(), self._injected, self._reverted
@@ -392,7 +396,10 @@ class _CellRun:
         return (
             one
             for one in self._seen.results
-            if one.started >= self._clean and one.finished >= injected and one.started <= until
+            if one.probe in self._cell.probes
+            and one.started >= self._clean
+            and one.finished >= injected
+            and one.started <= until
         )
 
 

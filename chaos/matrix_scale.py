@@ -3,17 +3,17 @@
     windows × factor, `for` × factor; never shorter than what the probes can fill; burn factors and targets stay what they are
 
 A burn rate is a ratio, so a scaled rule fires for the same share of failures as the whole one, after a share of its time.
-What a scaled run says is therefore about which alert fires, and not about when. One drill at full scale for each rule that was
-scaled checks that: `unscaled_checks` says which.
+What a scaled run says is therefore about which alert fires, and not about when. One cell at full scale for each alert that
+was scaled checks that it tells the truth: `unscaled_checks` says which.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from stormwatch.chaos.matrix_cell import Cell
 from stormwatch.probes.probe import Probe
-from stormwatch.slo.identity import labels_of
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.policy import RESULTS_TO_FILL
 from stormwatch.slo.rule import BurnRate, Rule, Windows
@@ -75,22 +75,28 @@ def scaled(
     return Scaling(factor=factor, rules=tuple(made), held=tuple(dict.fromkeys(held)))
 
 
-def unscaled_checks(cells: Iterable[Cell], told: Iterable[tuple[str, str]]) -> tuple[tuple[str, Cell], ...]:
-    """For each objective whose rules were scaled, the cell that is to be run at full scale: the first that it told of.
+def unscaled_checks(
+    cells: Iterable[Cell], told: Iterable[tuple[Cell, Iterable[Mapping[str, str]]]]
+) -> tuple[Cell, ...]:
+    """What is to be run at full scale: for each alert about a budget the first cell that it told of, with nothing else to tell.
 
-    `told` are pairs of an objective and the name of a cell that its alert fired for.
+    `told` are the cells of the scaled run with the labels of the alerts that told of each, `cells` those of the rules as they
+    are. An alert that fires for no fault at full scale within any time is left out: it did not tell of one either.
     """
-    by_name = {cell.name: cell for cell in cells}
-    first: dict[str, Cell] = {}
-    for objective, cell in told:
-        if cell in by_name:
-            first.setdefault(objective, by_name[cell])
-    return tuple(first.items())
-
-
-def of_objective(rule: Rule, objective: str) -> bool:
-    """Whether a rule is a burn rate of this objective."""
-    return isinstance(rule, BurnRate) and labels_of(rule).get("objective") == objective
+    whole = {cell.name: cell for cell in cells}
+    found: dict[tuple[tuple[str, str], ...], Cell] = {}
+    for scaled_cell, alarms in told:
+        cell = whole.get(scaled_cell.name)
+        for labels in alarms:
+            key = tuple(sorted(labels.items()))
+            if cell is None or labels.get("alertname") != "ErrorBudgetBurn" or key in found:
+                continue
+            for catcher in cell.catchers:
+                if catcher.key == key and math.isfinite(catcher.within) and math.isfinite(catcher.recovers):
+                    name = f"{cell.name} at full scale: {labels['objective']} ({labels['severity']})"
+                    limit, recovers = catcher.within, catcher.recovers
+                    found[key] = replace(cell, name=name, catchers=(catcher,), limit=limit, recovers=recovers)
+    return tuple(found.values())
 
 
 def _pair(pair: Windows, factor: Fraction, fill: float) -> Windows:

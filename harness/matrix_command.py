@@ -28,7 +28,7 @@ from stormwatch.chaos.matrix_journal import MatrixJournal
 from stormwatch.chaos.matrix_plan import TELLING, MatrixPlan, Skipped, dependencies_of, plan_matrix
 from stormwatch.chaos.matrix_report import html_of, markdown_of, plan_json, plan_lines, text_of
 from stormwatch.chaos.matrix_run import AT_ONCE, Chamber, run_matrix
-from stormwatch.chaos.matrix_scale import Scaling, read_factor, scaled
+from stormwatch.chaos.matrix_scale import Scaling, read_factor, scaled, unscaled_checks
 from stormwatch.chaos.threshold import SIZES, Bisection, Size, Trial
 from stormwatch.chaos.undo import state_directory
 from stormwatch.harness import drilling
@@ -54,6 +54,7 @@ class MatrixRequest:
     """Names of cells, as patterns (`payments/*`, `*/tls-*`); nothing: all."""
     every_fault: bool = False
     scale: str = "1"
+    check_scale: bool = False
     repeat: int = 1
     resume: bool = False
     at_once: int = AT_ONCE
@@ -68,7 +69,9 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     """Run the matrix and print its report. The exit code is that of `Matrix.exit_code`."""
     clock = SystemClock()
     scaling = _scaling(config, asked)
-    config = replace(config, rules=scaling.rules)
+    if asked.check_scale and not scaling.changed:
+        raise Problem("--check-scale: nothing is scaled, so there is nothing to check; give --scale 1/60")
+    whole, config = config, replace(config, rules=scaling.rules)
     planned = _guarded(_planned(config, asked), guard.guard, clock.now())
     if asked.plan:
         document = plan_json(planned, scale=str(scaling.factor), held=scaling.held)
@@ -81,6 +84,8 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
         await guard.permit([_as_drill(cell) for cell in planned.cells], clock)
         await drilling.heal()
         matrix = await _run(config, planned, asked, scaling, clock)
+        if asked.check_scale:
+            matrix = replace(matrix, checks=await _checked(whole, matrix, asked, clock))
     _write(matrix, asked)
     return matrix.exit_code
 
@@ -97,9 +102,6 @@ async def find_threshold(config: Config, name: str, asked: MatrixRequest, guard:
     async def take(outcome: Outcome) -> None:
         seen.append(outcome)
 
-    async def take_control(_control: Control) -> None:
-        raise AssertionError("no controls were asked for")
-
     seen: list[Outcome] = []
     state = state_directory(os.environ)
     with exclusive(state, [f"the threshold of {name}"], clock=clock):
@@ -110,7 +112,7 @@ async def find_threshold(config: Config, name: str, asked: MatrixRequest, guard:
             while (value := search.next()) is not None:
                 seen.clear()
                 await run_matrix(
-                    [_resized(cell, size, value)], shared, take=take, take_control=take_control, controls_every=0
+                    [_resized(cell, size, value)], shared, take=take, take_control=_no_control, controls_every=0
                 )
                 outcome = seen[0]
                 if outcome.state in {State.INCONCLUSIVE, State.UNSAFE, State.EQUIVALENT}:
@@ -221,6 +223,28 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scalin
         )
         raise
     return matrix()
+
+
+async def _checked(whole: Config, matrix: Matrix, asked: MatrixRequest, clock: Clock) -> tuple[Outcome, ...]:
+    """One cell at full scale for each alert that told of something in the scaled run: it takes as long as it takes."""
+    told = [(one.cell, [alarm.labels for alarm in one.caught]) for one in matrix.outcomes]
+    cells = unscaled_checks(_planned(whole, asked).cells, told)
+    found: list[Outcome] = []
+    screen = _Screen(len(cells), 0)
+
+    async def take(outcome: Outcome) -> None:
+        found.append(outcome)
+        screen.ended(outcome)
+
+    async with cancelled_by_signals(), _watched(whole, asked.watch, clock) as feed:
+        with screen:
+            shared = chamber(whole, feed, clock)
+            await run_matrix(cells, shared, take=take, take_control=_no_control, controls_every=0, news=screen.news)
+    return tuple(found)
+
+
+async def _no_control(_control: Control) -> None:
+    raise AssertionError("no controls were asked for")
 
 
 def chamber(config: Config, feed: Feed, clock: Clock) -> Chamber:

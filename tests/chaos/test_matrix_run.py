@@ -285,6 +285,24 @@ async def test_an_alert_of_a_run_that_began_under_the_last_fault_proves_nothing(
     assert here.state(second) is State.SURVIVED
 
 
+async def test_the_late_end_of_what_an_earlier_cell_broke_is_no_noise(tmp_path: Path) -> None:
+    """Somebody who does not depend on this one tells of a run that began under the last fault."""
+    async with told(tmp_path, "shop", "hotel") as here:
+        before = CLOCK.now()
+        here.noticed(first := cell("shop", probes=("shop", "hotel")), second := cell("hotel"))
+        inner = here.reactions[second.name, "injected"]
+
+        def late() -> None:
+            here.down("shop", started=before)
+            inner()
+
+        here.reactions[second.name, "injected"] = late
+        await here.run(first, second)
+
+    assert here.state(second) is State.KILLED
+    assert [alarm.stale for alarm in here.outcomes[second.name].sight.alarms] == [True, False]
+
+
 async def test_who_takes_long_to_be_well_is_not_waited_for_where_others_can_tell(tmp_path: Path) -> None:
     """A journey that is still red holds up nothing."""
     async with told(tmp_path) as here:

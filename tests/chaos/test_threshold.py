@@ -41,6 +41,7 @@ def test_where_less_is_worse_it_is_found_from_the_other_side(threshold: float) -
     assert answer.unnoticed is not None
     assert answer.noticed is not None
     assert answer.noticed <= threshold < answer.unnoticed
+    assert answer.unnoticed - answer.noticed <= 0.05 * answer.unnoticed
 
 
 def test_it_is_said_for_people() -> None:
