@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stormwatch.chaos.report import Report
+from stormwatch.chaos.report import Progress, Report
 from stormwatch.chaos.verdict import Answer, Verdict, show_seconds
 from stormwatch.probes.units import show_duration
 
@@ -90,6 +90,10 @@ class GameDay:
         )
 
 
+_GIVES_AWAY: Final = frozenset({"baseline", "injecting", "injected", "reverting"})
+"""The steps of a drill whose text names what is broken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reached:
     """Somebody came to a checkpoint."""
@@ -112,9 +116,14 @@ class Played:
     """When the failure was taken back."""
     report: Report | None = None
     reached: dict[str, Reached] = field(default_factory=dict[str, Reached])
-    steps: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    steps: list[Progress] = field(default_factory=list[Progress])
     trouble: str = ""
     """Why there is no report, when it was ended without one."""
+
+    @property
+    def told(self) -> list[Progress]:
+        """The steps that may be shown: while people look for it, none that says what is broken."""
+        return [one for one in self.steps if self.mended is not None or one.step not in _GIVES_AWAY]
 
     @property
     def over(self) -> bool:
@@ -260,15 +269,16 @@ def _play(played: Played, event: str, at: float, data: Mapping[str, Any]) -> Non
     if event == "act":
         # Of an act that was cut short by a crash and begins anew only what people said is kept.
         played.begins, played.injected, played.fired, played.mended = data["begins"], None, None, None
-        played.steps.append((at, "the act begins"))
+        played.steps.append(Progress(at, event, "it begins"))
     elif event == "step":
-        played.steps.append((data["at"], data["text"]))
+        played.steps.append(Progress(data["at"], data["step"], data["text"]))
         moment = {"injected": "injected", "firing": "fired", "reverted": "mended"}.get(data["step"])
         if moment:
             setattr(played, moment, data["at"])
     elif event == "checkpoint":
         played.reached.setdefault(data["checkpoint"], Reached(at, data["by"], data["note"]))
-        played.steps.append((at, f"{data['by']}: {data['checkpoint']}{': ' if data['note'] else ''}{data['note']}"))
+        said = ": ".join(part for part in (data["by"], data["checkpoint"], data["note"]) if part)
+        played.steps.append(Progress(at, event, said))
     elif event == "report":
         played.report = Report.from_json(data["report"])
         played.injected = played.report.detection.injected
