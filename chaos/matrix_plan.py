@@ -219,6 +219,11 @@ def in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     return tuple(ordered)
 
 
+def tells_of_faults(rule: Rule) -> bool:
+    """Whether its alert is one that a person hears of, about what is watched: those about our own blindness are not."""
+    return rule.severity in TELLING and isinstance(rule, BurnRate | Down | Expiring | LocationDown)
+
+
 class _Facts:
     """What is asked of the configuration again and again."""
 
@@ -232,7 +237,7 @@ class _Facts:
     ) -> None:
         self._probes = {probe.name: probe for probe in probes}
         self._objectives = {objective.name: objective for objective in objectives}
-        self._rules = [rule for rule in rules if rule.severity in TELLING]
+        self._rules = [rule for rule in rules if tells_of_faults(rule)]
         self._evaluation = evaluation
         self._patience = patience
         self._untimed: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}

@@ -117,7 +117,7 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
         ),
         ("Alerts that no fault made fire", [catcher_name_of(labels) for labels in matrix.never_fired()]),
         (
-            "Faults that one alert alone tells of",
+            "Faults that one alert alone told of, as long as was listened",
             [f"{_of_key(key)}: {', '.join(cells)}" for key, cells in single.items()],
         ),
         (

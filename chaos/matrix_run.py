@@ -45,6 +45,8 @@ class Chamber:
     """Makes the fault of a cell; nothing happens until it is entered."""
     journal: AuditJournal | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict[str, Objective])
+    settle: float = SETTLE
+    """Seconds that are listened on after the first alert that tells; infinite: for all the time that a cell has."""
     patience: float = 120.0
     """Seconds in which all has to be well before a cell."""
     mended: dict[str, float] = field(default_factory=dict[str, float])
@@ -317,7 +319,7 @@ class _CellRun:
             self._watched = self._clock.now() - (self._injected or 0.0)
             if self._caught() and not settling:
                 settling = True
-                end = min(end, self._clock.monotonic() + SETTLE)
+                end = min(end, self._clock.monotonic() + self._chamber.settle)
 
     async def _recover(self) -> None:
         # Whoever told of it has to be silent again, however long that takes him.

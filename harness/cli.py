@@ -547,6 +547,10 @@ def drill(
     scale: Annotated[
         str, typer.Option(metavar="1/N", help="Of a matrix: the windows of all objectives times this factor.")
     ] = "1",
+    to_the_end: Annotated[
+        bool,
+        typer.Option("--to-the-end", help="Of a matrix: listen in each cell until its time is over, for every alert."),
+    ] = False,
     check_scale: Annotated[
         bool,
         typer.Option(
@@ -580,6 +584,7 @@ def drill(
             every_fault=every_fault,
             scale=scale,
             check_scale=check_scale,
+            to_the_end=to_the_end,
             repeat=repeat,
             resume=resume,
             watch=watch,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import sys
@@ -25,9 +26,9 @@ from stormwatch.chaos.guard import Guard, refusals
 from stormwatch.chaos.matrix import Control, Matrix, Outcome, catcher_name, explain, merge
 from stormwatch.chaos.matrix_cell import Cell, State
 from stormwatch.chaos.matrix_journal import MatrixJournal
-from stormwatch.chaos.matrix_plan import TELLING, MatrixPlan, Skipped, dependencies_of, plan_matrix
+from stormwatch.chaos.matrix_plan import MatrixPlan, Skipped, dependencies_of, plan_matrix, tells_of_faults
 from stormwatch.chaos.matrix_report import html_of, markdown_of, plan_json, plan_lines, text_of
-from stormwatch.chaos.matrix_run import AT_ONCE, Chamber, run_matrix
+from stormwatch.chaos.matrix_run import AT_ONCE, SETTLE, Chamber, run_matrix
 from stormwatch.chaos.matrix_scale import Scaling, read_factor, scaled, unscaled_checks
 from stormwatch.chaos.threshold import SIZES, Bisection, Size, Trial
 from stormwatch.chaos.undo import state_directory
@@ -57,6 +58,7 @@ class MatrixRequest:
     check_scale: bool = False
     repeat: int = 1
     resume: bool = False
+    to_the_end: bool = False
     at_once: int = AT_ONCE
     watch: str = ""
     plan: bool = False
@@ -188,7 +190,7 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scalin
         return Matrix(
             outcomes=merge(keeper.outcomes),
             controls=tuple(keeper.controls),
-            alerts=tuple(labels_of(rule) for rule in config.rules if rule.severity in TELLING),
+            alerts=tuple(labels_of(rule) for rule in config.rules if tells_of_faults(rule)),
             skipped=planned.skipped,
             untimed=planned.untimed,
             scale=factor,
@@ -207,7 +209,7 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scalin
             with screen:
                 await run_matrix(
                     _left(planned.cells, keeper.outcomes, asked.repeat),
-                    chamber(config, feed, clock),
+                    chamber(config, feed, clock, to_the_end=asked.to_the_end),
                     take=take,
                     take_control=keeper.control,
                     at_once=asked.at_once,
@@ -247,7 +249,7 @@ async def _no_control(_control: Control) -> None:
     raise AssertionError("no controls were asked for")
 
 
-def chamber(config: Config, feed: Feed, clock: Clock) -> Chamber:
+def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = False) -> Chamber:
     """What the cells of one run share: each fault has an undo record, and lines in the audit journal."""
     state = state_directory(os.environ)
     return Chamber(
@@ -256,6 +258,7 @@ def chamber(config: Config, feed: Feed, clock: Clock) -> Chamber:
         fault_of=lambda cell: fault_of(config, cell.fault, state=state, drill=f"matrix: {cell.name}", clock=clock),
         journal=AuditJournal(state / "audit.jsonl", clock=clock),
         objectives={one.name: one for one in config.objectives},
+        settle=math.inf if to_the_end else SETTLE,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,6 +185,24 @@ async def test_a_cell_that_nobody_tells_of_survives_when_its_time_is_over(tmp_pa
     assert here.state(one) is State.SURVIVED
     assert held is not None
     assert held >= SHORT
+
+
+async def test_listening_to_the_end_hears_every_alert(tmp_path: Path) -> None:
+    """Also one that comes long after the first."""
+    async with told(tmp_path) as here:
+        here.chamber.settle = math.inf
+        here.noticed(one := cell(probes=("shop", "journey"), slow=("journey",), limit=4.0))
+        here.run_of("journey")
+        inner = here.reactions[one.name, "injected"]
+
+        def later() -> None:
+            inner()
+            asyncio.get_running_loop().call_later(2.0, here.down, "journey")
+
+        here.reactions[one.name, "injected"] = later
+        await here.run(one)
+
+    assert {dict(alarm.labels)["probe"] for alarm in here.outcomes[one.name].caught} == {"shop", "journey"}
 
 
 async def test_a_red_probe_without_an_alert_is_noticed_only(tmp_path: Path) -> None:
