@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import re2
-
 from stormwatch.chaos.experiment import (
     TIMEOUT,
     Activity,
@@ -25,6 +23,7 @@ from stormwatch.chaos.experiment import (
     Tolerance,
     Within,
 )
+from stormwatch.probes.pattern import compile_pattern
 
 SAFEGUARDS = "chaosaddons.controls.safeguards"
 """The one control that is followed: its probes end the method at once."""
@@ -224,11 +223,15 @@ class _Reader:
         return Within(low=numbers[0], high=numbers[1], target=target)
 
     def _regex(self, pattern: Any, target: str, place: str) -> Tolerance | None:
+        if not isinstance(pattern, str):
+            self._mistake(
+                f"{place}.pattern", "a regular expression is needed", pattern, "see RE2 for how it is written"
+            )
+            return None
         try:
-            re2.compile(pattern)
-        except (re2.error, TypeError) as error:
-            why = f"{error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error}"
-            self._mistake(f"{place}.pattern", "a regular expression of RE2 is needed", pattern, why)
+            compile_pattern(pattern, f"{place}.pattern")
+        except ValueError as error:
+            self.mistakes.append(str(error))
             return None
         return Matches(pattern=pattern, target=target)
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import re2
-
 from stormwatch.chaos.experiment import Asked, AtPath, Exactly, Matches, OneOf, Provider, Tolerance, Within
 from stormwatch.chaos.experiment_variables import Variables
+from stormwatch.probes.pattern import compile_pattern
 
 _SHOWN = 120
 """Characters of a value that a sentence shows."""
@@ -37,7 +36,7 @@ def meets(tolerance: Exactly | OneOf | Within | Matches | AtPath, value: Any, va
         return _within(tolerance, found)
     if isinstance(tolerance, Matches):
         pattern = str(variables.fill(tolerance.pattern))
-        met = isinstance(found, str) and re2.search(pattern, found) is not None
+        met = isinstance(found, str) and bool(_find(pattern, found))
         return Met(met, f"/{pattern}/", show(found))
     return _at_path(tolerance, found, variables)
 
@@ -117,6 +116,10 @@ def _at_path(tolerance: AtPath, found: Any, variables: Variables) -> Met:
         asked = f"{path} is {show(expect)}"
         met = values == (expect if isinstance(expect, list) else [expect])
     return Met(met, asked, show(values))
+
+
+def _find(pattern: str, text: str) -> object:
+    return compile_pattern(pattern, "tolerance").search(text.encode(errors="replace"))
 
 
 def _status(value: Any) -> Any:

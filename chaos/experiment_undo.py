@@ -87,7 +87,7 @@ def load_document(path: Path) -> Any:
     try:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(str(error).replace("\n", " ")) from error
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from stormwatch.chaos.audit import AuditJournal
-from stormwatch.chaos.experiment import Experiment
+from stormwatch.chaos.experiment import Experiment, Strategy
 from stormwatch.chaos.experiment_provider import mistakes
 from stormwatch.chaos.experiment_reading import ExperimentMistake, is_experiment, read_experiment, strategy_of
 from stormwatch.chaos.experiment_report import ExperimentReport
@@ -106,7 +106,7 @@ def _read(path: Path, strategy: str, frequency: float, fail_fast: bool) -> Exper
     try:
         chosen = strategy_of(strategy) if strategy else experiment.strategy
     except ValueError as error:
-        raise Problem(f"--hypothesis-strategy {strategy}: {error}; see `stormwatch drill --help`") from error
+        raise Problem(f"--hypothesis-strategy {strategy}: one of {', '.join(Strategy)} is needed") from error
     return replace(experiment, strategy=chosen, frequency=frequency, fail_fast=fail_fast)
 
 

@@ -1,5 +1,7 @@
 """A document is read whole: all of the dialect, and every mistake with its place before anything is done."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +112,7 @@ def test_the_whole_dialect(tmp_path: Path) -> None:
         ),
         (
             {"method": [http("x", "http://x", tolerance={"type": "regex", "pattern": "(?=a)"})]},
-            (
-                "method[0].tolerance.pattern: a regular expression of RE2 is needed, there is '(?=a)'; "
-                "invalid perl operator: (?="
-            ),
+            "method[0].tolerance.pattern: '(?=a)' is not an RE2 expression: invalid perl operator: (?=",
         ),
         (
             {"method": [http("x", "http://x", tolerance={"type": "range", "range": [1]})]},
@@ -217,3 +216,14 @@ def test_references_keep_types_and_leave_strangers_alone() -> None:
         "a": [80, "p=80", "t", "${unknown}", "$5"],
         "b": 1,
     }
+
+
+async def test_the_experiment_in_the_documentation_is_one() -> None:
+    """Its functions are there, with their arguments, and nothing of it is not followed."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "use-chaos-toolkit.md"
+    block = re.search(r"^```json\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert block
+    read = read_experiment(json.loads(block[1]))
+
+    assert read.warnings == ()
+    assert await mistakes(read.activities) == []
