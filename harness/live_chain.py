@@ -96,17 +96,19 @@ def spread_of(one: Evaluated, live: Live) -> float:
 
 
 _TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`", re.DOTALL)
-_RANGE = re.compile(r"\[\s*([0-9a-z]+)\s*(:[^\]]*)?\]")
-_OFFSET = re.compile(r"\boffset\s+([0-9][0-9a-z]*)")
+_DURATION = r"((?:\d+(?:ms|[smhdwy]))+|\d+(?:\.\d+)?)"
+_RANGE = re.compile(rf"\[\s*{_DURATION}\s*(:[^\]]*)?\]")
+_OFFSET = re.compile(rf"\boffset\s+{_DURATION}(?![\w.])")
+_YEARS = re.compile(r"(?:(\d+)y)?(.*)", re.DOTALL)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def _spread(expr: str, recorded: Mapping[str, tuple[str, float]], above: frozenset[str]) -> float:
     bare = _TEXT.sub('""', expr)
-    plain = [parse_duration(found[1]) for found in _RANGE.finditer(bare) if not found[2]]
+    plain = [_seconds(found[1]) for found in _RANGE.finditer(bare) if not found[2]]
     # Subqueries look through ranges inside of them, one after the other.
-    nested = [parse_duration(found[1]) for found in _RANGE.finditer(bare) if found[2]]
-    own = max(plain, default=0.0) + sum(nested) + max(map(parse_duration, _OFFSET.findall(bare)), default=0.0)
+    nested = [_seconds(found[1]) for found in _RANGE.finditer(bare) if found[2]]
+    own = max(plain, default=0.0) + sum(nested) + max(map(_seconds, _OFFSET.findall(bare)), default=0.0)
     of_series = [
         recorded[name][1] + _spread(recorded[name][0], recorded, above | {name})
         for name in set(_NAME.findall(bare)) - above
@@ -132,10 +134,10 @@ def delivery_of(expected: Labels, live: Live, *, port: str) -> Delivery | str:
     assert live.routing is not None
     hooks = {each["name"]: each.get("webhook_configs") or () for each in live.routing.get("receivers") or ()}
     known = {**live.external_labels, **expected}
-    routes = [one for one in possible_routes(live.routing["route"], known) if hooks.get(one["receiver"])]
-    ours = [one for one in routes if any(_is_at(hook, port) for hook in hooks[one["receiver"]])]
+    routes = possible_routes(live.routing.get("route") or {}, known)
+    ours = [one for one in routes if any(_is_at(hook, port) for hook in hooks.get(one["receiver"], ()))]
     if not ours:
-        told = ", ".join(dict.fromkeys(one["receiver"] for one in possible_routes(live.routing["route"], known)))
+        told = ", ".join(dict.fromkeys(one["receiver"] for one in routes))
         return f"Alertmanager tells {told} of it, and no webhook on port {port}: add a route with `continue: true`"
     spans = [(_first(one, expected, live), _cleared(one, hooks[one["receiver"]])) for one in ours]
     return Delivery(
@@ -182,11 +184,11 @@ def _possible(route: Mapping[str, Any], known: Labels, above: Mapping[str, Any])
 def _is_at(hook: Mapping[str, Any], port: str) -> bool:
     """Whether a webhook may be on this port: newer Alertmanagers hide their addresses."""
     url = hook.get("url") or HIDDEN
-    return url == HIDDEN or re.search(rf":{port}(/|$)", url) is not None
+    return url == HIDDEN or re.search(rf":{port}([/?#]|$)", url) is not None
 
 
 def _first(route: Mapping[str, Any], expected: Labels, live: Live) -> Span:
-    wait, interval = parse_duration(route["group_wait"]), parse_duration(route["group_interval"])
+    wait, interval = _seconds(route["group_wait"]), _seconds(route["group_interval"])
     shared = _is_shared(route, expected, live)
     worst = (max(wait, interval) if shared else wait) + SENT
     return Span(0.0 if shared else wait, math.inf if route["muted"] else worst)
@@ -194,8 +196,8 @@ def _first(route: Mapping[str, Any], expected: Labels, live: Live) -> Span:
 
 def _is_shared(route: Mapping[str, Any], expected: Labels, live: Live) -> bool:
     """Whether the alert may come into a group that is there already, which goes by its own rhythm."""
-    by: Sequence[str] = route["group_by"]
-    if by == ["..."]:
+    by: Sequence[str] = route["group_by"] or ()
+    if "..." in by:
         return any(_may_be_equal(expected, other, other) for other in live.recent)
     own = {"alertname", *({"probe", "objective"} & expected.keys())}
     return not own <= set(by) or any(_may_be_equal(expected, other, by) for other in live.recent)
@@ -208,12 +210,12 @@ def _may_be_equal(expected: Labels, other: Labels, names: Iterable[str]) -> bool
 def _cleared(route: Mapping[str, Any], hooks: Sequence[Mapping[str, Any]]) -> Span:
     if not any(hook.get("send_resolved", True) for hook in hooks):
         return Span(math.inf, math.inf)
-    return Span(0.0, math.inf if route["muted"] else parse_duration(route["group_interval"]) + SENT)
+    return Span(0.0, math.inf if route["muted"] else _seconds(route["group_interval"]) + SENT)
 
 
 def longest_group_interval(routing: Mapping[str, Any]) -> float:
     """Seconds, of all routes."""
-    return max(parse_duration(text) for text in _group_intervals(routing["route"], _DEFAULTS["group_interval"]))
+    return max(_seconds(text) for text in _group_intervals(routing.get("route") or {}, _DEFAULTS["group_interval"]))
 
 
 def _group_intervals(route: Mapping[str, Any], above: str) -> Iterable[str]:
@@ -231,6 +233,16 @@ def latest(spans: Sequence[Span]) -> Span:
 def plus(one: Span, other: Span) -> Span:
     """One after the other."""
     return Span(one.best + other.best, one.worst + other.worst)
+
+
+def _seconds(text: object) -> float:
+    """A duration of theirs: years too, and a bare number, which is seconds in Prometheus 3 and 0 in Alertmanager."""
+    match = _YEARS.fullmatch(str(text))
+    assert match is not None  # it matches any text
+    years, rest = match.groups()
+    if years is None and rest.replace(".", "", 1).isdigit():
+        return float(rest)
+    return int(years or 0) * 365 * 86400.0 + (parse_duration(rest) if rest else 0.0)
 
 
 def _rounded(seconds: float, interval: float) -> float:

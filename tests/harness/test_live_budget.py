@@ -115,6 +115,9 @@ def test_a_rule_of_ours_has_the_bounds_of_our_own_arithmetic(tmp_path: Path) -> 
         ("job:errors:rate5m > 1", 30 + 300),
         ("deep > 1", 30 + 30 + 300),
         ("loop > 1", 30),
+        ("rate(x[300]) > 1", 300),
+        ("rate(x[1y1d]) > 1", 366 * 86400),
+        ("x offset -5m > 1", 0),
     ],
 )
 def test_how_far_an_expression_looks_back(expr: str, seconds: float) -> None:
@@ -208,6 +211,8 @@ def test_a_group_that_may_be_there_goes_by_its_own_rhythm() -> None:
     assert way(ROUTING).first == Span(10.0, 12.0)
     assert way(ROUTING, recent=[{"alertname": "Other"}]).first == Span(10.0, 12.0)
     assert way(ROUTING, recent=[same]).first == Span(0.0, 62.0)
+    assert way(top(group_by=None)).first == Span(0.0, 62.0)
+    assert way(top(group_wait=0)).first == Span(0.0, 2.0)
     assert way(top(group_by=["severity"])).first == Span(0.0, 62.0)
     assert way(top(group_by=["..."])).first == Span(10.0, 12.0)
     assert way(top(group_by=["..."]), recent=[same]).first == Span(0.0, 62.0)
