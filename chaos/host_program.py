@@ -98,25 +98,28 @@ async def run_program(
 
     `fault` is the mark that it carries, if any; with `whole`, all that it says is kept as it is.
     """
-    # A file in memory and no pipe: what the program leaves running would keep a pipe open, and a full disk a file empty.
-    output = os.memfd_create("output of a program")
+    # Files in memory and no pipes: what the program leaves running would keep a pipe open, one that reads nothing would
+    # close it, and a full disk would keep a file empty.
+    given, output = os.memfd_create("input of a program"), os.memfd_create("output of a program")
     try:
+        os.pwrite(given, stdin.encode(), 0)
         code = await _to_its_end(
-            argv, output, mark={MARK: fault} if fault else {}, timeout=timeout, stdin=stdin.encode(), setting=setting
+            argv, given, output, mark={MARK: fault} if fault else {}, timeout=timeout, setting=setting
         )
         said = os.pread(output, os.fstat(output).st_size if whole else _READ, 0).decode(errors="replace")
     finally:
+        os.close(given)
         os.close(output)
     return Ran(code, said if whole else show_output(said))
 
 
 async def _to_its_end(
-    argv: Sequence[str], output: int, *, mark: Mapping[str, str], timeout: float, stdin: bytes, setting: Setting
+    argv: Sequence[str], given: int, output: int, *, mark: Mapping[str, str], timeout: float, setting: Setting
 ) -> int | None:
     process = await asyncio.create_subprocess_exec(
         find_program(argv[0]),
         *argv[1:],
-        stdin=asyncio.subprocess.PIPE,
+        stdin=given,
         stdout=output,
         stderr=output,
         env=setting.environ(**mark),
@@ -126,7 +129,7 @@ async def _to_its_end(
     )
     try:
         async with asyncio.timeout(timeout):
-            await process.communicate(stdin)
+            await process.wait()
     except TimeoutError:
         return None
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.held_fault import HeldFault
@@ -91,6 +92,38 @@ async def test_what_cannot_be_mended_is_unsafe(make: Make, tmp_path: Path, optio
             pass
     (outcome,) = await UndoJournal(tmp_path / "undo").undo_all(force=True)
     assert outcome.state is UndoState.FAILED
+
+
+def test_it_is_so_on_the_loop_that_stormwatch_runs_on(make: Make, tmp_path: Path) -> None:
+    """A pipe that is closed before it is written to is minded by uvloop; programs that read nothing are usual."""
+
+    async def broken() -> None:
+        async with make(inject=["sh", "-c", f"exec 0<&-; touch {tmp_path}/broken"]):
+            assert (tmp_path / "broken").exists()
+        with pytest.raises(FaultNotInjected, match="`false` ended with 1"):
+            async with make(inject=["false"], undo=["true"], check=[]):
+                pass
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(broken())
+    assert UndoJournal(tmp_path / "undo").pending() == []
+
+
+async def test_a_defect_of_ours_is_unsafe_and_keeps_the_record(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the undoing raises: nobody says that the fault is gone."""
+
+    async def defective(_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("stormwatch.chaos.held_fault.UNDOERS", {"command": defective})
+    with pytest.raises(FaultNotReverted, match="may still be in place: ZeroDivisionError; its record is kept in"):
+        async with make(patience=0.0):
+            pass
+    monkeypatch.undo()
+    (outcome,) = await UndoJournal(tmp_path / "undo").undo_all(force=True)
+    assert outcome.state is UndoState.UNDONE
 
 
 async def test_its_environment_reaches_it_and_nobody_else(make: Make, tmp_path: Path) -> None:
