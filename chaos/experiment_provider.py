@@ -21,7 +21,7 @@ from stormwatch.chaos.experiment import Activity, Kind, Provider
 from stormwatch.chaos.experiment_label import RUN
 from stormwatch.chaos.experiment_variables import Variables
 
-LIMIT = 1024 * 1024
+LIMIT = 8 * 1024 * 1024
 """Bytes of an answer or of a program's output that are kept."""
 _CHILD = "stormwatch.chaos.experiment_child"
 _LAST_WORDS = 0.5
@@ -167,6 +167,8 @@ async def _ask_child(asked: Mapping[str, Any], place: _Place) -> Answer:
     try:
         answer = json.loads(said)
     except ValueError:
+        if len(said) >= LIMIT:
+            return Answer(ending=Ending.BROKEN, why=f"it returned more than {LIMIT // 1024 // 1024} MiB")
         last = complained.strip().splitlines()[-1:] or [f"its process ended with {process.returncode}"]
         return Answer(ending=Ending.BROKEN, why=last[0])
     if "error" in answer:
@@ -177,7 +179,7 @@ async def _ask_child(asked: Mapping[str, Any], place: _Place) -> Answer:
 
 
 async def _process(filled: Mapping[str, Any], place: _Place) -> Answer:
-    path = _program(str(filled["path"]))
+    path = _program(str(filled["path"]), place.directory)
     if path is None:
         return Answer(ending=Ending.BROKEN, why=f"there is no program {filled['path']}")
     arguments = filled.get("arguments") or []
@@ -192,8 +194,10 @@ async def _process(filled: Mapping[str, Any], place: _Place) -> Answer:
     return Answer(ending=Ending.SUCCEEDED, output={"status": process.returncode, "stdout": stdout, "stderr": stderr})
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(str(Path(name).expanduser()))
+def _program(name: str, directory: str) -> str | None:
+    """Where it is: a path with a slash is relative to where the experiment was started."""
+    path = Path(name).expanduser()
+    return shutil.which(str(Path(directory, path)) if "/" in name else name)
 
 
 @contextlib.asynccontextmanager

@@ -56,8 +56,11 @@ def read_experiment(document: Mapping[str, Any]) -> Experiment:
 
 
 def read_activities(documents: Iterable[Mapping[str, Any]]) -> tuple[Activity, ...]:
-    """Activities that were read before, as a record holds them. Raises ExperimentMistake."""
-    reader = _Reader({})
+    """Activities that were read before, as a record holds them. Raises ExperimentMistake.
+
+    What they call is not looked up: one that is missing here must not keep the others from being played.
+    """
+    reader = _Reader({}, look_up=False)
     found = reader.activities(list(documents), "rollbacks")
     if reader.mistakes:
         raise ExperimentMistake(reader.mistakes)
@@ -65,8 +68,9 @@ def read_activities(documents: Iterable[Mapping[str, Any]]) -> tuple[Activity, .
 
 
 class _Reader:
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(self, document: Mapping[str, Any], *, look_up: bool = True) -> None:
         self._document = document
+        self._look_up = look_up
         self.mistakes: list[str] = []
         self._warnings: list[str] = []
         self._named = self._all_named()
@@ -161,12 +165,15 @@ class _Reader:
             if not isinstance(call.get(key), str) or not call[key]:
                 self._mistake(f"{place}.provider.{key}", "a text is needed", call.get(key), f"{provider} calls it")
                 return None
-        path = str(call.get("path", ""))
-        if provider is Provider.PROCESS and "$" not in path and not shutil.which(str(Path(path).expanduser())):
-            self._mistake(f"{place}.provider.path", "a program is needed", path, "install it, or give its whole path")
+        if provider is Provider.PROCESS and self._look_up:
+            self._looked_up(str(call["path"]), f"{place}.provider.path")
         if provider is Provider.PYTHON and not isinstance(call.get("arguments") or {}, Mapping):
             self._mistake(f"{place}.provider.arguments", "a mapping is needed", call["arguments"], "give them names")
         return provider
+
+    def _looked_up(self, path: str, place: str) -> None:
+        if "$" not in path and not shutil.which(str(Path(path).expanduser())):
+            self._mistake(place, "a program is needed", path, "install it, or give its whole path")
 
     def _timeout(self, document: Mapping[str, Any], call: Mapping[str, Any], place: str) -> Any:
         asked = call.get("timeout", document.get("timeout"))

@@ -55,10 +55,12 @@ async def undo_experiment(arguments: Mapping[str, Any]) -> Absence:
                 await played.mark(number)
     if failed:
         raise UndoFailed(
-            f"{len(failed)} of {len(left)} rollbacks failed ({'; '.join(failed)}); see to it by hand what "
+            f"of {len(left)} rollbacks, {len(failed)} failed ({'; '.join(failed)}); see to it by hand what "
             f"{arguments['file']} did, or mend it and try again"
         )
-    return Absence(was_there=bool(left), why=f"{len(left)} rollbacks of {arguments['file']} were played")
+    return Absence(
+        was_there=bool(left), why=f"the rollbacks of {arguments['file']} were played, {len(left)} of them now"
+    )
 
 
 async def _played(activity: Activity, variables: Variables, directory: str) -> str:

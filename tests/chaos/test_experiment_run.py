@@ -1,6 +1,7 @@
 """What `chaos run` gets wrong comes out right here: what was begun is rolled back, and nothing is proved that was not seen."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -431,7 +432,31 @@ async def test_a_rollback_that_was_played_is_not_played_again(shop: Breakable, t
     arguments = undo_arguments(read, Variables(), Path("experiment.json"), tmp_path / "x.played")
 
     for left in (2, 1):
-        with pytest.raises(UndoFailed, match=f"1 of {left} rollbacks failed .bad: answered 500: no"):
+        with pytest.raises(UndoFailed, match=f"of {left} rollbacks, 1 failed .bad: answered 500: no"):
             await undo_experiment(arguments)
 
     assert shop.requests == [("GET", "/fail"), ("POST", "/once"), ("GET", "/fail")]
+
+
+async def test_a_rollback_that_cannot_be_called_here_does_not_keep_the_others_back(
+    shop: Breakable, tmp_path: Path
+) -> None:
+    """The undo may be in another place, with other programs: what lies beside the experiment is found from anywhere."""
+    script = tmp_path / "heal.sh"
+    script.write_text(f"#!{sys.executable}\nimport pathlib; pathlib.Path('healed').touch()\n")
+    script.chmod(0o755)
+    arguments = {
+        "file": "experiment.json",
+        "directory": str(tmp_path),
+        "played": str(tmp_path / "x.played"),
+        "secrets": False,
+        "configuration": {},
+        "rollbacks": [program("gone", path="no-such-program"), program("beside", path="./heal.sh"), healing(shop)],
+    }
+    shop.broken = True
+
+    with pytest.raises(UndoFailed, match="gone: there is no program no-such-program"):
+        await undo_experiment(arguments)
+
+    assert not shop.broken
+    assert (tmp_path / "healed").exists()
