@@ -224,12 +224,12 @@ def _of_act(day: GameDay, played: Played) -> Iterable[Finding]:
     for one in played.act.checkpoints:
         if played.kept(one) is not Answer.NO:
             continue
-        who = f"{one.who} ({day.roles[one.who]})" if one.who in day.roles else one.who or "nobody"
+        who = f"{one.who} ({day.roles[one.who]}) never" if one.who in day.roles else "nobody"
         took = played.took(one)
         wanted = f", asked within {show_duration(one.within)}" if one.within is not None else ""
         if took is None:
             yield Finding(
-                f"{name}: {who} never came to `{one.name}`{wanted}",
+                f"{name}: {who} came to `{one.name}`{wanted}",
                 "find out what people did not see, or could not reach",
             )
         else:

@@ -61,7 +61,7 @@ class _Run:
         why = (
             "the drill was interrupted"
             if self.event == "interrupted"
-            else "the drill was killed: its journal ends here"
+            else "its journal ends before the drill does: it was killed, or runs still"
         )
         gone = not self.in_place or bool(self.undone)
         if self.in_place:
