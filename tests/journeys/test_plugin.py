@@ -98,15 +98,16 @@ def test_artifacts_are_kept_of_what_failed_and_only_of_that(write: Write, shop: 
             page.goto("{shop.url}/")
 
         def test_bad(page: Page, step):
-            with step("greet"):
+            with step("greet / them", picture=True):
                 page.goto("{shop.url}/")
                 expect(page.get_by_role("heading", name="Sunshine")).to_be_visible(timeout=200)
     """)
     done = run_pytest(file, "--stormwatch-artifacts", str(tmp_path / "kept"))
     assert "1 failed, 1 passed" in done.stdout
     kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*") if path.is_file())
-    assert kept == ["test_it.py-test_bad-chromium/page.png", "test_it.py-test_bad-chromium/trace.zip"]
-    assert 'step "greet" failed: expected get_by_role("heading", name="Sunshine") to be visible' in done.stdout
+    names = ("page.png", "step-1-greet-them.png", "trace.zip")
+    assert kept == [f"test_it.py-test_bad-chromium/{name}" for name in names]
+    assert 'step "greet / them" failed: expected get_by_role("heading", name="Sunshine") to be visible' in done.stdout
 
 
 def test_playwrights_own_options_go_on_working_and_a_conftest_has_the_last_word(

@@ -109,7 +109,7 @@ async def test_a_secret_is_in_no_file_no_name_and_no_report_of_a_run(resources: 
     assert (result.outcome, result.failed_phase) == (Outcome.DOWN, "pay"), told
     kept = contents(resources.get(WorkerPool).artifacts)
     names = {name.rpartition("/")[2] for name in kept}
-    assert {"step-1-fill.png", "trace.zip", "requests.har", "trace.trace", "trace.network"} <= names
+    assert {"trace.zip", "requests.har", "trace.trace", "trace.network"} <= names
     assert "page.png" not in names, "the page in front shows the secret: nothing paints over that"
     archive = json.loads(kept[next(name for name in kept if name.endswith(".har"))])
     posts = [entry["request"] for entry in archive["log"]["entries"] if entry["request"]["method"] == "POST"]
@@ -129,7 +129,7 @@ async def test_fields_are_painted_over_and_a_page_that_shows_no_secret_is_photog
 
             def test_it(page: Page, secrets, tmp_path):
                 masker = Masker()
-                taken = lambda: photograph(page, masker, timeout=3000)
+                taken = lambda: photograph(page, masker, timeout=30_000)
                 page.goto("{server.url}")
                 empty = taken()
                 masker.add([secrets["card"]])
