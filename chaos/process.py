@@ -20,6 +20,9 @@ class ProcessId:
         """Whether this very process still runs (a zombie does not)."""
         if self.started:
             return _started(self.pid) == self.started
+        if _fields(os.getpid()):
+            # This system tells of everybody who runs: what it did not tell of was a zombie, or gone.
+            return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

@@ -126,6 +126,17 @@ async def test_a_defect_of_ours_is_unsafe_and_keeps_the_record(
     assert outcome.state is UndoState.UNDONE
 
 
+async def test_two_that_undo_at_once_undo_once(make: Make, tmp_path: Path) -> None:
+    """The owner, the reaper and a person may come together: the second finds the record gone."""
+    undo = ["sh", "-c", f"sleep 0.2; echo undone >> {tmp_path}/undone; rm -f {tmp_path}/broken"]
+    async with make(undo=undo):
+        journal = UndoJournal(tmp_path / "undo")
+        outcomes = await asyncio.gather(*(journal.undo_all(force=True) for _ in range(3)))
+        states = sorted(outcome.state.value for each in outcomes for outcome in each)
+        assert states == ["already gone", "already gone", "undone"]
+        assert (tmp_path / "undone").read_text() == "undone\n"
+
+
 async def test_its_environment_reaches_it_and_nobody_else(make: Make, tmp_path: Path) -> None:
     """A program that tells its secret is not repeated."""
     told = ["sh", "-c", f'test "$TOKEN" = hunter-22 && touch {tmp_path}/broken']

@@ -24,6 +24,7 @@ from stormwatch.chaos.process import ProcessId, command_line, identify, running
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from stormwatch.chaos.undo import UndoJournal, UndoState
+from stormwatch.chaos.undoers import UNDOERS
 from tests.chaos.host_examples import reapers
 from tests.program import program
 from tests.servers import daemon
@@ -232,6 +233,51 @@ async def test_its_clock_is_shifted_and_nobody_elses(tmp_path: Path, direction: 
         assert (await service.ask())["time"] == pytest.approx(time.time(), abs=60)
 
 
+@pytest.mark.parametrize("kind", ["process-kill", "process-restart", "clock-shift"])
+async def test_an_injection_that_ended_in_the_middle_is_undone(tmp_path: Path, kind: str) -> None:
+    """The process is ended, and whoever was to start it died before that."""
+    program("faketime")
+    async with serving(tmp_path) as service:
+        make = FAULTS[kind].breakage
+        assert make is not None
+        options = read_options(kind, {"by": "1d"} if kind == "clock-shift" else {})
+        breakage = make(f"{kind}-half", options, service.target)
+        arguments = json.loads(json.dumps(await breakage.prepare()))
+        before = service.pid
+        identify(before).send(signal.SIGKILL)
+        absence = await UNDOERS[breakage.method](arguments)
+        assert absence.was_there
+        assert (await service.ask())["time"] == pytest.approx(time.time(), abs=60)
+        again = await UNDOERS[breakage.method](arguments)
+        assert not again.was_there
+        assert service.pid != before
+
+
+async def test_a_unit_of_systemd_is_started_by_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what `systemctl` says and does; here a program in its place that knows the two commands."""
+    async with serving(tmp_path) as service:
+        start = " ".join(service.target.options.start)  # pyright: ignore[reportAttributeAccessIssue] - a process
+        stand_in = tmp_path / "systemctl"
+        stand_in.write_text(
+            "#!/bin/sh\n"
+            'case "$*" in\n'
+            f'"show --property MainPID --value shop.service") cat {service.pid_file} ;;\n'
+            f'"start shop.service") setsid --fork {start} >/dev/null 2>&1 ;;\n'
+            '*) echo "Unit not found." >&2; exit 5 ;;\n'
+            "esac\n"
+        )
+        stand_in.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        unit = Target.from_json({"name": "unit", "process": {"unit": "shop.service"}}, TARGETS)
+        before = service.pid
+        async with held_fault("process-kill", unit, journal=tmp_path / "undo", options={}):
+            assert not identify(before).alive()
+        assert (await service.ask())["pid"] == service.pid != before
+        none = Target.from_json({"name": "unit", "process": {"unit": "none.service"}}, TARGETS)
+        with pytest.raises(FaultNotInjected, match=r"`systemctl show .* none\.service` failed: Unit not found"):
+            await held_fault("process-kill", none, journal=tmp_path / "undo", options={}).__aenter__()
+
+
 async def test_an_owner_that_hangs_loses_its_fault_to_the_reaper(tmp_path: Path) -> None:
     """No renewal for the lease: it is taken back while the owner lives, who is told so."""
     async with serving(tmp_path) as service:
@@ -311,6 +357,17 @@ async def test_a_pattern_that_matches_another_number_of_processes_breaks_nothing
         with pytest.raises(FaultNotInjected, match=r"2 process with a command line like .* was wanted, 1 run: \d+"):
             await service.fault("process-kill", journal=tmp_path / "undo").__aenter__()
         assert await service.ask()
+
+
+async def test_a_process_that_nobody_collected_does_not_run() -> None:
+    """A zombie keeps its number, and is no service."""
+    child = await asyncio.to_thread(os.spawnlp, os.P_NOWAIT, "true", "true")
+    while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        await asyncio.sleep(0.005)
+    try:
+        assert not identify(child).alive()
+    finally:
+        os.waitpid(child, 0)
 
 
 async def test_a_number_that_was_given_again_is_never_signalled() -> None:
