@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from stormwatch.chaos.browser_faults import BROWSER_FAULTS
+from stormwatch.chaos.container_faults import CONTAINER_FAULTS
 from stormwatch.chaos.dns_options import (
     DnsBogus,
     DnsCnameLoop,
@@ -296,7 +297,9 @@ _ON_ROUTES: tuple[FaultKind[Options], ...] = (
 )
 """What the fault proxy does to the traffic of a route."""
 
-FAULTS: Mapping[str, FaultKind[Options]] = {kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS, *BROWSER_FAULTS)}
+FAULTS: Mapping[str, FaultKind[Options]] = {
+    kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS, *BROWSER_FAULTS, *CONTAINER_FAULTS)
+}
 """Every fault, by the name that users write."""
 
 _ADAPTERS: Mapping[str, TypeAdapter[Options]] = {name: TypeAdapter(kind.options) for name, kind in FAULTS.items()}

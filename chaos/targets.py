@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stormwatch.chaos.browser_faults import BROWSER_TARGETS
+from stormwatch.chaos.container_faults import CONTAINER_TARGETS
 from stormwatch.chaos.host_targets import HOST_TARGETS
 from stormwatch.chaos.option import STRICT
 from stormwatch.chaos.target import TargetKind
@@ -21,6 +22,11 @@ class Machine:
 
 TARGETS: Mapping[str, TargetKind] = {
     kind.name: kind
-    for kind in (TargetKind("machine", Machine, "the machine that the drill runs on"), *HOST_TARGETS, *BROWSER_TARGETS)
+    for kind in (
+        TargetKind("machine", Machine, "the machine that the drill runs on"),
+        *HOST_TARGETS,
+        *BROWSER_TARGETS,
+        *CONTAINER_TARGETS,
+    )
 }
 """Every kind of target, by the key that users write."""

@@ -33,6 +33,7 @@ UNDOERS: Mapping[str, Undoer] = MappingProxyType(
         "nft": _in("host_network", "undo_nft"),
         "qdisc": _in("host_network", "undo_qdisc"),
         "command": _in("host_command", "undo_command"),
+        "container": _in("container_faults", "undo_container"),
         "browser": _in("browser_faults", "undo_browser_fault"),
         "experiment": _in("experiment_undo", "undo_experiment"),
     }
