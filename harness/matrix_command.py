@@ -149,7 +149,9 @@ def _of_size(planned: MatrixPlan, name: str) -> Cell:
         known = [cell.name for cell in planned.cells]
         why = "its fault has no size" if name in known else "there is no such cell"
         raise Problem(f"--threshold {name}: {why}; {did_you_mean(name, list(sized)) if sized else 'no fault has one'}")
-    return sized[name]
+    cell = sized[name]
+    # An alert that fires on after one trial can say nothing in the next.
+    return replace(cell, catchers=tuple(one for one in cell.catchers if one.recovers <= cell.recovers))
 
 
 def _resized(cell: Cell, size: Size, value: float) -> Cell:
