@@ -31,6 +31,8 @@ class Plan:
     probe: Span | None
     alert: Span | None
     recovery: Span | None
+    notified: Span | None = None
+    """Until somebody who tells people has the alert."""
     delivered: Span | None = None
     """Until the receiver at the end of the way is told."""
     cleared: Span | None = None
@@ -72,6 +74,7 @@ class Plan:
                 for name, span in (
                     ("probe", self.probe),
                     ("alert", self.alert),
+                    ("notified", self.notified),
                     ("delivered", self.delivered),
                     ("recovery", self.recovery),
                     ("cleared", self.cleared),
@@ -89,6 +92,7 @@ def plan(
     probe: Span | None = None,
     alert: Span | None = None,
     recovery: Span | None = None,
+    notified: Span | None = None,
     delivered: Span | None = None,
     cleared: Span | None = None,
     links: tuple[tuple[str, Span], ...] = (),
@@ -131,6 +135,7 @@ def plan(
         probe=probe,
         alert=alert,
         recovery=recovery,
+        notified=notified,
         delivered=delivered,
         cleared=cleared,
         links=links,

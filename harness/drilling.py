@@ -23,7 +23,7 @@ from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
 from stormwatch.harness.drill_recording import drill_recorded, record_control
 from stormwatch.harness.injecting import fault_of, why_not
 from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
-from stormwatch.harness.live_chain import Live, latest
+from stormwatch.harness.live_chain import Live, anyhow, latest, soonest
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.publishing import Form
 from stormwatch.harness.rule_span import Subjects
@@ -262,16 +262,17 @@ def plan_of(config: Config, drill: Drill, live: Live | None = None) -> Plan:
     recovering = [Span(0.0, expected.every + 2 * longest_run(expected))] if expected else []
     rules = [rule for rule in config.rules if drill.alert and drill.alert.matches(labels_of(rule))]
     spans = [] if config.watch.prometheus else [subjects.firing(rule, drill, EVALUATION) for rule in rules]
-    ours = min(spans, key=lambda span: span.worst) if spans else None
+    ours = soonest(spans) if spans else None
     budget = LiveBudget(firing=ours) if live is None else live_budget(config, drill, live, ours=ours)
-    if not config.watch.prometheus:
-        recovering += [subjects.resolving(rule, drill, EVALUATION) for rule in rules]
+    if rules and not config.watch.prometheus:
+        recovering.append(anyhow([subjects.resolving(rule, drill, EVALUATION) for rule in rules]))
     elif budget.resolved:
         recovering.append(budget.resolved)
     planned = plan_drill(
         drill,
         probe=Span(*first_failure(expected)) if expected else None,
         alert=budget.firing,
+        notified=budget.notified,
         delivered=budget.delivered,
         recovery=latest(recovering) if recovering else None,
         cleared=budget.cleared,

@@ -1,6 +1,5 @@
 """The time budget of a drill whose alerts are Prometheus': computed from what Prometheus and Alertmanager run at this moment."""
 
-import math
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -18,12 +17,13 @@ from stormwatch.harness.live_chain import (
     Evaluated,
     Labels,
     Live,
+    anyhow,
     delivery_of,
-    latest,
     longest_group_interval,
     may_make,
     plus,
     scrape_of,
+    soonest,
     spread_of,
 )
 from stormwatch.harness.rule_span import Subjects
@@ -99,8 +99,8 @@ def live_budget(config: Config, drill: Drill, live: Live, *, ours: Span | None =
     spans = {id(one): _firing(config, drill, live, one) for one in found}
     first = min(found, key=lambda one: spans[id(one)].worst)
     budget = LiveBudget(
-        firing=spans[id(first)],
-        resolved=latest([_resolving(config, drill, live, one) for one in found]),
+        firing=soonest(list(spans.values())),
+        resolved=anyhow([_resolving(config, drill, live, one) for one in found]),
         links=_links(config, drill, live, first),
     )
     static = {name: value for name, value in first.rule.text.labels.items() if "{{" not in value}
@@ -115,14 +115,15 @@ def _delivered(budget: LiveBudget, drill: Drill, live: Live, watch: Watch, label
         return replace(budget, refusals=(*budget.refusals, why))
     if live.routing is None or budget.firing is None:
         return budget
-    budget = replace(budget, notified=plus(budget.firing, Span(0.0, SENT)))
+    firing = budget.firing
+    budget = replace(budget, notified=plus(firing, Span(0.0, SENT)))
     if not watch.receiver:
         return budget
     way = delivery_of(labels, live, port=watch.receiver.rpartition(":")[2])
     if isinstance(way, Delivery):
         return replace(
             budget,
-            delivered=plus(budget.firing or Span(0.0, math.inf), way.first),
+            delivered=plus(firing, way.first),
             cleared=budget.resolved and plus(budget.resolved, way.cleared),
             links=(*budget.links, ("group in Alertmanager", way.first)),
         )

@@ -225,6 +225,16 @@ def _group_intervals(route: Mapping[str, Any], above: str) -> Iterable[str]:
         yield from _group_intervals(below, own)
 
 
+def soonest(spans: Sequence[Span]) -> Span:
+    """One of them, whichever comes first."""
+    return Span(min(span.best for span in spans), min(span.worst for span in spans))
+
+
+def anyhow(spans: Sequence[Span]) -> Span:
+    """Some of them, it is not known which: not before the first of all, not after the last."""
+    return Span(min(span.best for span in spans), max(span.worst for span in spans))
+
+
 def latest(spans: Sequence[Span]) -> Span:
     """All of them: not before the last."""
     return Span(max(span.best for span in spans), max(span.worst for span in spans))

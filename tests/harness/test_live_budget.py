@@ -83,6 +83,7 @@ def test_a_rule_of_others_is_bounded_by_what_it_runs(tmp_path: Path) -> None:
     """`for` of 20 s is two evaluations of 15 s; the scrape, the evaluation and our look come on top at worst."""
     plan = planned(tmp_path, LIVE)
     assert plan.alert == Span(30.0, 30 + 15 + 30 + 2)
+    assert plan.notified == Span(30.0, 30 + 15 + 30 + 2 + 2)
     assert plan.delivered == Span(30 + 10, 30 + 15 + 30 + 2 + 10 + 2)
     assert plan.recovery == Span(30.0, 30 + 15 + 30 + 2)
     assert plan.cleared == Span(30.0, 30 + 15 + 30 + 2 + 60 + 2)
@@ -183,6 +184,14 @@ def test_what_reads_our_probes_begins_with_their_failure(tmp_path: Path) -> None
 def test_what_can_never_be_is_refused(tmp_path: Path, live: Live, refusal: str) -> None:
     """Each with what is there instead, and no secret."""
     assert planned(tmp_path, live).refusals == (refusal,)
+
+
+def test_of_several_rules_any_may_be_the_first(tmp_path: Path) -> None:
+    """And any may be the one that fires on."""
+    groups = [group(alerting(lasting=60.0)), group(alerting(lasting=0.0, keep=90.0), interval=60.0)]
+    plan = planned(tmp_path, replace(LIVE, groups=groups))
+    assert plan.alert == Span(0.0, 30 + 60 + 2)
+    assert plan.recovery == Span(0.0, 30 + 60 + 120 + 2)
 
 
 def test_a_label_that_a_template_makes_may_be_the_expected_one(tmp_path: Path) -> None:
