@@ -243,9 +243,7 @@ class WarmSession:
         recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
         if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
             self._owner.tell("browser-wanted")
-        self._faults = browser_fault.in_force(
-            self._file, request["run"], directory=fault_directory(), now=time.time()
-        )
+        self._faults = browser_fault.in_force(self._file, request["run"], directory=fault_directory(), now=time.time())
         module = found.getparent(pytest.Module)
         _fresh_instance(found)
         if STEPS in found.stash:
