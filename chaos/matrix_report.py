@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from rich.text import Text
 
 from stormwatch.chaos.matrix import Key, Matrix, Outcome, Score, catcher_name, explain
@@ -195,6 +196,7 @@ def _cell(text: str) -> str:
 def html_of(matrix: Matrix) -> str:
     """A page of its own: no script, no network, light and dark, for laptop and phone."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["code"] = _code
     template = environment.from_string((files("stormwatch.chaos") / "templates" / "matrix.html").read_text("utf-8"))
     faults, rows = _grid(matrix)
     low, high = matrix.score.interval
@@ -220,6 +222,12 @@ def html_of(matrix: Matrix) -> str:
 
 
 _TONES = {State.KILLED: "good", State.EQUIVALENT: "none", State.INCONCLUSIVE: "unknown", State.NOISY: "mild", State.NOT_RESOLVED: "mild", State.LATE: "mild"}  # fmt: skip
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks as code; everything is escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>%s</code>") % part if index % 2 else part for index, part in enumerate(parts))
 
 
 def _tip(one: Outcome) -> str:

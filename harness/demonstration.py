@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,11 +19,13 @@ from starlette.routing import Route
 
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.report import Progress, Report, html_of
+from stormwatch.chaos.undo import state_directory
 from stormwatch.demo.command import PlatformFailed
 from stormwatch.demo.config import write_config
 from stormwatch.demo.platform import Platform, start_platform
 from stormwatch.harness import drilling
 from stormwatch.harness.config import Config, ConfigError, load
+from stormwatch.harness.drill_guarding import exclusive
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.screen import Screen
 from stormwatch.harness.server import address_of, bind, serving
@@ -148,7 +151,8 @@ async def _drill(config: Config, feed: Feed, service: Service, screen: Screen) -
         if progress.step not in {"first_red", "pending", "firing", "green", "resolved"}:
             screen.event(progress.step, progress.text, at=progress.at)
 
-    return await drilling.run(config, drill, feed, service.clock, on_progress=tell)
+    with exclusive(state_directory(os.environ), [drill.name], clock=service.clock):
+        return await drilling.run(config, drill, feed, service.clock, on_progress=tell)
 
 
 def _line(news: Result | Transition) -> tuple[str, str]:
@@ -192,6 +196,7 @@ def _keep_hint(console: Console, platform: Platform, directory: Path) -> None:
     for line in (
         f"stormwatch check -c {directory / 'stormwatch.yaml'}",
         f"stormwatch drill payment-500 -c {directory / 'stormwatch.yaml'}",
+        f"stormwatch drill --matrix -c {directory / 'stormwatch.yaml'}",
         "pytest journeys/",
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)

@@ -1,0 +1,64 @@
+"""A matrix for people: nothing is lost, and nothing that came from outside is taken for markup."""
+
+from stormwatch.chaos.matrix import Matrix
+from stormwatch.chaos.matrix_plan import Skipped
+from stormwatch.chaos.matrix_report import SIGN, html_of, markdown_of, show_score, text_of
+from tests.chaos.cells import labels, outcome
+from tests.chaos.test_matrix import matrix
+
+HOSTILE = "<script>alert(1)</script> | `x`"
+
+
+def found() -> Matrix:
+    """One of each that matters; the reason of a broken cell comes from outside."""
+    return matrix(
+        outcome("tcp-reset", "pay"),
+        outcome("tcp-latency"),
+        outcome("http-body", target="hotel", trouble=HOSTILE),
+        skipped=(Skipped(name="hotel/x", why="it needs options"),),
+        scale="1/60",
+        seconds=61.0,
+    )
+
+
+def test_the_terminal_has_score_grid_survivors_and_findings() -> None:
+    """In this order; a sign for each cell, so that nothing depends on colour."""
+    lines = text_of(found()).plain.splitlines()
+    text = "\n".join(lines)
+
+    assert lines[1] == "Detection score  50.0 % (1 of 2; 95 % interval 9.5 % … 90.5 %)"
+    assert "All windows of objectives were scaled by 1/60" in text
+    assert f"tcp-latency    {SIGN[outcome('x').state]} " in text
+    assert text.index("✗ survived  payments/tcp-latency") < text.index("? inconclusive  hotel/http-body")
+    assert "hotel/x: it needs options" in text
+    assert "False alarms in 0 controls" in text
+
+
+def test_the_page_escapes_what_came_from_outside() -> None:
+    """And shows names of options as code."""
+    page = html_of(found())
+
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<code>x</code>" in page
+    assert "50.0 %" in page
+
+
+def test_markdown_keeps_its_tables() -> None:
+    """A bar in a sentence does not end a cell."""
+    text = markdown_of(found())
+
+    assert "| `hotel/http-body` | inconclusive |" in text
+    assert "<script>" not in text
+    assert "\\|" in text
+    assert text.startswith("## Detection score: 50.0 % (1 of 2")
+
+
+def test_a_matrix_of_nothing_is_shown_as_well() -> None:
+    """Interrupted before the first cell, or all equivalent."""
+    empty = Matrix(outcomes=(), alerts=(labels("pay"),), planned=3)
+
+    assert show_score(empty.score) == "0.0 % (0 of 0; 95 % interval 0.0 % … 100.0 %)"
+    assert "0 of 3 cells" in text_of(empty).plain
+    assert "<html" in html_of(empty)
+    assert markdown_of(empty)
