@@ -12,18 +12,22 @@ from fractions import Fraction
 from typing import Any
 
 from stormwatch.chaos.detection import Observation, detect
-from stormwatch.chaos.mutant import Mutant, Operator, mutants_of, weakened
+from stormwatch.chaos.mutant import Mutant, mutants_of, weakened
 from stormwatch.chaos.playback import (
     Monitoring,
+    Replayed,
     judged_as_recorded,
+    part_of,
     replay,
     replay_rules,
+    seen_by,
+    together,
     without_delivery,
 )
 from stormwatch.chaos.recording import Recorded
 from stormwatch.chaos.rejudged import Place
 from stormwatch.chaos.verdict import Verdict, judge
-from stormwatch.probes.result import Outcome
+from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.identity import labels_of
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Down
@@ -110,52 +114,67 @@ def examine(monitoring: Monitoring, recordings: Sequence[Recorded]) -> Examinati
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A recording as far as some probes saw it, with the configuration as it is."""
+
+    probes: frozenset[str]
+    recorded: Recorded
+    replayed: Replayed
+
+
 class _Base:
-    """A recording with the configuration as it is."""
+    """A recording with the configuration as it is.
+
+    Of most probes a drill saw nothing but that they were up. They are left out, except where a mutant is about them.
+    """
 
     def __init__(self, monitoring: Monitoring, recorded: Recorded) -> None:
         self.recorded = recorded
-        self.replayed = replay(monitoring, recorded)
-        seen = (*recorded.latest, *recorded.results)
         self.probes = recorded.probes
-        self.failed = {one.probe for one in (*seen, *recorded.earlier) if one.outcome is not Outcome.UP}
+        self._monitoring = monitoring
+        self._seen: dict[str, list[Result]] = {}
+        for one in (*recorded.latest, *recorded.results):
+            self._seen.setdefault(one.probe, []).append(one)
+        runs = (*recorded.latest, *recorded.results, *recorded.earlier)
+        self._failed = {one.probe for one in runs if one.outcome is not Outcome.UP}
+        self._eventful = self._failed | _not_only_up(monitoring) | _named_in(monitoring, recorded)
+        self._parts: dict[frozenset[str], _Part] = {}
+        self.replayed = self._part(frozenset()).replayed
         self.observations: list[Observation] = [self.replayed.observation] if self.replayed.observation else []
         """What the drill would have seen with the configuration as it is, and with each mutant that it sees."""
 
     def differs(self, mutant: Mutant) -> str:
-        """What it comes to with a mutant, if that is something else."""
+        """What it comes to with a mutant, and without it, if that is something else."""
         if not self._reaches(mutant):
             return ""
+        part = self._part(mutant.probes)
+        monitoring = part_of(mutant.monitoring, part.probes)
         if mutant.before and not mutant.rejudge:
-            said = replay_rules(mutant.monitoring, mutant.after, self.recorded, self.replayed.steps)
-            if _heard(said) == _heard(self._said_by(mutant)):
+            said = replay_rules(monitoring, mutant.after, part.recorded, part.replayed.steps)
+            if _heard(said) == _heard(_said_by(mutant, part.replayed.transitions)):
                 return ""
-        changed = replay(mutant.monitoring, self.recorded, rejudge=mutant.rejudge)
+        changed = replay(monitoring, part.recorded, rejudge=mutant.rejudge)
         if changed.observation:
             self.observations.append(changed.observation)
-        return changed.told if changed.told != self.replayed.told else ""
+        return f"{part.replayed.told}, with it {changed.told}" if changed.told != part.replayed.told else ""
+
+    def _part(self, probes: frozenset[str]) -> _Part:
+        names = together(self._monitoring, self._eventful | probes)
+        if names not in self._parts:
+            recorded = seen_by(self.recorded, names)
+            self._parts[names] = _Part(names, recorded, replay(part_of(self._monitoring, names), recorded))
+        return self._parts[names]
 
     def _reaches(self, mutant: Mutant) -> bool:
         """Whether it can say something else at all, as far as that is known without evaluating."""
-        if not mutant.probes & self.probes:
-            return False
         if mutant.rejudge:
-            seen = (*self.recorded.latest, *self.recorded.results)
-            return any(mutant.rejudge(one) is not one for one in seen if one.probe in mutant.probes)
-        by_failures = all(isinstance(rule, BurnRate | BudgetLeft | Down) for rule in mutant.before)
-        looks_only_at_failures = mutant.operator not in {Operator.SLOWER_THAN, Operator.THRESHOLD}
-        slow = any(
-            one.slower_than is not None or one.looks_inside
-            for one in mutant.monitoring.objectives
-            if any(isinstance(rule, BurnRate | BudgetLeft) and rule.objective == one.name for rule in mutant.before)
-        )
-        if by_failures and looks_only_at_failures and not slow:
-            return bool(mutant.probes & self.failed)
-        return True
-
-    def _said_by(self, mutant: Mutant) -> list[Transition]:
-        keys = {tuple(sorted(labels_of(rule).items())) for rule in mutant.before}
-        return [one for one in self.replayed.transitions if one.alert.key in keys]
+            seen = [one for name in mutant.probes for one in self._seen.get(name, ())]
+            return any(mutant.rejudge(one) is not one for one in seen)
+        of_failures = all(isinstance(rule, BurnRate | BudgetLeft | Down) for rule in mutant.before)
+        if of_failures and not mutant.probes & (self._failed | _not_only_up(mutant.monitoring)):
+            return False
+        return bool(mutant.probes & self.probes)
 
 
 def _fate_of(mutant: Mutant, bases: Iterable[_Base]) -> Fate:
@@ -171,7 +190,7 @@ def _fate_of(mutant: Mutant, bases: Iterable[_Base]) -> Fate:
                 mutant=mutant,
                 state=State.KILLED,
                 by=base.recorded.name,
-                told=f"{base.replayed.told}, with it {told}",
+                told=told,
             )
     return fate or Fate(mutant=mutant, state=State.SURVIVED if reached else State.UNREACHED)
 
@@ -204,6 +223,29 @@ def _redundant(monitoring: Monitoring, bases: Iterable[_Base]) -> Iterable[Redun
                 yield Redundant(
                     drill=drill.name, sentence=weak.sentence, place=("drills", numbers[drill.name], *weak.place)
                 )
+
+
+def _not_only_up(monitoring: Monitoring) -> set[str]:
+    """Probes of which a run that is up can be bad."""
+    return {
+        name for one in monitoring.objectives if one.slower_than is not None or one.looks_inside for name in one.probes
+    }
+
+
+def _named_in(monitoring: Monitoring, recorded: Recorded) -> set[str]:
+    """Probes that the drill, or an alert of the recording, is about."""
+    promised = {one.name: one.probes for one in monitoring.objectives}
+    drill = monitoring.drill_of(recorded)
+    labels = [one.alert.labels for one in (*recorded.active, *recorded.transitions)]
+    labels += [drill.alert.labels] if drill and drill.alert else []
+    names = {one["probe"] for one in labels if "probe" in one}
+    names |= {name for one in labels for name in promised.get(one.get("objective", ""), ())}
+    return names | ({drill.probe.name} if drill and drill.probe else set())
+
+
+def _said_by(mutant: Mutant, transitions: Iterable[Transition]) -> list[Transition]:
+    keys = {tuple(sorted(labels_of(rule).items())) for rule in mutant.before}
+    return [one for one in transitions if one.alert.key in keys]
 
 
 def _heard(transitions: Iterable[Transition]) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ Pure, and deterministic: no clock, no randomness. What lies behind the evaluatio
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from stormwatch.chaos.detection import Observation, Sighting, detect
@@ -111,6 +111,8 @@ def replay_rules(
     monitoring: Monitoring, rules: Sequence[Rule], recorded: Recorded, steps: Iterable[Step]
 ) -> tuple[Transition, ...]:
     """What some rules alone say to the steps of a whole replay: rules do not hear of each other."""
+    if not rules:
+        return ()
     known = {rule.objective for rule in rules if isinstance(rule, BurnRate | BudgetLeft)}
     objectives = tuple(one for one in monitoring.objectives if one.name in known)
     evaluator = _evaluator(replace(monitoring, rules=tuple(rules), objectives=objectives), recorded, _as_it_is)
@@ -121,6 +123,46 @@ def replay_rules(
         else:
             evaluator.observe(step.result)
     return tuple(found)
+
+
+def together(monitoring: Monitoring, probes: Collection[str]) -> frozenset[str]:
+    """These probes, and all that anything about them is judged with: others of their objectives, what mutes their alerts."""
+    names = frozenset(probes)
+    while True:
+        more = {
+            *(name for one in monitoring.objectives if names & set(one.probes) for name in one.probes),
+            *(name for one in monitoring.probes if one.name in names for name in one.depends_on),
+        }
+        if more <= names:
+            return names
+        names |= more
+
+
+def part_of(monitoring: Monitoring, probes: Collection[str]) -> Monitoring:
+    """What is about some probes, of which `together` gave the names."""
+    objectives = tuple(one for one in monitoring.objectives if set(one.probes) <= set(probes))
+    promised = {one.name for one in objectives}
+    return replace(
+        monitoring,
+        probes=tuple(one for one in monitoring.probes if one.name in probes),
+        objectives=objectives,
+        rules=tuple(
+            rule
+            for rule in monitoring.rules
+            if not isinstance(rule, OF_PEERS)
+            and (rule.objective in promised if isinstance(rule, BurnRate | BudgetLeft) else rule.probe in probes)
+        ),
+    )
+
+
+def seen_by(recorded: Recorded, probes: Collection[str]) -> Recorded:
+    """What some probes saw of a recording."""
+    return replace(
+        recorded,
+        latest=tuple(one for one in recorded.latest if one.probe in probes),
+        earlier=tuple(one for one in recorded.earlier if one.probe in probes),
+        results=tuple(one for one in recorded.results if one.probe in probes),
+    )
 
 
 def judged_as_recorded(recorded: Recorded) -> Judgement | None:
