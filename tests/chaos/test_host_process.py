@@ -18,7 +18,7 @@ import pytest
 from stormwatch.chaos.catalog import FAULTS, read_options
 from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted, FaultSpec, Step
 from stormwatch.chaos.held_fault import HeldFault
-from stormwatch.chaos.host_descriptors import lowest
+from stormwatch.chaos.host_descriptors import descriptors, lowest
 from stormwatch.chaos.host_process import Daemon
 from stormwatch.chaos.process import ProcessId, command_line, identify, running
 from stormwatch.chaos.target import Target
@@ -54,10 +54,19 @@ class Service:
             finally:
                 writer.close()
 
+    async def idle(self) -> None:
+        """Until it waits for a connection, with nothing open but its outputs and its port."""
+        while len(descriptors(self.pid)) > 4 or _state(self.pid) != "S":
+            await asyncio.sleep(0.005)
+
     def fault(self, kind: str, *, journal: Path, lease: float = 600, **more: Any) -> HeldFault:
         """A fault on it. `patience` and `on_step` are for the fault; all else are its options."""
         held = {key: more.pop(key) for key in ("patience", "on_step") if key in more}
         return held_fault(kind, self.target, journal=journal, lease=lease, options=more, **held)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def held_fault(kind: str, target: Target, *, journal: Path, options: dict[str, Any], **held: Any) -> HeldFault:
@@ -187,12 +196,14 @@ async def test_without_descriptors_it_does_not_accept_and_afterwards_it_does(tmp
     """With `leave: 1` it accepts, and cannot open its file beside that."""
     async with serving(tmp_path) as service:
         limit = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
+        await service.idle()
         async with service.fault("fd-exhaust", journal=tmp_path / "undo"):
             # Linux sets a number aside before it waits in accept(2): one more comes in.
             assert (await service.ask())["write"] == "Too many open files"
             with pytest.raises(TimeoutError):
                 await service.ask(0.3)
         assert (await service.ask())["write"] == ""
+        await service.idle()
         async with service.fault("fd-exhaust", journal=tmp_path / "undo", leave=1) as fault:
             assert (await service.ask())["write"] == "Too many open files"
             assert f"before {limit[0]}" in (await fault.evidence()).what
@@ -362,7 +373,7 @@ async def test_a_pattern_that_matches_another_number_of_processes_breaks_nothing
 async def test_a_process_that_nobody_collected_does_not_run() -> None:
     """A zombie keeps its number, and is no service."""
     child = await asyncio.to_thread(os.spawnlp, os.P_NOWAIT, "true", "true")
-    while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+    while _state(child) != "Z":
         await asyncio.sleep(0.005)
     try:
         assert not identify(child).alive()

@@ -4,6 +4,7 @@ For each connection it says a line of JSON and closes: its process, what its clo
 files. It is written without our packages, so that it starts in no time.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -25,7 +26,8 @@ def main(port: int, pid_file: str, directory: str) -> None:
                 # No descriptor for it: what waits to be accepted waits on.
                 time.sleep(0.02)
                 continue
-            with connection:
+            # A client that gave up meanwhile is no reason to end.
+            with connection, contextlib.suppress(OSError):
                 said = {"pid": os.getpid(), "time": time.time(), "write": _tried(directory)}
                 connection.sendall(json.dumps(said).encode() + b"\n")
 
