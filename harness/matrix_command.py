@@ -167,7 +167,10 @@ class _Keeper:
         before = journal.read() if resume else None
         self.outcomes, self.controls = (list(before[0]), list(before[1])) if before else ([], [])
         if before is None:
-            journal.begin()
+            try:
+                journal.begin()
+            except OSError as error:
+                raise Problem(f"cannot keep what the matrix finds in {journal.path}: {error.strerror}") from error
         self.earlier = max((one.sight.started + one.sight.took for one in self.outcomes), default=0.0) - min(
             (one.sight.started for one in self.outcomes), default=0.0
         )
@@ -217,6 +220,11 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scalin
                     at_once=asked.at_once,
                     news=screen.news,
                 )
+    except OSError as error:
+        raise Problem(
+            f"what the matrix finds cannot be kept: {error}; every fault is taken back; mend this, then go on with --resume",
+            code=Exit.NO_VERDICT,
+        ) from error
     except asyncio.CancelledError:
         if keeper.outcomes:
             _write(matrix(), asked)

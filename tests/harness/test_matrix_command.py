@@ -108,6 +108,16 @@ def test_nothing_to_break_is_one_line_with_the_remedy(tmp_path: Path) -> None:
         asyncio.run(command(config, MatrixRequest(), guarded(config, tmp_path)))
 
 
+def test_a_matrix_that_cannot_be_kept_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interruption would lose is not worth breaking anything."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "matrix.jsonl").mkdir()
+    monkeypatch.setenv("STORMWATCH_STATE", str(tmp_path / "state"))
+    config = configured(tmp_path)
+    with pytest.raises(Problem, match=r"cannot keep what the matrix finds in .*matrix\.jsonl: "):
+        asyncio.run(command(config, MatrixRequest(), guarded(config, tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
