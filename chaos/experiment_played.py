@@ -54,5 +54,6 @@ def sweep(directory: Path) -> None:
     """Remove what runs left that are long over. Blocking."""
     for path in directory.glob("*.played") if directory.is_dir() else []:
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _KEPT and not path.with_suffix(".json").exists():
+            recorded = any(directory.glob(f"{path.stem}*.json"))
+            if time.time() - path.stat().st_mtime > _KEPT and not recorded:
                 path.unlink()

@@ -192,6 +192,8 @@ class _Run:
         try:
             await asyncio.to_thread(sweep, self._undo.directory)
             await to_the_end(asyncio.to_thread(self._undo.record, record))
+            # Now, because a disk that is full by then must not keep the rollbacks from being played.
+            await asyncio.to_thread(self._played.touch, 0o600)
             await to_the_end(asyncio.to_thread(begin_reaping, self._undo.directory, self._id, lease=self._lease))
         except (OSError, ReaperFailed, asyncio.CancelledError) as error:
             await to_the_end(asyncio.to_thread(self._undo.forget, self._id))
@@ -214,29 +216,29 @@ class _Run:
             await asyncio.to_thread(renew, self._undo.directory, self._id)
 
     async def _forgotten(self, record: UndoRecord) -> None:
-        """Without its record when all is rolled back; else with one of what is left to do."""
+        """Without its record when all is rolled back; else with one that is nobody's, for the next `stormwatch undo`."""
         played = {id(run.activity) for run in self._notes.rollbacks if _is_well(run)}
-        left = [one for one in self._experiment.rollbacks if id(one) not in played]
-        if not left:
-            await asyncio.to_thread(self._undo.forget, self._id)
-            return
-        arguments = {**record.arguments, "rollbacks": [dict(one.document) for one in left]}
-        # Of nobody: this run is over, the next `stormwatch undo` shall play them.
-        rest = replace(
-            record, id=f"{self._id}-left", arguments=arguments, owner=replace(record.owner, pid=0, started="over")
-        )
-        await asyncio.to_thread(self._undo.record, rest)
+        if any(id(one) not in played for one in self._experiment.rollbacks):
+            # Under another name, because the reaper of this one would try again for ever; what was played stays known.
+            nobody = replace(record.owner, pid=0, started="over")
+            await asyncio.to_thread(self._undo.record, replace(record, id=f"{self._id}-left", owner=nobody))
         await asyncio.to_thread(self._undo.forget, self._id)
 
     async def _injected(self, lost: asyncio.Task[None]) -> None:
         strategy, hypothesis = self._experiment.strategy, self._experiment.hypothesis
         self._notes.injected = True
-        watchers = [asyncio.create_task(self._guard(one), name="safeguard") for one in self._experiment.safeguards]
-        if hypothesis and strategy.during:
-            watchers.append(asyncio.create_task(self._watch(), name="hypothesis"))
-        method = asyncio.create_task(self._method(), name="method")
+        tasks: list[asyncio.Task[None]] = []
         try:
-            waiting = {method, lost, *watchers}
+            for safeguard in self._experiment.safeguards:
+                if safeguard.frequency is None:
+                    await self._guard(safeguard.probe)
+                else:
+                    tasks.append(asyncio.create_task(self._guarded(safeguard.probe, safeguard.frequency)))
+            if hypothesis and strategy.during:
+                tasks.append(asyncio.create_task(self._watch(), name="hypothesis"))
+            method = asyncio.create_task(self._method(), name="method")
+            tasks.append(method)
+            waiting = {lost, *tasks}
             while method in waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
@@ -246,9 +248,9 @@ class _Run:
             await self._step("stopped", str(stopped))
         finally:
             # A probe that hangs is killed with its task: the end of the method does not wait for it.
-            for one in (method, *watchers):
+            for one in tasks:
                 one.cancel()
-            await asyncio.gather(method, *watchers, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         if hypothesis and strategy.after and not self._notes.trouble:
             self._notes.after = await self._hypothesis("after")
 
@@ -283,14 +285,15 @@ class _Run:
                 raise _Stopped(f"the hypothesis is not met any more: {look.sentence()}")
             await self._clock.sleep_until(self._clock.monotonic() + self._experiment.frequency)
 
-    async def _guard(self, safeguard: Any) -> None:
+    async def _guarded(self, probe: Activity, frequency: float) -> None:
         while True:
-            run, _ = await self._judged(safeguard.probe)
-            if run.answer is not Said.YES:
-                raise _Stopped(f"the safeguard {run.sentence()}")
-            if safeguard.frequency is None:
-                return
-            await self._clock.sleep_until(self._clock.monotonic() + safeguard.frequency)
+            await self._guard(probe)
+            await self._clock.sleep_until(self._clock.monotonic() + frequency)
+
+    async def _guard(self, probe: Activity) -> None:
+        run, _ = await self._judged(probe)
+        if run.answer is not Said.YES:
+            raise _Stopped(f"the safeguard {run.sentence()}")
 
     async def _rolled_back(self) -> None:
         async with playing(self._played) as played:

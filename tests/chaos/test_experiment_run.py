@@ -1,6 +1,7 @@
 """What `chaos run` gets wrong comes out right here: what was begun is rolled back, and nothing is proved that was not seen."""
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -11,11 +12,12 @@ import pytest
 
 from stormwatch.chaos.absence import UndoFailed
 from stormwatch.chaos.audit import AuditJournal
+from stormwatch.chaos.experiment_played import sweep
 from stormwatch.chaos.experiment_reading import read_experiment
 from stormwatch.chaos.experiment_undo import undo_arguments, undo_experiment
 from stormwatch.chaos.experiment_variables import Variables
 from stormwatch.chaos.experiment_verdict import ExperimentVerdict
-from stormwatch.chaos.undo import UndoJournal, UndoRecord
+from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState
 from stormwatch.probes.clock import SystemClock
 from tests.chaos.experiments import breaking, clause, experiment, function, healing, http, program, run, well
 from tests.servers.breakable import Breakable
@@ -92,28 +94,29 @@ async def test_2_an_answer_that_is_not_what_it_calls_itself_loses_no_rollback(sh
     assert report.verdict is ExperimentVerdict.DEVIATED
 
 
-@pytest.mark.parametrize("first", ["odd", "missing", "refused", "raises"])
-async def test_2_a_rollback_that_fails_loses_none_after_it(shop: Breakable, undo: UndoJournal, first: str) -> None:
-    """Every rollback is played; what failed is told, is unsafe, and stays on record for `stormwatch undo`."""
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize("how", ["missing", "refused", "raises"])
+async def test_2_a_rollback_that_fails_loses_none_after_it(
+    shop: Breakable, undo: UndoJournal, how: str, order: str
+) -> None:
+    """Every rollback is played; what failed is told, is unsafe, and alone is played again by `stormwatch undo`."""
     broken = {
-        "odd": http("first", f"{shop.url}/odd"),
-        "missing": program("first", path="/usr/bin/env", provider={"path": "${nowhere}"}),
-        "refused": http("first", f"{shop.url}/fail"),
-        "raises": function("first", "os", "unlink", provider={"arguments": {"path": "/nowhere/at/all"}}),
-    }[first]
-    document = experiment(hypothesis=well(shop), method=[breaking(shop)], rollbacks=[broken, healing(shop)])
+        "missing": program("bad", path="${nowhere}"),
+        "refused": http("bad", f"{shop.url}/fail"),
+        "raises": function("bad", "os", "unlink", provider={"arguments": {"path": "/nowhere/at/all"}}),
+    }[how]
+    rollbacks = [broken, healing(shop)] if order == "first" else [healing(shop), broken]
 
-    report = await run(document)
+    report = await run(experiment(hypothesis=well(shop), method=[breaking(shop)], rollbacks=rollbacks))
 
-    assert not shop.broken, "the second rollback was played"
+    assert not shop.broken
     assert len(report.journal()["rollbacks"]) == 2
-    if first == "odd":
-        assert report.verdict is ExperimentVerdict.DEVIATED
-    else:
-        assert report.verdict is ExperimentVerdict.UNSAFE
-        assert report.verdict.exit_code == 4
-        left = [record for record in undo.pending() if not hasattr(record, "path")]
-        assert [one["name"] for one in left[0].arguments["rollbacks"]] == ["first"]
+    assert report.verdict is ExperimentVerdict.UNSAFE
+    assert report.verdict.exit_code == 4
+    (outcome,) = await undo.undo_all()
+    assert outcome.state is UndoState.FAILED
+    assert outcome.why.startswith("of 1 rollbacks, 1 failed (bad: ")
+    assert shop.requests.count(("DELETE", "/break")) == 1
 
 
 async def test_3_being_stopped_rolls_back_and_says_so(shop: Breakable, undo: UndoJournal) -> None:
@@ -460,3 +463,15 @@ async def test_a_rollback_that_cannot_be_called_here_does_not_keep_the_others_ba
 
     assert not shop.broken
     assert (tmp_path / "healed").exists()
+
+
+def test_what_was_played_is_known_as_long_as_somebody_may_ask(tmp_path: Path) -> None:
+    """A day, and as long as there is a record of the run."""
+    for name in ("old.played", "young.played", "failed.played", "failed-left.json"):
+        (tmp_path / name).touch()
+        if name != "young.played":
+            os.utime(tmp_path / name, (1, 1))
+
+    sweep(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["failed-left.json", "failed.played", "young.played"]
