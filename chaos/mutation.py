@@ -6,7 +6,7 @@ What a change cannot reach is not evaluated: a rule says the same as before to a
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
@@ -30,7 +30,7 @@ from stormwatch.chaos.verdict import Verdict, judge
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
 from stormwatch.slo.identity import labels_of
-from stormwatch.slo.rule import BudgetLeft, BurnRate, Down
+from stormwatch.slo.rule import BudgetLeft, BurnRate, Down, Rule
 
 
 class State(StrEnum):
@@ -138,6 +138,7 @@ class _Base:
             self._seen.setdefault(one.probe, []).append(one)
         runs = (*recorded.latest, *recorded.results, *recorded.earlier)
         self._failed = {one.probe for one in runs if one.outcome is not Outcome.UP}
+        self._told = _told_of_probes(monitoring, recorded)
         self._eventful = self._failed | _not_only_up(monitoring) | _named_in(monitoring, recorded)
         self._parts: dict[frozenset[str], _Part] = {}
         self.replayed = self._part(frozenset()).replayed
@@ -171,6 +172,9 @@ class _Base:
         if mutant.rejudge:
             seen = [one for name in mutant.probes for one in self._seen.get(name, ())]
             return any(mutant.rejudge(one) is not one for one in seen)
+        of_probes = mutant.before and not any(isinstance(rule, BurnRate | BudgetLeft) for rule in mutant.before)
+        if of_probes and not mutant.after and not any(_key(rule) in self._told for rule in mutant.before):
+            return False
         of_failures = all(isinstance(rule, BurnRate | BudgetLeft | Down) for rule in mutant.before)
         if of_failures and not mutant.probes & (self._failed | _not_only_up(mutant.monitoring)):
             return False
@@ -243,9 +247,21 @@ def _named_in(monitoring: Monitoring, recorded: Recorded) -> set[str]:
     return names | ({drill.probe.name} if drill and drill.probe else set())
 
 
+def _told_of_probes(monitoring: Monitoring, recorded: Recorded) -> set[tuple[tuple[str, str], ...]]:
+    """The alerts that are about a probe itself, and not about an objective, and that changed their state."""
+    rules = tuple(rule for rule in monitoring.rules if not isinstance(rule, BurnRate | BudgetLeft))
+    without = replace(monitoring, rules=rules, objectives=())
+    said = replay(without, replace(recorded, earlier=(), active=())).transitions
+    return {one.alert.key for one in (*said, *recorded.active)}
+
+
 def _said_by(mutant: Mutant, transitions: Iterable[Transition]) -> list[Transition]:
-    keys = {tuple(sorted(labels_of(rule).items())) for rule in mutant.before}
+    keys = {_key(rule) for rule in mutant.before}
     return [one for one in transitions if one.alert.key in keys]
+
+
+def _key(rule: Rule) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels_of(rule).items()))
 
 
 def _heard(transitions: Iterable[Transition]) -> list[tuple[Any, ...]]:
