@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="Record every journey, and keep screenshot and Playwright trace in DIR when it fails.",
     )
+    group.addoption(
+        "--stormwatch-keep",
+        metavar="LIST",
+        default="page,trace",
+        help="What is kept there, with commas between: page, trace, har, steps. Default: page,trace.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,12 +76,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
         recorder = Recorder(config)
         recorder.keep_in = Path(folder).absolute() if folder else None
+        recorder.keep = _kept(config.getoption("--stormwatch-keep"))
         config.pluginmanager.register(recorder, "stormwatch-recorder")
         if metrics:
             from stormwatch.journeys.metrics_file import MetricsFile
 
             written = MetricsFile(config, Path(metrics).absolute(), recorder)
             config.pluginmanager.register(written, "stormwatch-metrics")
+
+
+def _kept(text: str) -> frozenset[str]:
+    known = {"page", "trace", "har", "steps"}
+    asked = {name.strip() for name in text.split(",")} - {""}
+    if unknown := asked - known:
+        raise pytest.UsageError(
+            f"--stormwatch-keep does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))}"
+        )
+    return frozenset(asked)
 
 
 @pytest.fixture

@@ -103,10 +103,14 @@ def test_artifacts_are_kept_of_what_failed_and_only_of_that(write: Write, shop: 
                 page.goto("{shop.url}/")
                 expect(page.get_by_role("heading", name="Sunshine")).to_be_visible(timeout=200)
     """)
-    done = run_pytest(file, "--stormwatch-artifacts", str(tmp_path / "kept"))
+    kept_in = ("--stormwatch-artifacts", str(tmp_path / "kept"))
+    refused = run_pytest(file, *kept_in, "--stormwatch-keep", "page, film")
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert refused.stderr == "ERROR: --stormwatch-keep does not know film; it knows har, page, steps, trace\n\n"
+    done = run_pytest(file, *kept_in, "--stormwatch-keep", "page, trace, har")
     assert "1 failed, 1 passed" in done.stdout
     kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*") if path.is_file())
-    names = ("page.png", "step-1-greet-them.png", "trace.zip")
+    names = ("page.png", "requests.har", "step-1-greet-them.png", "trace.zip")
     assert kept == [f"test_it.py-test_bad-chromium/{name}" for name in names]
     assert 'step "greet / them" failed: expected get_by_role("heading", name="Sunshine") to be visible' in done.stdout
 
