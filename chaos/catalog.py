@@ -49,6 +49,7 @@ from stormwatch.chaos.tls_options import (
     TlsWeakKey,
     TlsWrongHost,
 )
+from stormwatch.chaos.workload_faults import WORKLOAD_FAULTS
 from stormwatch.probes.result import Reason
 
 _ON_ROUTES: tuple[FaultKind[Options], ...] = (
@@ -298,7 +299,7 @@ _ON_ROUTES: tuple[FaultKind[Options], ...] = (
 """What the fault proxy does to the traffic of a route."""
 
 FAULTS: Mapping[str, FaultKind[Options]] = {
-    kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS, *BROWSER_FAULTS, *CONTAINER_FAULTS)
+    kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS, *BROWSER_FAULTS, *CONTAINER_FAULTS, *WORKLOAD_FAULTS)
 }
 """Every fault, by the name that users write."""
 

@@ -8,6 +8,7 @@ from stormwatch.chaos.container_faults import CONTAINER_TARGETS
 from stormwatch.chaos.host_targets import HOST_TARGETS
 from stormwatch.chaos.option import STRICT
 from stormwatch.chaos.target import TargetKind
+from stormwatch.chaos.workload_faults import WORKLOAD_TARGETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ TARGETS: Mapping[str, TargetKind] = {
         *HOST_TARGETS,
         *BROWSER_TARGETS,
         *CONTAINER_TARGETS,
+        *WORKLOAD_TARGETS,
     )
 }
 """Every kind of target, by the key that users write."""

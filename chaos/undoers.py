@@ -34,6 +34,9 @@ UNDOERS: Mapping[str, Undoer] = MappingProxyType(
         "qdisc": _in("host_network", "undo_qdisc"),
         "command": _in("host_command", "undo_command"),
         "container": _in("container_faults", "undo_container"),
+        "pods": _in("workload_faults", "undo_pods"),
+        "scale": _in("workload_faults", "undo_scale"),
+        "policy": _in("workload_faults", "undo_policy"),
         "browser": _in("browser_faults", "undo_browser_fault"),
         "experiment": _in("experiment_undo", "undo_experiment"),
     }
