@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         recorder = Recorder(config)
         recorder.keep_in = Path(folder).absolute() if folder else None
-        recorder.keep = _kept(config.getoption("--stormwatch-keep"))
+        recorder.keep = _kept(config.getoption("--stormwatch-keep") or "")
         config.pluginmanager.register(recorder, "stormwatch-recorder")
         if metrics:
             from stormwatch.journeys.metrics_file import MetricsFile
