@@ -90,17 +90,15 @@ def earlier(good: int, bad: int = 0, *, name: str = "shop") -> tuple[Earlier, ..
 
 def drill(alert: Mapping[str, str] | None = PAGE, *, within: float = 60, **more: Any) -> Drill:
     """The probe is red and the alert fires within a minute; all is well a minute after."""
-    return Drill(
-        **{
-            "name": "hangs",
-            "fault": FaultSpec(kind="tcp-blackhole", target="payments", options=TcpBlackhole()),
-            "probe": ExpectedProbe(name="shop", within=60),
-            "alert": ExpectedAlert(labels=alert, within=within) if alert else None,
-            "resolves_within": 60,
-            "allow": ("shop-up",),
-            **more,
-        }
-    )
+    given: dict[str, Any] = {
+        "name": "hangs",
+        "fault": FaultSpec(kind="tcp-blackhole", target="payments", options=TcpBlackhole()),
+        "probe": ExpectedProbe(name="shop", within=60),
+        "alert": ExpectedAlert(labels=alert, within=within) if alert else None,
+        "resolves_within": 60,
+        "allow": ("shop-up",),
+    }
+    return Drill(**{**given, **more})
 
 
 def objective(**more: Any) -> Objective:
