@@ -599,8 +599,15 @@ def drill(
             _finish(lambda: find_threshold(loaded, threshold, wish, guard))
         _finish(lambda: command(loaded, wish, guard))
     if files := [name for name in names or () if experiment_command.is_file_of_one(name)]:
-        if len(files) < len(names or ()) or plan or watch or report or side:
-            raise Problem("experiments are run without drills, --plan, --watch, --report and --side")
+        # Not passed over: what was meant as a rehearsal must not be done for real.
+        others = {
+            "drills beside them": len(files) < len(names or ()), "--plan": plan, "--watch": watch, "--report": report,
+            "--compare": compare, "--dry-run": dry_run, "--record": record, "--control": control, "--data": data,
+            "--environment": environment, "--side": side,
+            f"--format {form.value}": form not in (DrillForm.TEXT, DrillForm.JSON),
+        }  # fmt: skip
+        if given := [name for name, there in others.items() if there]:
+            raise Problem(f"experiments of the Chaos Toolkit are run without {' and '.join(given)}")
         paths = [Path(name) for name in files]
         _finish(
             lambda: experiment_command.command(
@@ -612,6 +619,10 @@ def drill(
                 fail_fast=fail_fast,
                 variables=var or (),
             )
+        )
+    if journal or strategy or fail_fast or var:
+        raise Problem(
+            "--journal, --hypothesis-strategy, --fail-fast and --var are of experiments: name the file of one"
         )
     from stormwatch.harness.detour import on_prober_side
 

@@ -380,3 +380,11 @@ def test_monitoring_that_does_not_answer_is_an_error_and_no_false(house: House) 
     with pytest.raises(MonitoringUnknown, match="there is nothing to resolve"):
         alert_resolves_within({"alertname": "Nobody"}, url=house.watcher)
     assert alert_fires_within({"alertname": "Nobody"}, within=0.1, url=house.watcher) is False
+
+
+def test_a_rehearsal_is_not_done_for_real(house: House, tmp_path: Path) -> None:
+    """An option that is for drills alone is refused, and not passed over."""
+    ran = drilled(written(tmp_path, experiment(method=[breaking(house.shop)])), "--dry-run")
+
+    assert (ran.returncode, ran.stderr) == (2, "experiments of the Chaos Toolkit are run without --dry-run\n")
+    assert not house.shop.broken
