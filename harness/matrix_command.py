@@ -361,16 +361,17 @@ def _nothing_to_run(config: Config, asked: MatrixRequest, planned: MatrixPlan) -
 
 
 def _write(matrix: Matrix, asked: MatrixRequest) -> None:
+    # First what cannot fail: a file that cannot be written must not take the report with it.
+    if asked.as_json:
+        _say(json.dumps(matrix.as_json(), indent=2))
+    else:
+        Console().print(text_of(matrix), soft_wrap=True, highlight=False)
     for path, text in ((asked.html, html_of), (asked.markdown, markdown_of)):
         if path:
             try:
                 path.write_text(text(matrix), encoding="utf-8")
             except OSError as error:
                 raise Problem(f"cannot write the report to {path}: {error.strerror}") from error
-    if asked.as_json:
-        _say(json.dumps(matrix.as_json(), indent=2))
-    else:
-        Console().print(text_of(matrix), soft_wrap=True, highlight=False)
 
 
 def _say(text: str) -> None:
