@@ -1,6 +1,6 @@
 """A small service that faults of the host are put on: `python -I daemon.py PORT PID_FILE DIRECTORY`.
 
-For each connection it says a line of JSON and closes: its process, what its clock says, and whether it can write and open
+For each connection it says a line of JSON and closes: its process, what its clocks say, and whether it can write and open
 files. It is written without our packages, so that it starts in no time.
 """
 
@@ -28,7 +28,12 @@ def main(port: int, pid_file: str, directory: str) -> None:
                 continue
             # A client that gave up meanwhile is no reason to end.
             with connection, contextlib.suppress(OSError):
-                said = {"pid": os.getpid(), "time": time.time(), "write": _tried(directory)}
+                said = {
+                    "pid": os.getpid(),
+                    "time": time.time(),
+                    "monotonic": time.monotonic(),
+                    "write": _tried(directory),
+                }
                 connection.sendall(json.dumps(said).encode() + b"\n")
 
 
