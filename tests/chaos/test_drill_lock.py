@@ -15,7 +15,7 @@ import sys, subprocess, time
 from pathlib import Path
 from stormwatch.chaos.drill_lock import DrillLock
 with DrillLock(Path(sys.argv[1]), owner="eve@shop, process 7", what="drill payments", now=1_700_000_000.0):
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
     print(child.pid, flush=True)
     sys.stdin.read()
 """

@@ -135,9 +135,8 @@ class World:
             drill,
             fault,
             self.feed,
-            clock=CLOCK,
             journal=self.audit,
-            **{"settle": 0.2, "late": lambda _within: 0.5, "baseline": Baseline(patience=5), **more},
+            **{"clock": CLOCK, "settle": 0.2, "late": lambda _within: 0.5, "baseline": Baseline(patience=5), **more},
         )
 
     async def left(self) -> list[Any]:
@@ -344,6 +343,37 @@ async def test_a_look_before_says_what_a_drill_would_say_and_touches_nothing(tmp
         assert here.undo.pending() == []
 
 
+class Settable(SystemClock):
+    """A wall clock that somebody sets; the monotonic one goes on."""
+
+    by = 0.0
+
+    def now(self) -> float:
+        """As it was set."""
+        return super().now() + self.by
+
+
+@pytest.mark.parametrize("by", [-3600.0, 3600.0, 1.0])
+async def test_a_clock_that_is_set_meanwhile_leaves_no_verdict(tmp_path: Path, by: float) -> None:
+    """Neither late nor missed: what was seen before and after cannot be compared. Slewing is no setting."""
+    clock = Settable()
+    async with world(tmp_path, lasting=0.5) as here:
+
+        async def set_it() -> None:
+            await until(lambda: here.feed.pending != {}, what="the probe to be red")
+            clock.by = by
+
+        setting = asyncio.create_task(set_it())
+        report = await here.run(drill(), clock=clock)
+        await setting
+    if abs(by) < 2:
+        assert report.verdict is Verdict.PROVED, "\n".join(report.lines())
+    else:
+        assert report.verdict is Verdict.INCONCLUSIVE
+        assert report.detection.observed.clock_step == pytest.approx(by, abs=1)
+        assert report.judgement.clauses[-1].name == "clock"
+
+
 async def test_a_storm_of_other_failures_is_kept_within_bounds(tmp_path: Path) -> None:
     """Of the expected probe every result is kept, of all others so many; the journal has the same."""
     async with world(tmp_path, deaf=True) as here:
@@ -497,10 +527,12 @@ async def test_ctrl_c_takes_the_fault_back_and_is_written_down(tmp_path: Path) -
 
 async def test_a_journal_that_is_cut_off_anywhere_is_replayed_as_far_as_it_goes(tmp_path: Path) -> None:
     """Killed after any line: unsafe from the injection until the fault is known to be gone, no verdict around it."""
-    async with world(tmp_path) as here:
+    async with world(tmp_path, lasting=1.5) as here:
         whole = await here.run(drill())
     entries = read(here.audit.path).entries
     events = [entry["event"] for entry in entries]
+    # What came while nothing else happened stands there too, not only at the next step.
+    assert events.index("first_red") < events.index("seen") < events.index("firing")
     verdicts = [replay(entries[:length])[0].report.verdict for length in range(1, len(entries) + 1)]
     begun, gone = events.index("injecting"), events.index("reverted")
     assert set(verdicts[:begun]) == {Verdict.INCONCLUSIVE}
