@@ -29,6 +29,9 @@ SHOWN_IN: Mapping[str, str] = {
     "io": "tests/chaos/test_host_stress.py",
     "net": "tests/chaos/test_host_network.py",
     "command": "tests/chaos/test_host_command.py",
+    "container": "tests/chaos/test_container_faults.py",
+    "pod": "tests/chaos/test_workload_faults.py",
+    "workload": "tests/chaos/test_workload_faults.py",
     "browser": "tests/journeys/test_browser_fault.py",
 }
 """The tests against a real server or process, by a fault's name, or the first word of it."""
@@ -61,17 +64,27 @@ def shown_in(name: str) -> str:
 
 
 def said(page: str, name: str) -> tuple[str, str, str]:
-    """How it is injected, proved and undone: the first sentence of each. Raises ValueError when its section does not say."""
-    section = re.search(rf"^## `{name}`$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    if section is None:
+    """How it is injected, proved and undone: the first sentence of each, in its section or in that of its family.
+
+    Raises ValueError when neither says it.
+    """
+    before, heading, rest = page.partition(f"\n## `{name}`\n")
+    if not heading:
         raise ValueError(f"{PAGE.name} has no section `{name}`")
+    family = re.split(r"^## (?!`)", before, flags=re.MULTILINE)[-1].partition("\n## ")[0]
+    section = rest.partition("\n## ")[0]
     found: list[str] = []
     for word in ("Inject", "Proof", "Undo"):
-        sentence = re.search(rf"\*\*{word}\*\* (.*?)(?:(?<=[^.…])\.(?=\s|$)|\Z)", section[1], re.DOTALL)
-        if sentence is None:
+        sentence = _sentence(word, section) or _sentence(word, family)
+        if not sentence:
             raise ValueError(f"the section `{name}` of {PAGE.name} does not say **{word}**")
-        found.append(" ".join(sentence[1].split()).replace("|", "\\|"))
+        found.append(sentence)
     return found[0], found[1], found[2]
+
+
+def _sentence(word: str, text: str) -> str:
+    found = re.search(rf"\*\*{word}\*\* (.*?)(?:(?<=[^.…])\.(?=\s|$)|\Z)", text, re.DOTALL)
+    return " ".join(found[1].split()).replace("|", "\\|") if found else ""
 
 
 if __name__ == "__main__":
