@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.mutant import Mutant, Operator, mutants_of, weakened
 from stormwatch.chaos.mutation import Fate, State, examine
-from stormwatch.chaos.playback import Monitoring
+from stormwatch.chaos.playback import Monitoring, replay
 from stormwatch.chaos.recording import Recorded
 from stormwatch.probes.expectation import ExpectHttp
 from stormwatch.probes.http import HttpOptions
@@ -422,3 +424,30 @@ def test_the_number_of_attempts_changes_when_a_run_is_decided(attempts: int) -> 
     seen = run(5, "timeout")
     assert rejudge(seen).finished == pytest.approx(ZERO + 5 + 0.1 + (attempts - 1) * 0.6)
     assert rejudge(run(5)) == run(5)
+
+
+@given(
+    shop=st.lists(st.sampled_from(["", "", "timeout", "status"]), min_size=3, max_size=6),
+    pay=st.lists(st.sampled_from(["", "", "", "timeout"]), min_size=3, max_size=6),
+    bad=st.integers(min_value=0, max_value=6),
+)
+@settings(max_examples=3, deadline=None)
+def test_what_is_not_evaluated_would_have_changed_nothing(shop: list[str], pay: list[str], bad: int) -> None:
+    """Each mutant has the fate that it has when everything is evaluated again for it."""
+    probes = (probe(depends_on=("dns",)), probe("pay"), probe("dns"), probe("quiet"))
+    promises = (objective(), objective(name="all-up", probes=("pay", "quiet"), slower_than=1.0))
+    rules = [rule for one in promises for rule in burning((360, 60, 10), (720, 90, 5), promise=one)]
+    watched = monitoring(*rules, probes=probes, objectives=promises)
+    results = [
+        *(run(10 * number - 5, reason) for number, reason in enumerate(shop)),
+        *(run(10 * number - 4, reason, name="pay", seconds=0.9) for number, reason in enumerate(pay)),
+        *(run(10 * number - 3, name=name) for number in range(9) for name in ("quiet", "dns")),
+    ]
+    asked = drill(within=30, allow=())
+    for recorded in (control(results, earlier=earlier(9, bad)), tape(watched, asked, results, earlier=earlier(9, bad))):
+        examined = examine(watched, (recorded,))
+        before = replay(watched, recorded).told
+        for one in examined.fates:
+            after = replay(one.mutant.monitoring, recorded, rejudge=one.mutant.rejudge).told
+            if not one.mutant.equivalent:
+                assert (one.state is State.KILLED) == (after != before), (one.mutant.sentence, before, after)
