@@ -1,6 +1,7 @@
 """The faults that exist, one row a fault: its options, what a probe sees of it; options read as users write them."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -303,16 +304,20 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
 }
 """Every fault, by the name that users write."""
 
-_ADAPTERS: Mapping[str, TypeAdapter[Options]] = {name: TypeAdapter(kind.options) for name, kind in FAULTS.items()}
-
 
 def read_options(kind: str, document: Mapping[str, Any]) -> Options:
     """Options from what users write (`{"delay": "2s"}`). Raises ValueError: unknown kind, key or value."""
     if kind not in FAULTS:
         raise ValueError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
-    return _ADAPTERS[kind].validate_python(dict(document))
+    return _adapter(kind).validate_python(dict(document))
 
 
 def write_options(kind: str, options: Options) -> dict[str, Any]:
     """What `read_options` reads back equal; JSON values only."""
-    return _ADAPTERS[kind].dump_python(options, mode="json")
+    return _adapter(kind).dump_python(options, mode="json")
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Options]:
+    # At first use: to build all of them takes half a second, and a reaper or a keeper needs one.
+    return TypeAdapter(FAULTS[kind].options)

@@ -99,7 +99,7 @@ class ProxyControl:
         try:
             return await self._client.request(method, path, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ProxyUnreachable(f"{self.url} does not answer: {error or type(error).__name__}") from error
+            raise ProxyUnreachable(f"{self.url} does not answer: {str(error) or type(error).__name__}") from error
 
 
 async def take_back(control: ProxyControl, *, route: str, fault: str, holder: ProcessId | None) -> Absence:

@@ -150,7 +150,7 @@ def _say(at: str, said: dict[str, str]) -> None:
     try:
         answer = httpx.post(f"{at.rstrip('/')}/say", data=said, timeout=10, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Problem(f"--at {at}: no game day answers there ({error or type(error).__name__})") from error
+        raise Problem(f"--at {at}: no game day answers there ({str(error) or type(error).__name__})") from error
     if answer.status_code not in (200, 303):
         raise Problem(answer.text.strip()[:500] or f"--at {at} answered {answer.status_code}", code=Exit.NOT_GOOD)
     _tell("written down")

@@ -31,7 +31,7 @@ async def polled_feed(url: str, clock: Clock) -> AsyncGenerator[Feed]:
             await poller.begin()
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise Problem(
-                f"--watch {url}: no running stormwatch answers there ({error or type(error).__name__})"
+                f"--watch {url}: no running stormwatch answers there ({str(error) or type(error).__name__})"
             ) from error
         task = asyncio.create_task(poller.run(), name="poller")
         try:
@@ -65,7 +65,7 @@ class _Poller:
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 failures += 1
                 if failures == PATIENCE:
-                    self._feed.fail(f"{self._client.base_url} does not answer: {error or type(error).__name__}")
+                    self._feed.fail(f"{self._client.base_url} does not answer: {str(error) or type(error).__name__}")
             else:
                 if failures >= PATIENCE:
                     self._feed.recover()

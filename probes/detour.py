@@ -64,7 +64,7 @@ def system_name_server() -> Endpoint:
     try:
         servers = [str(each) for each in dns.resolver.Resolver().nameservers]
     except (dns.exception.DNSException, OSError) as error:
-        raise ValueError(f"this machine has no name server to ask ({error or type(error).__name__})") from None
+        raise ValueError(f"this machine has no name server to ask ({str(error) or type(error).__name__})") from None
     found = next((each for each in servers if is_address(each)), None)
     if found is None:
         raise ValueError("this machine has no name server to ask")

@@ -107,7 +107,7 @@ def _name(target: str) -> dns.name.Name:
     try:
         return dns.name.from_text(target)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise ValueError(f"target {target!r} is not a domain name: {error or type(error).__name__}") from None
+        raise ValueError(f"target {target!r} is not a domain name: {str(error) or type(error).__name__}") from None
 
 
 def _edns(options: DnsOptions) -> Edns | None:
@@ -152,7 +152,7 @@ def _servers(options: DnsOptions) -> tuple[tuple[DnsServer, ...], bool]:
     try:
         nameservers = dns.resolver.Resolver().nameservers
     except (dns.exception.DNSException, OSError) as error:
-        raise ValueError(f"the system has no name server, give `server`: {error or type(error).__name__}") from None
+        raise ValueError(f"the system has no name server, give `server`: {str(error) or type(error).__name__}") from None
     return tuple(DnsServer(Endpoint(str(each), PORTS[options.transport])) for each in nameservers), True
 
 

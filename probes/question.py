@@ -154,7 +154,7 @@ def _read(data: bytes, singly: bool) -> dns.message.Message:
     except (dns.exception.DNSException, ValueError, LookupError, ArithmeticError, OSError) as error:
         raise ProbeFailed(
             Reason.PROTOCOL,
-            f"{len(data)} bytes came back that are not a DNS message: {error or type(error).__name__}",
+            f"{len(data)} bytes came back that are not a DNS message: {str(error) or type(error).__name__}",
             phase="request",
         ) from error
 
