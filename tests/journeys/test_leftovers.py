@@ -78,7 +78,7 @@ def test_a_journal_that_cannot_be_read_stops_nobody(tmp_path: Path, content: str
 
 
 async def test_the_next_run_takes_away_what_a_run_that_was_killed_made(
-    scratch: Path, tmp_path: Path, write: Callable[..., Path]
+    scratch: Path, tmp_path: Path, write: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     things = tmp_path / "things"
     things.mkdir()
@@ -109,5 +109,11 @@ async def test_the_next_run_takes_away_what_a_run_that_was_killed_made(
         report = await pool.run(journey, seconds=60)
         assert (report.outcome, report.sentence) == (Outcome.UP, "")
         assert list(things.iterdir()) == []
+        (tmp_path / "hang").touch()
+        assert (await pool.run(journey, seconds=3)).step == "pay"
+        next(things.iterdir()).unlink()
+        (tmp_path / "hang").unlink()
+        assert (await pool.run(journey, seconds=60)).outcome is Outcome.UP
+        assert "could not be taken away: take_away('customer-0'): FileNotFoundError" in caplog.text
     finally:
         await pool.aclose()

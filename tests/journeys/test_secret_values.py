@@ -22,7 +22,7 @@ from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.masking import forms
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
-from stormwatch.probes.result import Outcome, Result
+from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.run import run_once
 from tests.program import program
 from tests.servers import web
@@ -194,6 +194,19 @@ def test_without_a_configuration_secrets_come_from_the_environment_and_pytests_o
     assert "assert 'Bearer ***' == '***'" in done.stdout
     for known in {*forms(PASSWORD), "made-up-token"}:
         assert known not in said, known
+
+
+async def test_a_run_without_its_secret_is_broken_and_not_down(resources: Resources, write: Write) -> None:
+    file = write("""
+        def test_it(step, secrets):
+            with step("pay"):
+                secrets["card"]
+    """)
+    result = await run(file, JourneyOptions(), resources)
+    assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.COLLECTION)
+    assert result.message.startswith(
+        "the journey asks for the secret 'card', and nobody gave it; write `journey: secrets: "
+    )
 
 
 def test_a_secret_that_nobody_gave_is_asked_for_with_both_remedies() -> None:
