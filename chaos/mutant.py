@@ -116,7 +116,7 @@ def _of_probe(monitoring: Monitoring, probe: Probe, place: Place) -> Iterator[Mu
             yield changed(
                 Operator.CONFIRM,
                 (*place, "confirm", "attempts"),
-                f"{wanted} attempts instead of {attempts} before {probe.name} is down",
+                f"{wanted} attempt{'' if wanted == 1 else 's'} instead of {attempts} before {probe.name} is down",
                 test=f"a control run in which {probe.name} fails once and then not"
                 if wanted < attempts
                 else f"a drill that asks for {probe.name} to be red sooner than {wanted} attempts take",
@@ -494,7 +494,7 @@ def _between(one: float, other: float) -> str:
 
 def _shares(one: Fraction, other: Fraction) -> str:
     low, high = sorted((min(one, Fraction(1)), min(other, Fraction(1))))
-    return f"between {float(low):.4%} and {float(high):.4%}".replace(".0000%", "%")
+    return f"between {show_ratio(low)} and {show_ratio(high)}"
 
 
 def _listed(names: Iterable[str]) -> str:

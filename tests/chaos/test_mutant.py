@@ -219,7 +219,7 @@ def _confirm() -> Case:
     confirmed = replace(blip, attempts=(first, second))
     return Case(
         Operator.CONFIRM,
-        "1 attempts instead of 2 before shop is down",
+        "1 attempt instead of 2 before shop is down",
         PLAIN,
         control((run(-5), confirmed, run(15))),
         tape(PLAIN, drill(), runs()),
@@ -419,7 +419,7 @@ def test_what_a_drill_asks_for_without_need_is_told() -> None:
 def test_the_number_of_attempts_changes_when_a_run_is_decided(attempts: int) -> None:
     """Fewer: sooner. More: what the last one saw once more."""
     watched = monitoring(probes=(probe(confirm=Confirm(2, 0.5)),))
-    rejudge = mutant(watched, Operator.CONFIRM, f"{attempts} attempts instead of 2").rejudge
+    rejudge = mutant(watched, Operator.CONFIRM, f"{attempts} attempt").rejudge
     assert rejudge is not None
     seen = run(5, "timeout")
     assert rejudge(seen).finished == pytest.approx(ZERO + 5 + 0.1 + (attempts - 1) * 0.6)
