@@ -223,8 +223,9 @@ async def undo_kill(arguments: Mapping[str, Any]) -> Absence:
     daemon = Daemon.from_json(arguments["daemon"])
     hit = [ProcessId.from_json(one) for one in arguments["hit"]]
     # A signal may be on its way still, when whoever sent it is dead.
-    dying = _DYING if arguments["signal"] == "KILL" else daemon.grace
-    ended = await gone(hit, dying)
+    ended = await gone(hit, _DYING if arguments["signal"] == "KILL" else daemon.grace)
+    while not ended and any(process.is_being_killed() for process in hit):
+        ended = await gone(hit, _DYING)
     back = await bring_back(daemon, str(arguments["fault"]), without=hit if ended else ())
     shown = f"process {', '.join(str(process.pid) for process in back.processes)} runs"
     return Absence(not back.was_there, f"{shown} in its place" if ended else f"{shown}, as before")
@@ -259,15 +260,17 @@ async def bring_back(daemon: Daemon, fault: str, *, without: Sequence[ProcessId]
 async def undo_pause(arguments: Mapping[str, Any]) -> Absence:
     """Have the process go on. Idempotent. Raises UndoFailed."""
     hit = [ProcessId.from_json(one) for one in arguments["hit"]]
-    was_there = False
+    was_there = any(process.stopped() for process in hit)
     deadline = time.monotonic() + 5.0
-    while stopped := [process for process in hit if process.stopped()]:
-        was_there = True
+    while True:
         try:
-            for process in stopped:
+            for process in hit:
+                # Also to one that is not stopped (yet): SIGCONT takes back a SIGSTOP that is still on its way (signal(7)).
                 process.send(signal.SIGCONT)
         except PermissionError as error:
-            raise UndoFailed(f"process {stopped[0].pid} must not be signalled by us: undo as root") from error
+            raise UndoFailed(f"process {hit[0].pid} must not be signalled by us: undo as root") from error
+        if not (stopped := [process for process in hit if process.stopped()]):
+            break
         if time.monotonic() > deadline:
             raise UndoFailed(f"process {stopped[0].pid} stays stopped after SIGCONT: does a debugger hold it?")
         await asyncio.sleep(0.01)

@@ -35,6 +35,15 @@ class ProcessId:
         """Whether this very process is stopped by a signal."""
         return _fields(self.pid)[:1] == ["T"] and self.alive()
 
+    def is_being_killed(self) -> bool:
+        """Whether a SIGKILL is on its way to this very process: on a busy machine it lives on for a while."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return False
+        pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+        return any(mask >> (signal.SIGKILL - 1) & 1 for mask in pending) and self.alive()
+
     def send(self, number: signal.Signals) -> bool:
         """Signal this very process, and never one that was given its number since: False when it is gone.
 

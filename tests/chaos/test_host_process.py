@@ -165,6 +165,22 @@ async def test_a_pause_that_somebody_else_ended_is_lost(tmp_path: Path) -> None:
             await fault.evidence()
 
 
+async def test_a_stop_that_is_on_its_way_is_taken_back(tmp_path: Path) -> None:
+    """Whoever sent it died before it arrived: undoing sends SIGCONT to a process that seems to run, too."""
+    script = f'trap "echo told >> {tmp_path}/told" CONT; echo ready; while :; do sleep 0.02; done'
+    child = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert child.stdout is not None
+    try:
+        assert await child.stdout.readline() == b"ready\n"
+        absence = await UNDOERS["pause"]({"hit": [identify(child.pid).as_json()]})
+        assert (absence.was_there, absence.why) == (False, f"process {child.pid} runs")
+        while not (tmp_path / "told").exists():
+            await asyncio.sleep(0.01)
+    finally:
+        child.kill()
+        await child.communicate()
+
+
 async def test_what_was_stopped_before_is_left_to_whoever_stopped_it(tmp_path: Path) -> None:
     """Refused with nothing left behind, and it stays stopped."""
     async with serving(tmp_path) as service:
