@@ -112,6 +112,7 @@ async def _listening(app: Starlette, control: str) -> AsyncGenerator[str]:
     finally:
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
+        bound.close()  # a server that is told to end before it has begun leaves it open
 
 
 def control_app(proxy: Proxy, more: Sequence[Path] = ()) -> Starlette:

@@ -10,7 +10,7 @@ the drill's process: when that dies, however it does, the fault is gone with it,
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_section import Proxies
 from stormwatch.harness.notifying import notification_of
-from stormwatch.harness.problem import Problem
+from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.service import Service
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.detour import Way, system_name_server
@@ -57,13 +57,17 @@ async def detoured(config: Config, drill: Drill, clock: Clock) -> AsyncGenerator
     upstream = await _look_up(probe, way, clock)
     listen = "[::1]:0" if family(upstream.host) == 6 else "127.0.0.1:0"
     route = replace(_route(probe, way, drill), listen=listen, upstream=str(upstream))
-    try:
-        async with proxying((route,), "127.0.0.1:0", clock=clock) as serving:
+    async with AsyncExitStack() as stack:
+        try:
+            serving = await stack.enter_async_context(proxying((route,), "127.0.0.1:0", clock=clock))
             bent = _bent(probe, drill, via=serving.routes[route.name], upstream=upstream)
-            control = serving.control.removeprefix("http://")
-            yield replace(_around(config, bent, drill), proxies=Proxies(control=control, routes=(route,)))
-    except (OSError, ValueError) as error:
-        raise Problem(f"drill {drill.name}: the detour of {probe.name} cannot be opened: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Problem(
+                f"drill {drill.name}: the detour of {probe.name} cannot be opened: {error}; nothing was injected",
+                code=Exit.NO_VERDICT,
+            ) from error
+        control = serving.control.removeprefix("http://")
+        yield replace(_around(config, bent, drill), proxies=Proxies(control=control, routes=(route,)))
 
 
 @asynccontextmanager
@@ -190,7 +194,10 @@ async def _look_up(probe: Probe, way: Way, clock: Clock) -> Endpoint:
     try:
         addresses = await resolve(way.place.host, ip=way.ip, server=way.resolver, clock=clock.monotonic)
     except ProbeFailed as error:
-        raise Problem(f"{probe.name} cannot be bent, because it is not known where it goes: {error}") from error
+        raise Problem(
+            f"{probe.name} cannot be bent, because it is not known where it goes: {error}; nothing was injected",
+            code=Exit.NO_VERDICT,
+        ) from error
     return Endpoint(addresses[0], way.place.port)
 
 

@@ -18,6 +18,7 @@ from stormwatch.harness.config import Config, load
 from stormwatch.harness.detour import detoured, on_prober_side
 from stormwatch.harness.drilling import plan_of
 from stormwatch.harness.injecting import fault_of
+from stormwatch.harness.problem import Problem
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
@@ -181,6 +182,17 @@ def test_what_cannot_be_bent_is_refused_before_anything_begins(
     config = config_of(tmp_path, probe, fault)
     (told,) = plan_of(config, config.drills[0]).refusals
     assert told.startswith(refusal)
+
+
+async def test_a_target_that_cannot_be_found_is_no_verdict(tmp_path: Path) -> None:
+    """Nothing is injected: it is not known where the way round should lead."""
+    async with naming(zone({})) as names:
+        probe = f"kind: http, target: 'http://gone.test/', http: {{resolver: '{names.address}'}}"
+        config = config_of(tmp_path, probe, "kind: tcp-reset")
+        with pytest.raises(Problem, match=r"it is not known where it goes: .*gone\.test") as caught:
+            async with detoured(config, config.drills[0], SystemClock()):
+                pytest.fail("it was opened")
+    assert caught.value.code == 3
 
 
 def test_a_quorum_of_others_is_not_bent(tmp_path: Path) -> None:
