@@ -28,6 +28,9 @@ _LIBRARIES = (
 )
 """Where Debian, others, and its own Makefile put it; MT is the one for programs with threads."""
 
+_LOADING = 5.0
+"""Seconds that a program may take from its start until its libraries are loaded."""
+
 
 @dataclass(slots=True)
 class Shifting:
@@ -69,7 +72,12 @@ class Shifting:
         self.at = time.time()
 
     async def evidence(self) -> Evidence:
-        shifted = await asyncio.to_thread(self._shifted)
+        deadline = time.monotonic() + _LOADING
+        # A program that becomes another (exec) has no library for a moment, until the loader has read it again.
+        while not (shifted := await asyncio.to_thread(self._shifted)) and time.monotonic() < deadline:
+            if not await asyncio.to_thread(marked, self.fault):
+                break
+            await asyncio.sleep(0.02)
         if not shifted:
             raise CannotBreak("no process of it runs with another clock (is it statically linked, or has set-user-ID?)")
         way = "fast" if self.options.direction == "forward" else "slow"
