@@ -128,7 +128,7 @@ class Engine:
             return await self._client.request(method, path, params=query)
         except httpx.HTTPError as error:
             raise EngineRefused(
-                f"no container engine answers at {self._socket}: {error or type(error).__name__}"
+                f"no container engine answers at {self._socket}: {str(error) or type(error).__name__}"
             ) from error
 
 

@@ -86,7 +86,7 @@ class Cluster:
             return await self._client.request(method, path, params=query, json=body)
         except httpx.HTTPError as error:
             raise ClusterRefused(
-                f"the API of Kubernetes at {self._client.base_url} does not answer: {error or type(error).__name__}"
+                f"the API of Kubernetes at {self._client.base_url} does not answer: {str(error) or type(error).__name__}"
             ) from error
 
     def _accepted(self, answer: httpx.Response, verb: str, path: str) -> httpx.Response:
