@@ -200,6 +200,7 @@ async def test_listening_to_the_end_hears_every_alert(tmp_path: Path) -> None:
             asyncio.get_running_loop().call_later(2.0, here.down, "journey")
 
         here.reactions[one.name, "injected"] = later
+        here.reactions[one.name, "reverted"] = lambda: (here.up("shop"), here.up("journey")) and None
         await here.run(one)
 
     assert {dict(alarm.labels)["probe"] for alarm in here.outcomes[one.name].caught} == {"shop", "journey"}
