@@ -594,7 +594,7 @@ def drill(
             markdown=markdown,
         )
         loaded = load_config(config)
-        guard = guarding(loaded, environment=environment, data=data or state(), watch=watch)
+        guard = guarding(loaded, environment=environment, data=data or state() / "data", watch=watch)
         if threshold:
             _finish(lambda: find_threshold(loaded, threshold, wish, guard))
         _finish(lambda: command(loaded, wish, guard))
