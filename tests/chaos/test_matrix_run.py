@@ -199,8 +199,12 @@ async def test_listening_to_the_end_hears_every_alert(tmp_path: Path) -> None:
             inner()
             asyncio.get_running_loop().call_later(2.0, here.down, "journey")
 
+        def well() -> None:
+            here.up("shop")
+            here.up("journey")
+
         here.reactions[one.name, "injected"] = later
-        here.reactions[one.name, "reverted"] = lambda: (here.up("shop"), here.up("journey")) and None
+        here.reactions[one.name, "reverted"] = well
         await here.run(one)
 
     assert {dict(alarm.labels)["probe"] for alarm in here.outcomes[one.name].caught} == {"shop", "journey"}
