@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stormwatch.chaos.process import ProcessId, identify
 from stormwatch.chaos.absence import Absence, UndoFailed
+from stormwatch.chaos.process import ProcessId, identify
 from stormwatch.chaos.undo import UndoJournal, UndoRecord, UndoState, Unreadable, state_directory
 
 DEAD = ProcessId(2**22 + 1, "long ago")

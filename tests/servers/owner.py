@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stormwatch.chaos.fault import FaultSpec
-from stormwatch.chaos.fault import Step
+from stormwatch.chaos.fault import FaultSpec, Step
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.undo import UndoJournal
 
