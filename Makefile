@@ -17,7 +17,7 @@ TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:pr
 	prometheus-blackbox-exporter:prometheus-blackbox-exporter nginx-light:nginx bind9:named bind9-utils:dnssec-signzone \
 	postgresql:pg_createcluster mariadb-server:mariadbd redis-server:redis-server rabbitmq-server:rabbitmqctl \
 	nats-server:nats-server exim4-daemon-light:exim4 dovecot-imapd:dovecot iproute2:ip \
-	stress-ng:stress-ng haproxy:haproxy faketime:faketime nftables:nft mount:mount \
+	stress-ng:stress-ng haproxy:haproxy faketime:faketime nftables:nft mount:mount iputils-ping:ping \
 	monitoring-plugins-basic:$(PLUGINS)/check_tcp
 
 # Tests of the whole program measure how long it takes to notice: each has the machine for itself.
