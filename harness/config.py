@@ -73,7 +73,7 @@ class Config:
     watch: Watch = field(default_factory=Watch)
     """Whose alerts drills are judged by, where they are not our own."""
     drills: tuple[Drill, ...] = ()
-    guard: Guard = Guard()
+    guard: Guard = field(default_factory=Guard)
     """What drills may break, where and when."""
     secrets: frozenset[str] = field(default=frozenset[str](), repr=False)
     """The values of all secrets that were read, for masking them wherever text leaves the process."""

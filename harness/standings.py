@@ -43,7 +43,8 @@ async def standings(origin: Origin) -> tuple[Standing, ...]:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
             wanted = "Prometheus" if origin.prometheus else "running stormwatch"
             raise Problem(
-                f"{origin.option}: no {wanted} answers there ({str(error) or type(error).__name__})", code=Exit.NO_VERDICT
+                f"{origin.option}: no {wanted} answers there ({str(error) or type(error).__name__})",
+                code=Exit.NO_VERDICT,
             ) from error
 
 

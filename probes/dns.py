@@ -152,7 +152,9 @@ def _servers(options: DnsOptions) -> tuple[tuple[DnsServer, ...], bool]:
     try:
         nameservers = dns.resolver.Resolver().nameservers
     except (dns.exception.DNSException, OSError) as error:
-        raise ValueError(f"the system has no name server, give `server`: {str(error) or type(error).__name__}") from None
+        raise ValueError(
+            f"the system has no name server, give `server`: {str(error) or type(error).__name__}"
+        ) from None
     return tuple(DnsServer(Endpoint(str(each), PORTS[options.transport])) for each in nameservers), True
 
 
