@@ -20,10 +20,13 @@ import httpx
 from stormwatch.chaos.experiment import Activity, Kind, Provider
 from stormwatch.chaos.experiment_label import RUN
 from stormwatch.chaos.experiment_variables import Variables
+from stormwatch.chaos.shield import to_the_end
 
 LIMIT = 8 * 1024 * 1024
 """Bytes of an answer or of a program's output that are kept."""
 _CHILD = "stormwatch.chaos.experiment_child"
+_BURIED = 5.0
+"""Seconds that a killed program may take to be gone."""
 _LAST_WORDS = 0.5
 """Seconds that the output of a program may still take after its end: what it left running may hold it open for ever."""
 
@@ -217,7 +220,13 @@ async def _child(command: tuple[str, ...], place: _Place, *, stdin: int) -> Asyn
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # Heard of before the loop may end: what nobody waited for would be told as still running.
+        with contextlib.suppress(TimeoutError):
+            await to_the_end(asyncio.wait_for(process.wait(), _BURIED))
         raise
+    finally:
+        # Pipes that a grandchild keeps open end with us.
+        process._transport.close()  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 async def _outputs(process: Process) -> tuple[str, str]:

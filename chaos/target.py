@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -32,7 +33,7 @@ class Target:
 
     def as_json(self) -> dict[str, Any]:
         """As users write it."""
-        return {"name": self.name, self.kind: TypeAdapter(type(self.options)).dump_python(self.options, mode="json")}
+        return {"name": self.name, self.kind: _adapter(type(self.options)).dump_python(self.options, mode="json")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], kinds: Mapping[str, TargetKind]) -> "Target":
@@ -41,5 +42,10 @@ class Target:
         return cls(
             name=document["name"],
             kind=kind,
-            options=TypeAdapter(kinds[kind].options).validate_python(document[kind]),
+            options=_adapter(kinds[kind].options).validate_python(document[kind]),
         )
+
+
+@cache
+def _adapter(options: type[Options]) -> TypeAdapter[Options]:
+    return TypeAdapter(options)

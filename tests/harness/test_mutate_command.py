@@ -162,7 +162,8 @@ def test_drills_are_recorded_with_what_was_before(drilled: Drilled) -> None:
     kept = recordings(drilled)
     quiet = kept.pop("control run")
     assert quiet.report is None
-    assert quiet.ended - quiet.began >= 3
+    # Asked for by one clock and told by another.
+    assert quiet.ended - quiet.began >= 2.9
     assert Outcome.UP in {result.outcome for result in quiet.results}
     assert kept.keys() == drilled.verdicts.keys()
     for one in kept.values():

@@ -140,12 +140,13 @@ READS_NOTHING: Final[Mapping[str, str]] = {
         ("curl", "judgement", "process", "session", "shake", "stream", "transfer", "resolve", "trust_chain"),
         "a way: moves bytes without looking into them, but for what a library reads",
     ),
+    "masking": "looks for our secrets in what was read already; tests/harness/test_secret_masking.py gives it any text",
     **dict.fromkeys(
         ("__init__", "clock", "endpoint", "failure", "pattern", "probe", "reach", "resources", "result", "root", "run"),
         "values and rules of ours",
     ),
     **dict.fromkeys(
-        ("authorization", "report", "watch", "malformed", "heartbeat_schedule"), "values and rules of ours"
+        ("authorization", "detour", "report", "watch", "malformed", "heartbeat_schedule"), "values and rules of ours"
     ),
     **dict.fromkeys(
         ("heartbeat_state", "heartbeats"), "what was told is text by then, and is kept and not interpreted"
