@@ -128,8 +128,13 @@ def scene(directory: Path) -> Generator[Scene]:
         _wait(asked, 'ALERTS{alertname="ProbeDown", alertstate="firing"}', "the alert in Prometheus")
         _wait(asked, 'slo:period_error_budget_remaining:ratio{sloth_slo="front-availability"}', "the recorded budget")
         _wait(asked, "stormwatch_notifications_sent_total > 0", "a notification")
-        # The broken journey comes every 12 s: its count has to grow between two scrapes for a rate to show it.
-        _wait(asked, 'rate(stormwatch_probe_runs_total{probe="gone", outcome="broken"}[8s]) > 0', "a broken run")
+        # The broken journey comes every 12 s: its count has to grow between two scrapes for a rate to show it. Seen a step
+        # ago it is within the last step that is drawn, too.
+        _wait(
+            asked,
+            f'rate(stormwatch_probe_runs_total{{probe="gone", outcome="broken"}}[8s] offset {SCRAPE}s) > 0',
+            "a broken run",
+        )
         yield Scene(asked, start, f"127.0.0.1:{listen}")
 
 

@@ -402,6 +402,8 @@ def refused(canaries: Canaries, directory: Path) -> dict[str, Any]:
             probe("number", "http", "http://a.test/", max_redirects=canaries.of("number")),
             probe("key", "heartbeat", "job", key=canaries.of("a key that is none"), interval="1s"),
             probe("no-user", "kafka", "a.test", password=canaries.of("no user")),
+            # Journeys have canaries of their own, in tests/journeys/test_secret_values.py; here its file is missing.
+            probe("no-file", "journey", "journeys/none.py::test", secrets={"card": canaries.of("journey.secrets")}),
         ]
     }
 
