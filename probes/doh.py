@@ -69,12 +69,11 @@ class Doh:
         began = clock()
         try:
             self._prepare(handle, question, url, address)
-            handle.setopt(pycurl.WRITEFUNCTION, keep)
             # A backstop behind the deadline of the run, which cancels us first and is the one that is reported.
             handle.setopt(pycurl.TIMEOUT_MS, int(timeout * 1000) + 250)
             progress.sends += 1
             try:
-                ended = await engine.perform(handle, ca_file=self.ca_file)
+                ended = await engine.perform(handle, keep, ca_file=self.ca_file)
             except asyncio.CancelledError:
                 clocks = Clocks.read(handle)
                 progress.connected = clocks.secured or 0.0

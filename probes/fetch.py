@@ -55,8 +55,7 @@ async def fetch(
             handle.setopt(pycurl.POSTFIELDS, body)
             headers.append(f"Content-Type: {content_type}")
         handle.setopt(pycurl.HTTPHEADER, headers)
-        handle.setopt(pycurl.WRITEFUNCTION, received.take)
-        ended: Ended = await engine.perform(handle)
+        ended: Ended = await engine.perform(handle, received.take)
         if received.too_large:
             raise ProbeFailed(Reason.PROTOCOL, f"{address} sent more than {show_size(most)}")
         if ended.code:

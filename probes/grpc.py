@@ -198,7 +198,6 @@ class GrpcCheck:
             handle.setopt(pycurl.HTTPHEADER, [*self.headers, f"grpc-timeout: {timeout_header(left)}"])
             handle.setopt(pycurl.HEADERFUNCTION, call.lines.append)
             call.content = Content(limit=self.options.max_message, keep=self.options.max_message)
-            handle.setopt(pycurl.WRITEFUNCTION, call.content.take)
             if self.options.tls:
                 handle.setopt(pycurl.VERBOSE, 1)
                 handle.setopt(pycurl.DEBUGFUNCTION, call.handshake.take)
@@ -207,7 +206,7 @@ class GrpcCheck:
             handle.setopt(pycurl.TIMEOUT_MS, int(left * 1000) + 250)
             call.code = DEADLINE_EXCEEDED
             try:
-                ended = await engine.perform(handle, ca_file=self.ca_file)
+                ended = await engine.perform(handle, call.content.take, ca_file=self.ca_file)
             except asyncio.CancelledError:
                 hello = call.handshake.began
                 clocks = Clocks.read(handle)

@@ -76,9 +76,8 @@ async def _one(watch: Watch, url: Url, ca_file: str, server: Endpoint | None) ->
         for option, value in _OPTIONS:
             handle.setopt(option, value)
         connect_to(handle, addresses, url.place.port)
-        handle.setopt(pycurl.WRITEFUNCTION, received.take)
         handle.setopt(pycurl.HEADERFUNCTION, received.take_head)
-        ended: Ended = await engine.perform(handle, ca_file=ca_file)
+        ended: Ended = await engine.perform(handle, received.take, ca_file=ca_file)
         if received.too_large:
             raise ProbeFailed(Reason.PROTOCOL, f"{url.text} sent more than {show_size(MOST)}")
         if ended.code:

@@ -117,7 +117,9 @@ class Session:
 
         visit.phase = "connect"
         try:
-            ended = await self._engine.perform(handle, ca_file=client.ca_file if url.tls else "")
+            ended = await self._engine.perform(
+                handle, visit.receive(client.options.max_body).take, ca_file=client.ca_file if url.tls else ""
+            )
         except asyncio.CancelledError:
             visit.ended(handle, began, began - watch.began, cancelled=watch.clock.monotonic())
             raise
@@ -151,7 +153,6 @@ class Session:
             take = visit.handshake.take
             handle.setopt(pycurl.VERBOSE, 1)
             handle.setopt(pycurl.DEBUGFUNCTION, _BehindProxy(take).take if behind_tls else take)
-        handle.setopt(pycurl.WRITEFUNCTION, visit.receive(self._client.options.max_body).take)
         handle.setopt(pycurl.HEADERFUNCTION, visit.heads.take)
         # A backstop behind the deadline of the run, which cancels us first and is the one that is reported.
         handle.setopt(pycurl.TIMEOUT_MS, int(self._watch.remaining() * 1000) + 250)

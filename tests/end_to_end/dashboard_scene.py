@@ -135,6 +135,10 @@ def scene(directory: Path) -> Generator[Scene]:
             f'rate(stormwatch_probe_runs_total{{probe="gone", outcome="broken"}}[8s] offset {SCRAPE}s) > 0',
             "a broken run",
         )
+        # An alert is counted at every full quarter of a minute: it has to have fired through one.
+        _wait(
+            asked, 'count_over_time(ALERTS{alertname="ProbeDown", alertstate="firing"}[5m:15s]) > 0', "a counted alert"
+        )
         yield Scene(asked, start, f"127.0.0.1:{listen}")
 
 

@@ -12,11 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pycurl
 import pytest
 import uvloop
 
 from stormwatch.probes.clock import SystemClock
-from stormwatch.probes.curl import CurlEngine, EpollSockets, LoopSockets
+from stormwatch.probes.curl import PIECES, CurlEngine, EpollSockets, LoopSockets
 from stormwatch.probes.http import KIND
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
@@ -655,6 +656,66 @@ async def test_cancelling_leaves_no_connection_open(resources: Resources) -> Non
         assert all(isinstance(each, asyncio.CancelledError) for each in answers)
         assert resources.get(CurlEngine).under_way == 0
         assert await settle(before) <= before
+
+
+async def in_bytes(exchange: web.Exchange) -> None:
+    """A body of a hundred thousand chunks of a byte: `a`, and at the end `b`."""
+    chunks = b"1\r\na\r\n" * 99_999 + b"1\r\nb\r\n0\r\n\r\n"
+    exchange.writer.write(b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+    await exchange.writer.drain()
+
+
+async def test_a_body_in_tiny_chunks_comes_whole_and_lets_others_have_their_turn(resources: Resources) -> None:
+    """Between any two turns of the loop no more than a bounded number of pieces is taken."""
+    turn, taken = 0, list[int]()
+
+    async def turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    engine, body = resources.get(CurlEngine), bytearray()
+
+    def take(piece: bytes) -> None:
+        body.extend(piece)
+        taken.append(turn)
+
+    async with web.serving(in_bytes) as server:
+        ticking = asyncio.create_task(turns())
+        handle = engine.take()
+        handle.setopt(pycurl.URL, server.url)
+        assert (await engine.perform(handle, take)).code == 0
+        engine.give_back(handle)
+        ticking.cancel()
+        assert bytes(body) == b"a" * 99_999 + b"b"
+        assert max(taken.count(each) for each in set(taken)) <= PIECES
+        judged = await run(KIND, server.url, {"expect": {"body_matches": ["^a+b$"]}}, resources=resources)
+        assert judged.outcome is Outcome.UP, judged.message
+        assert measures(judged)["probe_http_uncompressed_body_length"] == 100_000
+
+
+async def test_a_body_in_tiny_chunks_is_stopped_where_it_is_too_large_and_when_its_time_is_over(
+    resources: Resources,
+) -> None:
+    """While the transfer rests, too: nothing stays open, and the handle serves the next run."""
+
+    async def endless(exchange: web.Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            exchange.writer.write(b"1\r\na\r\n" * 1000)
+            await exchange.writer.drain()
+
+    async with web.serving(in_bytes) as server, web.serving(endless) as pouring:
+        for most in (PIECES - 1, PIECES, PIECES + 1, 50_000):
+            result = await run(KIND, server.url, {"max_body": f"{most}B"}, resources=resources)
+            assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.ASSERTION), most
+            assert "is larger than max_body" in result.message
+        for seconds in (0.05, 0.1, 0.15):
+            result = await run(KIND, pouring.url, timeout=seconds, resources=resources)
+            assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT)
+        assert (await run(KIND, server.url, resources=resources)).outcome is Outcome.UP
+        assert resources.get(CurlEngine).under_way == 0
 
 
 async def test_many_runs_at_once_do_not_disturb_each_other(resources: Resources) -> None:
