@@ -233,7 +233,8 @@ def _code(text: str) -> Markup:
 def _tip(one: Outcome) -> str:
     if one.caught:
         return f"{one.state.value}: {catcher_name(one.caught[0].labels)} after {show_seconds(one.caught[0].after)}"
-    return f"{one.state.value}: {explain(one)['what']}"
+    # The text of an attribute: no element can stand in it.
+    return f"{one.state.value}: {explain(one)['what']}".replace("`", "")
 
 
 def plan_json(plan: MatrixPlan, *, scale: str, held: Sequence[str]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A matrix for people: nothing is lost, and nothing that came from outside is taken for markup."""
 
-from stormwatch.chaos.matrix import Matrix
+from stormwatch.chaos.matrix import Matrix, Outcome
 from stormwatch.chaos.matrix_plan import Skipped
 from stormwatch.chaos.matrix_report import SIGN, html_of, markdown_of, show_score, text_of
-from tests.chaos.cells import labels, outcome
+from tests.chaos.cells import cell, labels, outcome, sight
 from tests.chaos.test_matrix import matrix
 
 HOSTILE = "<script>alert(1)</script> | `x`"
@@ -42,6 +42,18 @@ def test_the_page_escapes_what_came_from_outside() -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "<code>x</code>" in page
     assert "50.0 %" in page
+
+
+def test_what_would_catch_it_names_options_as_code() -> None:
+    """In no place of the page, its tips included, are there backticks."""
+    slow = Outcome(cell=cell("tcp-latency", options={"delay": "1s"}), sight=sight())
+    page, _, document = html_of(matrix(slow, outcome("tcp-reset", trouble="`issuer` is missing"))).partition(
+        "<details>"
+    )
+
+    assert "What would catch it: <code>slower_than</code> in the expectations" in page
+    assert "`" not in page
+    assert "`issuer` is missing" in document
 
 
 def test_markdown_keeps_its_tables() -> None:
