@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LONGEST_LEASE = 3600.0
 """Seconds: no fault lives longer than this without being renewed."""
 IN_USE = 300.0
-"""Seconds since the last client within which a route counts as in use: probes come every few minutes at the least."""
+"""Seconds since a connection ended within which a route has clients that come again: probes do every few minutes at the least."""
 RETRY = 1.0
 """Seconds until the end of a fault that could not be taken away is tried again."""
 GRACE = 2.0
@@ -80,12 +80,13 @@ class Gate:
         self._forgeries: dict[str, Forgery] = {}
         """What faults of TLS show, by the fault."""
         self._door = Door(route.listen, self._welcome)
-        self._visited = -math.inf
-        """When a client came last, on the monotonic clock."""
+        self._left = -math.inf
+        """When a connection ended last, on the monotonic clock."""
 
     def gone(self, link: Link) -> None:
         """A link has ended."""
         self.links.discard(link)
+        self._left = self.clock.monotonic()
 
     def forgery(self, injection: Injection) -> Forgery:
         """What a fault of TLS shows here."""
@@ -101,7 +102,7 @@ class Gate:
         for link in list(self.links):
             link.inject(injection)
         if injection.refuses:
-            self._door.shut(lambda: self._refused(injection))
+            self._door.shut(self._refused)
 
     def take(self, fault: str) -> Injection | None:
         """A fault ends. Raises OSError when the port cannot be opened again: then it is still in place."""
@@ -127,15 +128,18 @@ class Gate:
 
     def _welcome(self, client: socket.socket) -> None:
         self.accepted += 1
-        self._visited = self.clock.monotonic()
         link = Link(self, list(self.faults.values()))
         self.links.add(link)
         link.begin(client)
 
-    def _refused(self, injection: Injection) -> None:
-        # A closed port counts as a fault that reached traffic when this route is known to have some.
-        if self.links or injection.first is not None or self.clock.monotonic() - self._visited < IN_USE:
-            injection.touch(self.clock.now(), connections=1)
+    def _refused(self) -> None:
+        # A closed port reaches those who come. Whoever keeps a connection that goes on does not, and notices nothing: that clients
+        # come here is known from one that has left.
+        if self.clock.monotonic() - self._left >= IN_USE:
+            return
+        for injection in self.faults.values():
+            if injection.refuses:
+                injection.touch(self.clock.now(), connections=1)
 
     async def close(self) -> None:
         """Take the faults away, let what is under way end, then end it."""

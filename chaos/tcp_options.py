@@ -247,12 +247,12 @@ class TcpTimeout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpRefused:
-    """Nobody listens: new connections are refused. Standing ones go on."""
+    """Nobody listens: new connections are refused, and those that stand are ended, as when the service's process has died."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    standing: bool = False
-    """Also end the connections that stand, with RST, as when the service's process has died."""
+    standing: bool = True
+    """Also end the connections that stand, with RST. Otherwise they go on, as when a service stops to listen and ends what it has begun."""
 
     def refuses(self) -> bool:
         """The port is closed for as long as the fault lasts."""

@@ -274,9 +274,48 @@ async def test_who_comes_is_refused_and_who_was_there_goes_on_unless_asked_other
         else:
             writer.write(b"y")
             assert await asyncio.wait_for(reader.readexactly(1), PATIENCE) == b"y"
+            writer.close()
         await until_touched(proxy)
         await proxy.delete()
         assert await echo(proxy, b"again") == b"again"
+
+
+async def test_a_service_that_is_gone_keeps_no_connections_unless_asked_to() -> None:
+    """As with a process that died: whoever keeps a connection notices, and is counted at once."""
+    async with shop() as (proxy, _):
+        reader, writer = await proxy.open()
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        await proxy.put("tcp-refused")
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), PATIENCE)
+        assert (await proxy.evidence())["connections"] >= 1
+
+
+async def test_a_kept_connection_that_goes_on_is_no_traffic_that_was_refused() -> None:
+    """Knocks that were refused count only once its client has gone: until then nobody has a reason to come."""
+    async with echoing() as upstream, proxied(route_to(upstream.port), route_to(upstream.port, name="beside")) as proxy:
+        reader, writer = await proxy.open()
+        _, left = await proxy.open("beside")
+        left.close()
+        await proxy.put("tcp-refused", standing=False)
+        await proxy.put("tcp-refused", route="beside", standing=False)
+        await until_touched(proxy, route="beside", connections=2)
+        writer.write(b"x")
+        assert await asyncio.wait_for(reader.readexactly(1), PATIENCE) == b"x"
+        assert (await proxy.evidence())["first"] is None
+        writer.close()
+        await until_touched(proxy)
+
+
+async def test_every_fault_that_closes_a_port_counts_who_was_refused() -> None:
+    """Two drills at once: neither is told that it met nobody."""
+    async with shop() as (proxy, _):
+        assert await echo(proxy, b"x") == b"x"
+        await proxy.put("tcp-refused", fault="one")
+        await proxy.put("tcp-refused", fault="two")
+        await until_touched(proxy, "one")
+        await until_touched(proxy, "two")
 
 
 async def test_a_port_that_nobody_uses_proves_nothing() -> None:
@@ -393,9 +432,9 @@ def test_ends_pass_or_wait_as_the_fault_has_it() -> None:
     assert Swallowed().meet(0.0, b"").pieces[0].later == math.inf
 
 
-async def until_touched(proxy: Proxied, fault: str = "f") -> None:
-    """Return when a fault has met traffic."""
+async def until_touched(proxy: Proxied, fault: str = "f", *, route: str = "shop", connections: int = 0) -> None:
+    """Return when a fault has met traffic, so many connections at the least."""
     deadline = time.monotonic() + PATIENCE
-    while (await proxy.evidence(fault=fault))["first"] is None:
+    while (met := await proxy.evidence(fault=fault, route=route))["first"] is None or met["connections"] < connections:
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {fault} is touched"
         await asyncio.sleep(0.01)

@@ -70,9 +70,9 @@ async def proxied(*routes: Route) -> AsyncGenerator[Proxied]:
                 await writer.wait_closed()
 
 
-def route_to(port: int, **more: Any) -> Route:
-    """The route `shop` to a port."""
-    return Route(name="shop", listen="127.0.0.1:0", upstream=f"127.0.0.1:{port}", **more)
+def route_to(port: int, *, name: str = "shop", **more: Any) -> Route:
+    """A route to a port."""
+    return Route(name=name, listen="127.0.0.1:0", upstream=f"127.0.0.1:{port}", **more)
 
 
 async def until(condition: Callable[[], bool], *, what: str, seconds: float = 10) -> None:
