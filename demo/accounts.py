@@ -16,6 +16,7 @@ from starlette.routing import Route
 from stormwatch.demo.database import open_database
 from stormwatch.demo.dependency import Refused
 from stormwatch.demo.fields import read_json
+from stormwatch.demo.plants import Plants
 from stormwatch.demo.service import Settings, bearer_of, build
 
 _SCHEMA = """
@@ -23,7 +24,7 @@ CREATE TABLE IF NOT EXISTS accounts (
     id TEXT PRIMARY KEY, mail TEXT NOT NULL UNIQUE, name TEXT NOT NULL, salt BLOB NOT NULL, hash BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
-    token_hash BLOB PRIMARY KEY, account TEXT NOT NULL REFERENCES accounts(id), expires REAL NOT NULL
+    token_hash BLOB PRIMARY KEY, account TEXT NOT NULL REFERENCES accounts(id), expires REAL NOT NULL, once INTEGER NOT NULL
 );
 """
 _SESSION_SECONDS = 12 * 3600
@@ -33,8 +34,9 @@ _SHORTEST_PASSWORD = 8
 class Accounts:
     """The routes of the service. Tokens are kept as hashes only: who reads the database cannot log in with it."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, plants: Plants) -> None:
         self._database = database
+        self._plants = plants
 
     async def register(self, request: Request) -> Response:
         """`{name, email, password}` → 201 `{account, token}`; 409 when the address is taken."""
@@ -64,16 +66,19 @@ class Accounts:
         hashed = await _hash(password, row["salt"] if row else b"nobody's salt...")
         if row is None or not hmac.compare_digest(hashed, row["hash"]):
             raise Refused(401, "wrong_credentials", "Wrong e-mail or password")
-        return JSONResponse({"account": _account(row), "token": self._open_session(row["id"])}, status_code=201)
+        token = self._open_session(row["id"], once=self._plants.has("expired-session"))
+        return JSONResponse({"account": _account(row), "token": token}, status_code=201)
 
     async def whoami(self, request: Request) -> Response:
         """The account that the bearer token belongs to; 401 when it belongs to none."""
         row = self._database.execute(
-            "SELECT accounts.* FROM sessions JOIN accounts ON accounts.id = account WHERE token_hash = ? AND expires > ?",
+            "SELECT accounts.*, once FROM sessions JOIN accounts ON accounts.id = account WHERE token_hash = ? AND expires > ?",
             (_token_hash(bearer_of(request)), time.time()),
         ).fetchone()
         if row is None:
             raise Refused(401, "not_logged_in", "This session has ended: log in again")
+        if row["once"]:
+            await self.log_out(request)
         return JSONResponse({"account": _account(row)})
 
     async def log_out(self, request: Request) -> Response:
@@ -81,11 +86,21 @@ class Accounts:
         self._database.execute("DELETE FROM sessions WHERE token_hash = ?", (_token_hash(bearer_of(request)),))
         return Response(status_code=204)
 
-    def _open_session(self, account: str) -> str:
+    async def forget(self, request: Request) -> Response:
+        """Remove an account with its sessions. It is no error when there is none.
+
+        Asks for no token: like all that the shop does not pass on, it is for the company itself, and for journeys that tidy up.
+        """
+        mail = request.path_params["mail"].lower()
+        self._database.execute("DELETE FROM sessions WHERE account = (SELECT id FROM accounts WHERE mail = ?)", (mail,))
+        self._database.execute("DELETE FROM accounts WHERE mail = ?", (mail,))
+        return Response(status_code=204)
+
+    def _open_session(self, account: str, *, once: bool = False) -> str:
         token, now = secrets.token_urlsafe(32), time.time()
         self._database.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
         self._database.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?)", (_token_hash(token), account, now + _SESSION_SECONDS)
+            "INSERT INTO sessions VALUES (?, ?, ?, ?)", (_token_hash(token), account, now + _SESSION_SECONDS, once)
         )
         return token
 
@@ -93,9 +108,10 @@ class Accounts:
 def service(settings: Settings) -> Starlette:
     """The service, from its settings."""
     database = open_database(settings.database, _SCHEMA)
-    accounts = Accounts(database)
+    accounts = Accounts(database, settings.plants)
     routes = [
         Route("/accounts", accounts.register, methods=["POST"]),
+        Route("/accounts/{mail}", accounts.forget, methods=["DELETE"]),
         Route("/sessions", accounts.log_in, methods=["POST"]),
         Route("/session", accounts.whoami, methods=["GET"]),
         Route("/session", accounts.log_out, methods=["DELETE"]),

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from stormwatch.demo.database import open_database
 from stormwatch.demo.fields import Invalid, read_json, read_query
+from stormwatch.demo.plants import Plants
 from stormwatch.demo.service import Settings, build
 
 _SCHEMA = """
@@ -42,8 +43,9 @@ _PRODUCTS = (
 class Catalog:
     """The routes of the service."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, plants: Plants) -> None:
         self._database = database
+        self._plants = plants
         database.executemany("INSERT INTO products VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", _PRODUCTS)
 
     async def search(self, request: Request) -> Response:
@@ -86,7 +88,10 @@ class Catalog:
             " ORDER BY cart_items.rowid",
             (request.path_params["cart"],),
         ).fetchall()
-        return JSONResponse(_priced([(dict(row), row["quantity"]) for row in rows]))
+        priced = _priced([(dict(row), row["quantity"]) for row in rows])
+        if self._plants.has("wrong-total"):
+            priced["total"] += 100
+        return JSONResponse(priced)
 
     async def quote(self, request: Request) -> Response:
         """`{items: [{product, quantity}]}` → the same shape as a cart: what it would cost."""
@@ -113,7 +118,7 @@ class Catalog:
 def service(settings: Settings) -> Starlette:
     """The service, from its settings."""
     database = open_database(settings.database, _SCHEMA)
-    catalog = Catalog(database)
+    catalog = Catalog(database, settings.plants)
     routes = [
         Route("/products", catalog.search),
         Route("/products/{product}", catalog.show),

@@ -21,8 +21,12 @@ class ServiceSpec:
     direct_port: int
     """Where the service itself listens, behind the proxy."""
     needs: tuple[str, ...] = ()
+    embeds: tuple[str, ...] = ()
+    """Whose scripts its pages embed: it tells browsers their addresses, calls none of them, and is ready without them."""
     patience: float = 3.0
     """Seconds that a call to a service that it needs may take."""
+    third_party: bool = False
+    """Whether it belongs to another company: nobody here watches it, drills it, or is called when it is down."""
 
     @property
     def host(self) -> str:
@@ -31,13 +35,20 @@ class ServiceSpec:
 
 
 _SPECS = (
-    ServiceSpec(name="shop", port=18443, direct_port=28443, needs=("accounts", "catalog", "payments", "hotel", "taxi")),
+    ServiceSpec(
+        name="shop",
+        port=18443,
+        direct_port=28443,
+        needs=("accounts", "catalog", "payments", "hotel", "taxi"),
+        embeds=("ratings",),
+    ),
     ServiceSpec(name="accounts", port=18444, direct_port=28444),
     ServiceSpec(name="catalog", port=18445, direct_port=28445),
     ServiceSpec(name="payments", port=18446, direct_port=28446),
     # The inner call gives up first: when payments hang, the gateway hears that from the hotel, instead of blaming the hotel.
     ServiceSpec(name="hotel", port=18447, direct_port=28447, needs=("accounts", "payments"), patience=2.0),
     ServiceSpec(name="taxi", port=18448, direct_port=28448, needs=("accounts", "payments"), patience=2.0),
+    ServiceSpec(name="ratings", port=18449, direct_port=28449, third_party=True),
 )
 
 SERVICES: Mapping[str, ServiceSpec] = {spec.name: spec for spec in _SPECS}

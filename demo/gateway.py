@@ -1,6 +1,6 @@
 """The gateway: the pages and the JSON API of the company, in front of all other services."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +24,17 @@ from stormwatch.demo.orders import SCHEMA, Orders
 from stormwatch.demo.pages import Pages
 from stormwatch.demo.service import Settings, build, connect
 
-_STATIC = {"site.css": "text/css; charset=utf-8", "icons.svg": "image/svg+xml", "mark.svg": "image/svg+xml"}
+_STATIC = {
+    "site.css": "text/css; charset=utf-8",
+    "icons.svg": "image/svg+xml",
+    "mark.svg": "image/svg+xml",
+    "ride.js": "text/javascript",
+    "promotion.js": "text/javascript",
+}
+_CONTENT_SECURITY = (
+    "default-src 'self'; script-src 'self' {scripts}; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+)
 _HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
@@ -37,7 +45,8 @@ def service(settings: Settings) -> Starlette:
     database = open_database(settings.database, SCHEMA)
     network, needs = connect(settings)
     orders = Orders(database, needs["payments"])
-    routes = [Route("/static/{name}", _static), *Pages(needs, orders).routes(), *Api(needs, orders).routes()]
+    pages_of_people = Pages(needs, orders, embedded=settings.embedded, plants=settings.plants)
+    routes = [Route("/static/{name}", _static), *pages_of_people.routes(), *Api(needs, orders).routes()]
     return build(
         settings.name,
         routes,
@@ -45,7 +54,7 @@ def service(settings: Settings) -> Starlette:
         network=network,
         dependencies=needs,
         handlers=_ERRORS,
-        middleware=[Middleware(_Guard)],
+        middleware=[Middleware(_Guard, scripts=tuple(settings.embedded.values()))],
     )
 
 
@@ -60,11 +69,16 @@ async def _static(request: Request) -> Response:
 class _Guard:
     """Refuses forms that another site sent, and adds the headers that keep a browser from helping one.
 
-    Cookies are SameSite=Lax, so such a form would come without them anyway; two locks, one door.
+    Cookies are SameSite=Lax, so such a form would come without them anyway; two locks, one door. `scripts` are the origins
+    whose scripts pages may embed.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, scripts: Sequence[str]) -> None:
         self._app = app
+        self._headers = {
+            **_HEADERS,
+            "content-security-policy": _CONTENT_SECURITY.format(scripts=" ".join(scripts)),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +88,7 @@ class _Guard:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.demo.estate import CONTROL_PORT, DNS_DIRECT_PORT, DNS_PORT, SERVICES, ZONE
+from stormwatch.demo.plants import PLANTS
 
 HOST = "127.0.0.1"
 ISSUER = "faults"
@@ -58,6 +59,11 @@ class Layout:
         """One log a process: access lines, and what it had to complain about."""
         return self.directory / "logs"
 
+    @property
+    def planted(self) -> Path:
+        """An empty file for each failure that is planted now: see `plants`."""
+        return self.directory / "planted"
+
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.logs / f"{name}.log"
@@ -80,7 +86,7 @@ class Layout:
             folder.mkdir(parents=True, exist_ok=True)
         left = [self.state, self.ca, self.routes, self.directory / self.socket]
         left += [self.log(name) for name in ("supervisor", "dns", "proxy", *SERVICES)]
-        left += [self.certificate(ISSUER), self.key(ISSUER)]
+        left += [self.certificate(ISSUER), self.key(ISSUER), *(self.planted / name for name in PLANTS)]
         for name in SERVICES:
             database = self.database(name)
             left += [self.certificate(name), self.key(name), database]
@@ -117,7 +123,8 @@ class Ports:
                 "CERTIFICATE": str(layout.certificate(name)),
                 "KEY": str(layout.key(name)),
                 "DATABASE": str(layout.database(name)),
-                **{f"{need.upper()}_URL": self.url(need) for need in spec.needs},
+                "PLANTED": str(layout.planted),
+                **{f"{other.upper()}_URL": self.url(other) for other in (*spec.needs, *spec.embeds)},
             }
         return environs
 

@@ -1,5 +1,6 @@
 """The pages of the gateway: what a person sees in a browser."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ from urllib.parse import quote, urlsplit
 import jinja2
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from stormwatch.demo.dependency import Dependency, Refused, Unavailable, segment
 from stormwatch.demo.fields import Fields, Invalid, read_form, read_query
 from stormwatch.demo.money import show_euros
 from stormwatch.demo.orders import Orders
+from stormwatch.demo.plants import Plants
+from stormwatch.demo.service import problem
 
 _SESSION = "session"
 _CART = "cart"
@@ -29,6 +32,8 @@ _NOT_AVAILABLE = {
 }
 _FORMS = {"/bookings": "/hotels", "/cart/items": "/shop"}
 """Where the form is that is sent to a path, when it is not at that path itself."""
+_SLOW_PAYMENT = 6.0
+"""Seconds that the planted failure `slow-payment` takes. Here and not in payments, where it would be given up after 3 s."""
 _CITIES = ("Bergen", "Brighton", "Hamburg", "Lisbon", "Trieste")
 
 _templates = jinja2.Environment(
@@ -44,9 +49,13 @@ _templates.filters["euros"] = show_euros
 class Pages:
     """The routes for people. Whoever is not logged in is sent to the log-in and comes back."""
 
-    def __init__(self, needs: Mapping[str, Dependency], orders: Orders) -> None:
+    def __init__(
+        self, needs: Mapping[str, Dependency], orders: Orders, *, embedded: Mapping[str, str], plants: Plants
+    ) -> None:
         self._needs = needs
         self._orders = orders
+        self._embedded = embedded
+        self._plants = plants
 
     def routes(self) -> list[BaseRoute]:
         """The table of the pages."""
@@ -57,6 +66,7 @@ class Pages:
             Route("/logout", self.log_out, methods=["POST"]),
             Route("/account", self.account),
             Route("/shop", self.shop),
+            Route("/products/{product}", self.product),
             Route("/cart", self.cart),
             Route("/cart/items", self.add_to_cart, methods=["POST"]),
             Route("/cart/items/{product}/remove", self.remove_from_cart, methods=["POST"]),
@@ -67,6 +77,7 @@ class Pages:
             Route("/bookings/{booking}", self.booking),
             Route("/taxi", self.taxi, methods=["GET", "POST"]),
             Route("/rides/{ride}", self.ride),
+            Route("/rides/{ride}/status", self.ride_status),
         ]
 
     async def front(self, request: Request) -> Response:
@@ -129,6 +140,11 @@ class Pages:
         products = (await self._needs["catalog"].get("/products", {"q": words}))["products"]
         return page(request, "shop.html", words=words, products=products)
 
+    async def product(self, request: Request) -> Response:
+        """One product."""
+        product = await self._needs["catalog"].get(f"/products/{segment(request.path_params['product'])}")
+        return page(request, "product.html", product=product, promoted=self._plants.has("script-error"))
+
     async def cart(self, request: Request) -> Response:
         """What is in the cart."""
         return page(request, "cart.html", basket=await self._basket(request))
@@ -164,6 +180,8 @@ class Pages:
             )
         except (Invalid, Refused) as error:
             return page(request, "checkout.html", error, basket=basket)
+        if self._plants.has("slow-payment"):
+            await asyncio.sleep(_SLOW_PAYMENT)
         response = RedirectResponse(f"/orders/{order.id}", status_code=303)
         response.delete_cookie(_CART)
         return response
@@ -179,12 +197,17 @@ class Pages:
     async def hotels(self, request: Request) -> Response:
         """Search hotels."""
         city = request.query_params.get("city", "").strip()[:100]
+        shown = {
+            "cities": _CITIES,
+            "bookable": not self._plants.has("missing-button"),
+            "ratings": self._embedded["ratings"],
+        }
         try:
             nights = read_query(request).whole("nights", label="Nights", lowest=1, highest=30, default=1)
         except Invalid as error:
-            return page(request, "hotels.html", error, city=city, nights=1, hotels=[], cities=_CITIES)
+            return page(request, "hotels.html", error, city=city, nights=1, hotels=[], **shown)
         hotels = (await self._needs["hotel"].get("/hotels", {"city": city}))["hotels"]
-        return page(request, "hotels.html", city=city, nights=nights, hotels=hotels, cities=_CITIES)
+        return page(request, "hotels.html", city=city, nights=nights, hotels=hotels, **shown)
 
     async def book(self, request: Request) -> Response:
         """Book a hotel."""
@@ -220,6 +243,14 @@ class Pages:
         """A ride that was requested."""
         path = f"/rides/{segment(request.path_params['ride'])}"
         return page(request, "ride.html", ride=await self._needs["taxi"].get(path, bearer=_token(request)))
+
+    async def ride_status(self, request: Request) -> Response:
+        """`{driver, status}` for the page of the ride, which asks again and again."""
+        if self._plants.has("xhr-500"):
+            return problem(500, "internal", "Something went wrong here; the log knows more")
+        path = f"/rides/{segment(request.path_params['ride'])}"
+        ride = await self._needs["taxi"].get(path, bearer=_token(request))
+        return JSONResponse({"driver": ride["driver"], "status": ride["status"]})
 
     async def _whoami(self, request: Request) -> dict[str, Any]:
         return (await self._needs["accounts"].get("/session", bearer=_token(request)))["account"]

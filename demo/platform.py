@@ -20,6 +20,7 @@ from typing import Any
 
 from stormwatch.demo.command import PlatformFailed, command
 from stormwatch.demo.layout import Layout, free_ports, remembered_ports
+from stormwatch.demo.plants import Plants
 from stormwatch.demo.process import end_of
 
 LINGER = 180.0
@@ -64,6 +65,11 @@ class Platform:
     def ca(self) -> Path:
         """The certificate to trust."""
         return Path(self.document["ca"])
+
+    @property
+    def plants(self) -> Plants:
+        """The failures that are planted in it, and can be."""
+        return Plants(self.layout.planted)
 
     @property
     def pids(self) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """One process of the sample platform: `python -m stormwatch.demo.serve NAME`, told everything by its environment.
 
 LISTEN        127.0.0.1:8443
-DNS_SERVER, CERTIFICATE, KEY, CA, DATABASE, and NAME_URL for each service that it needs     a service
+DNS_SERVER, CERTIFICATE, KEY, CA, DATABASE, and NAME_URL for each service that it needs or embeds     a service
+PLANTED       optional, of a service: the directory of the failures that it is to show
 ROUTES, CONTROL     the file of the routes, the address of the control API                  the proxy
 SUPERVISOR    optional: the process without which this one has no reason to live
 """

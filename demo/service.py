@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 from stormwatch.demo.dependency import Dependency, Network, Refused, Unavailable
 from stormwatch.demo.estate import SERVICES, check_environ, read_address
 from stormwatch.demo.fields import Invalid
+from stormwatch.demo.plants import Plants
 from stormwatch.demo.resolver import Resolver
 
 access = logging.getLogger("access")
@@ -40,15 +41,21 @@ class Settings:
     database: Path
     urls: Mapping[str, str]
     """Base URLs of the services that it needs, by their names."""
+    embedded: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Base URLs of those whose scripts its pages embed, by their names."""
+    plants: Plants = field(default_factory=Plants)
+    """The failures that it is to show."""
 
     @classmethod
     def from_environ(cls, name: str, environ: Mapping[str, str]) -> "Settings":
-        """Read LISTEN, CERTIFICATE, KEY, CA, DNS_SERVER, DATABASE and, for each service that it needs, NAME_URL.
+        """Read LISTEN, CERTIFICATE, KEY, CA, DNS_SERVER, DATABASE and, for each service that it needs or embeds, NAME_URL.
 
+        PLANTED is where its planted failures are; without it there are none.
         Raises ValueError, naming everything that is missing.
         """
-        needs = {need: f"{need.upper()}_URL" for need in SERVICES[name].needs}
-        check_environ(environ, ("LISTEN", "CERTIFICATE", "KEY", "CA", "DNS_SERVER", "DATABASE", *needs.values()))
+        spec = SERVICES[name]
+        urls = {other: f"{other.upper()}_URL" for other in (*spec.needs, *spec.embeds)}
+        check_environ(environ, ("LISTEN", "CERTIFICATE", "KEY", "CA", "DNS_SERVER", "DATABASE", *urls.values()))
         return cls(
             name=name,
             listen=read_address(environ["LISTEN"]),
@@ -57,7 +64,9 @@ class Settings:
             ca=Path(environ["CA"]),
             dns_server=read_address(environ["DNS_SERVER"]),
             database=Path(environ["DATABASE"]),
-            urls={need: environ[variable] for need, variable in needs.items()},
+            urls={need: environ[urls[need]] for need in spec.needs},
+            embedded={other: environ[urls[other]] for other in spec.embeds},
+            plants=Plants(Path(environ["PLANTED"]) if environ.get("PLANTED") else None),
         )
 
 

@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS rides (
 _DRIVERS = ("Ada", "Grace", "Edsger", "Barbara", "Alan", "Radia")
 _BASE_FARE = 400
 _FARE_PER_KILOMETRE = 210
+_ANSWER_SECONDS = 1.0
+"""How long a driver takes to accept a ride."""
 
 
 class Taxis:
@@ -58,9 +60,10 @@ class Taxis:
 
     def _ride(self, ride: str, account: str) -> dict[str, object]:
         row = self._database.execute(
-            "SELECT id, start AS 'from', destination AS 'to', driver, minutes, fare FROM rides"
+            "SELECT id, start AS 'from', destination AS 'to', driver, minutes, fare,"
+            " CASE WHEN at + ? < ? THEN 'accepted' ELSE 'requested' END AS status FROM rides"
             " WHERE id = ? AND account = ?",
-            (ride, account),
+            (_ANSWER_SECONDS, time.time(), ride, account),
         ).fetchone()
         if row is None:
             raise HTTPException(404, "No such ride")
