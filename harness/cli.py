@@ -673,11 +673,19 @@ def demo(
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where the status page is served.")
     ] = "127.0.0.1:9797",
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="With --keep: a failure that the sample journeys find, such as wrong-total; again for more."
+        ),
+    ] = None,
 ) -> None:
     """Start the sample platform, watch it, break payments, and prove that it was noticed and recovered from."""
     from stormwatch.harness import demonstration
 
-    _finish(lambda: demonstration.command(directory or state() / "demo", keep=keep, listen=listen))
+    _finish(
+        lambda: demonstration.command(directory or state() / "demo", keep=keep, listen=listen, plant=tuple(plant or ()))
+    )
 
 
 def main() -> None:

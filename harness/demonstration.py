@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.report import Progress, Report, html_of
 from stormwatch.chaos.undo import state_directory
 from stormwatch.demo.command import PlatformFailed
-from stormwatch.demo.config import write_config
+from stormwatch.demo.config import JOURNEYS, write_config
+from stormwatch.demo.plants import PLANTS
 from stormwatch.demo.platform import Platform, start_platform
 from stormwatch.harness import drilling
 from stormwatch.harness.config import Config, ConfigError, load
@@ -41,8 +42,9 @@ PATIENCE = 90.0
 """Seconds in which every probe has to be up before anything is broken."""
 
 
-async def command(directory: Path, *, keep: bool, listen: str) -> int:
-    """Exit code 0 when the verdict is `proved`."""
+async def command(directory: Path, *, keep: bool, listen: str, plant: Sequence[str] = ()) -> int:
+    """Exit code 0 when the verdict is `proved`. `plant`: which failures are planted in the platform that is kept."""
+    _check_plants(plant, keep=keep)
     await drilling.heal()
     console = Console()
     began = time.monotonic()
@@ -69,10 +71,18 @@ async def command(directory: Path, *, keep: bool, listen: str) -> int:
         paths = _write(report, directory)
         _summary(console, report, paths, page, keep=keep, seconds=time.monotonic() - began)
         if keep:
+            platform.plants.plant(plant)
             _keep_hint(console, platform, directory)
             await _until_stopped()
             console.print("stopping the platform")
     return report.verdict.exit_code
+
+
+def _check_plants(plant: Sequence[str], *, keep: bool) -> None:
+    if plant and not keep:
+        raise Problem("--plant is for a platform that stays up, and was given without --keep: give both")
+    if unknown := [name for name in plant if name not in PLANTS]:
+        raise Problem(f"--plant {unknown[0]}: there is no such planted failure; there are {', '.join(PLANTS)}")
 
 
 async def _until_stopped() -> None:
@@ -198,6 +208,13 @@ def _keep_hint(console: Console, platform: Platform, directory: Path) -> None:
         f"stormwatch drill payment-500 -c {directory / 'stormwatch.yaml'}",
         f"stormwatch drill --matrix -c {directory / 'stormwatch.yaml'}",
         "pytest journeys/",
+        f"stormwatch check -c {directory / JOURNEYS}",
     ):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+    for name in platform.plants.all():
+        console.print(
+            f"Planted: {name}, {PLANTS[name]}. Digging it out: rm {platform.layout.planted / name}",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"The shop is at {platform.shop}, for a browser that maps *.storm.test to 127.0.0.1", highlight=False)

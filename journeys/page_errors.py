@@ -6,8 +6,8 @@ A page whose script died, or whose third party is down, may look as it should. A
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Request, Response
     from playwright.sync_api import Error as ScriptError
+    from playwright.sync_api import Page, Request, Response
 
 
 class PageErrors:
