@@ -97,8 +97,7 @@ class JourneyCheck:
         )
         write_down(report, watch, folder)
         if report.outcome is Outcome.DOWN:
-            step = f'step "{report.step}": ' if report.step and f'"{report.step}"' not in report.sentence else ""
-            raise ProbeFailed(report.reason, f"{step}{report.sentence}", phase=report.step)
+            raise ProbeFailed(report.reason, message_of(report), phase=report.step)
         if report.outcome is Outcome.BROKEN:
             raise ProbeBroken(report.reason, report.sentence, phase=report.step)
 
@@ -115,6 +114,12 @@ def _folder(watch: Watch) -> str:
 
 def _file_name(name: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in name)
+def message_of(report: Report) -> str:
+    """What a run that was not up says in one sentence: the step, unless the sentence names it, and what was seen."""
+    named = report.outcome is not Outcome.DOWN or not report.step or f'"{report.step}"' in report.sentence
+    return report.sentence if named else f'step "{report.step}": {report.sentence}'
+
+
 
 
 def write_down(report: Report, watch: Watch, folder: str) -> None:

@@ -5,6 +5,7 @@ its own small neighbours, it registers hooks that cost something only where they
 journeys it changes nothing.
 """
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from stormwatch.journeys.step import StepListener, Steps
 if TYPE_CHECKING:
     from stormwatch.journeys.inbox import Inbox
     from stormwatch.journeys.leftovers import Made
+    from stormwatch.journeys.recorder import Recorder
 
 STEPS = pytest.StashKey[Steps]()
 """On an item: the steps of its last run, if it uses `step`."""
@@ -38,10 +40,31 @@ ON_LEFTOVER = pytest.StashKey[Callable[[str], None]]()
 LISTENERS = pytest.StashKey[list[StepListener]]()
 """On the config: who hears of steps while they run."""
 
+JUNIT_STEP = "stormwatch_step:"
+"""What the name of a step stands behind in JUnit's properties."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that say where artifacts and metrics go."""
+    """Add the options that say where artifacts, metrics and reports go."""
     group = parser.getgroup("stormwatch")
+    for name, metavar, what in (
+        ("report", "FILE", "Write the journeys that ran as one HTML page, pictures and traces inside it."),
+        ("json", "FILE", "Write the same for a machine."),
+        ("baseline", "PATH", "Compare the seconds of each step with the last runs in this file, or in this directory."),
+    ):
+        group.addoption(f"--stormwatch-{name}", metavar=metavar, default=None, help=what)
+    for name, what in (
+        ("record", "Add this run to the file of --stormwatch-baseline: for the main branch."),
+        ("fail-on-slower", "Exit with 1 when a step got slower beyond its noise."),
+        ("exit-codes", "Exit with 3 where journeys are broken and none is down."),
+    ):
+        group.addoption(f"--stormwatch-{name}", action="store_true", default=False, help=what)
+    group.addoption(
+        "--stormwatch-annotations",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="Print workflow commands that GitHub Actions shows at the failing lines. auto, the default: on GitHub.",
+    )
     group.addoption(
         "--stormwatch-metrics",
         metavar="FILE",
@@ -71,18 +94,42 @@ def pytest_configure(config: pytest.Config) -> None:
     # which they complete, and before those of a conftest.py, which go on winning.
     config.pluginmanager.register(browser, "stormwatch-browser")
     folder, metrics = config.getoption("--stormwatch-artifacts"), config.getoption("--stormwatch-metrics")
-    if folder or metrics:
+    publishes = _publishes(config)
+    if folder or metrics or publishes:
         from stormwatch.journeys.recorder import Recorder
 
         recorder = Recorder(config)
-        recorder.keep_in = Path(folder).absolute() if folder else None
         recorder.keep = _kept(config.getoption("--stormwatch-keep") or "")
         config.pluginmanager.register(recorder, "stormwatch-recorder")
-        if metrics:
-            from stormwatch.journeys.metrics_file import MetricsFile
+        if metrics or publishes:
+            _gather(config, recorder)
 
-            written = MetricsFile(config, Path(metrics).absolute(), recorder)
-            config.pluginmanager.register(written, "stormwatch-metrics")
+
+def _publishes(config: pytest.Config) -> bool:
+    """Whether anything is to be said of the journeys at the end of the session."""
+    asked = ("report", "json", "baseline", "record", "fail-on-slower", "exit-codes")
+    return any(config.getoption(f"--stormwatch-{name}") for name in asked) or annotates(config)
+
+
+def annotates(config: pytest.Config) -> bool:
+    """Whether annotations are to be written: `on`, `off`, or `auto`, which is on in GitHub Actions."""
+    asked = config.getoption("--stormwatch-annotations")
+    return asked == "on" or (asked == "auto" and os.environ.get("GITHUB_ACTIONS") == "true")
+
+
+def _gather(config: pytest.Config, recorder: "Recorder") -> None:
+    from stormwatch.journeys.gathered_runs import GatheredRuns
+
+    gathered = GatheredRuns(config, recorder)
+    config.pluginmanager.register(gathered, "stormwatch-gathered")
+    if metrics := config.getoption("--stormwatch-metrics"):
+        from stormwatch.journeys.metrics_file import MetricsFile
+
+        config.pluginmanager.register(MetricsFile(Path(metrics).absolute(), gathered), "stormwatch-metrics")
+    if gathered.writes and _publishes(config):
+        from stormwatch.journeys.publishing import Publishing, wishes_of
+
+        config.pluginmanager.register(Publishing(gathered, wishes_of(config)), "stormwatch-publishing")
 
 
 def _kept(text: str) -> frozenset[str]:
@@ -90,6 +137,11 @@ def _kept(text: str) -> frozenset[str]:
     asked = {name.strip() for name in text.split(",")} - {""}
     if unknown := asked - known:
         raise pytest.UsageError(
+        page = config.getoption("--stormwatch-report")
+        if kept_in := folder or (page and f"{page.removesuffix('.html')}-artifacts"):
+            recorder.keep_in = Path(kept_in).absolute()
+        # For annotations and step times alone no script has to be in each page.
+        recorder.observes = bool(folder or metrics or page or config.getoption("--stormwatch-json"))
             f"--stormwatch-keep does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))}"
         )
     return frozenset(asked)
@@ -182,6 +234,8 @@ def pytest_runtest_makereport(
         _mask(report, masker)
     return report
 
+    if (report.when == "call" or report.failed) and (steps := item.stash.get(STEPS, None)) is not None:
+        _tell_junit(item, steps)
 
 def _mask(report: pytest.TestReport, masker: Masker) -> None:
     """Leave no secret in what the terminal, JUnit files and other plugins tell of a test."""
@@ -189,3 +243,13 @@ def _mask(report: pytest.TestReport, masker: Masker) -> None:
     report.user_properties = [(name, masker.mask(value)) for name, value in report.user_properties]
     if report.longrepr is not None and masker.finds(said := str(report.longrepr)):
         report.longrepr = masker.mask(said)
+def _tell_junit(item: pytest.Item, steps: Steps) -> None:
+    """A property for each step. On the item: JUnit files have those of the teardown's report, which come from there."""
+    masker = item.config.stash[MASKER]
+    # A second try, and the next run of a warm worker, have the same item.
+    others = [(name, value) for name, value in item.user_properties if not name.startswith(JUNIT_STEP)]
+    item.user_properties[:] = others + [
+        (JUNIT_STEP + masker.mask(step.name), f"{step.seconds:.3f}") for step in steps.done
+    ]
+
+

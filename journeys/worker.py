@@ -118,7 +118,9 @@ class WarmSession:
         config.option.maxfail = 0
         for option, off in (
             *(("dist", "no"), ("tx", []), ("numprocesses", None), ("xmlpath", None)),
-            *(("stormwatch_artifacts", None), ("stormwatch_metrics", None)),
+            *(("stormwatch_artifacts", None), ("stormwatch_metrics", None), ("stormwatch_report", None)),
+            *(("stormwatch_json", None), ("stormwatch_baseline", None), ("stormwatch_annotations", "off")),
+            *(("stormwatch_record", False), ("stormwatch_fail_on_slower", False), ("stormwatch_exit_codes", False)),
         ):
             if hasattr(config.option, option):
                 setattr(config.option, option, off)
