@@ -14,6 +14,8 @@ FACTS = (
     "description",
     "flapping",
     "last_failure",
+    "picture",
+    "trace",
     "runbook_url",
     "runbook",
     "dashboard",

@@ -70,6 +70,8 @@ def event(notification: Notification, message: Message, routing_key: str) -> dic
             ("Runbook", told.get("runbook_url", "") or told.get("runbook", "")),
             ("Dashboard", told.get("dashboard", "") or told.get("dashboard_url", "")),
             ("Status page", notification.generator_url or message.page),
+            ("Picture of the failure", told.get("picture", "")),
+            ("Trace of the failure", told.get("trace", "")),
         )
         if address.startswith(("https://", "http://"))
     ]

@@ -32,6 +32,14 @@ class Bar:
     width: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stair:
+    """A bar on one of the lanes of a run, so that the steps of many runs can be compared from row to row."""
+
+    bar: Bar
+    lane: int
+
+
 def line_of(latencies: Sequence[Latency], *, width: float, height: float) -> Line:
     """The mean latencies as a line. The upper edge is a tenth above the highest."""
     values = [each.mean for each in latencies]
@@ -56,10 +64,20 @@ def line_of(latencies: Sequence[Latency], *, width: float, height: float) -> Lin
 def bars_of(phases: Sequence[Phase], seconds: float) -> tuple[Bar, ...]:
     """Phases as bars of a waterfall that is as long as the run, or as its last phase if that ends later."""
     whole = max([seconds, *(phase.offset + phase.seconds for phase in phases)], default=0.0) or 1.0
+    return tuple(_bar(phase, whole) for phase in phases)
+
+
+def stairs_of(phases: Sequence[Phase], order: Sequence[str], seconds: float) -> tuple[Stair, ...]:
+    """Phases of one of several runs: all in the scale of `seconds`, each step on a lane of its own, by its place in `order`."""
+    whole = seconds or 1.0
     return tuple(
-        Bar(phase, left=round(100 * phase.offset / whole, 3), width=round(100 * phase.seconds / whole, 3))
+        Stair(bar=_bar(phase, whole), lane=order.index(phase.name) if phase.name in order else len(order))
         for phase in phases
     )
+
+
+def _bar(phase: Phase, whole: float) -> Bar:
+    return Bar(phase, left=round(100 * phase.offset / whole, 3), width=round(100 * phase.seconds / whole, 3))
 
 
 def _through(points: Sequence[tuple[float, float]]) -> str:

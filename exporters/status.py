@@ -1,7 +1,7 @@
 """The status page, rendered on the server: readable on a phone and a laptop, light and dark, without any script."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
@@ -12,9 +12,11 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stormwatch.exporters.artifact import artifacts_of
 from stormwatch.exporters.exposition import number
 from stormwatch.exporters.history import Stretch
-from stormwatch.exporters.picture import bars_of, line_of
+from stormwatch.exporters.journey_view import console_errors_of
+from stormwatch.exporters.picture import bars_of, line_of, stairs_of
 from stormwatch.exporters.view import AlertView, ObjectiveView, OverviewView, ProbeCard, ProbeView
 from stormwatch.probes.result import Result
 from stormwatch.probes.units import show_duration
@@ -123,6 +125,7 @@ def page_environment() -> Environment:
         percent=show_percent,
         duration=show_duration,
         number=number,
+        bytes=show_bytes,
         pretty=_pretty,
         path=lambda text: quote(str(text), safe=""),
         file=lambda text: quote(str(text), safe="/"),
@@ -137,6 +140,8 @@ def page_environment() -> Environment:
         "is_link": _is_link,
         "facts": _facts,
         "artifacts": _artifacts,
+        "stairs_of": stairs_of,
+        "console_errors_of": console_errors_of,
         "expiry": _expiry,
     }
     environment.globals.update(names)
@@ -177,6 +182,14 @@ def show_percent(share: float) -> str:
     return f"{percent:.2f}".rstrip("0").rstrip(".") + "%"
 
 
+def show_bytes(count: float) -> str:
+    """A number of bytes, roughly: `312 B`, `12 kB`, `3.4 MB`."""
+    for size, unit in ((1_000_000, "MB"), (1000, "kB")):
+        if count >= size * 0.9995:
+            return f"{count / size:.1f} {unit}" if count < 9.95 * size else f"{count / size:.0f} {unit}"
+    return f"{count:.0f} B"
+
+
 def _cell(stretch: Stretch, width: float) -> tuple[str, str]:
     """The state of a cell of a strip, and its title."""
     end = stretch.start + width
@@ -207,13 +220,16 @@ def _is_link(address: str) -> bool:
 
 def _facts(result: Result) -> dict[str, Any]:
     """The evidence that has no place of its own on the page."""
-    return {key: value for key, value in result.evidence.items() if key not in {"certificates", "artifacts"}}
+    return {
+        key: value
+        for key, value in result.evidence.items()
+        if key not in {"certificates", "artifacts", "console_errors"}
+    }
 
 
-def _artifacts(result: Result) -> tuple[list[str], list[str]]:
-    """(pictures, other files) that a journey kept."""
-    found = result.evidence.get("artifacts", ())
-    names = [name for name in found if isinstance(name, str)] if isinstance(found, list | tuple) else []
+def _artifacts(result: Result, gone: Collection[str] = frozenset()) -> tuple[list[str], list[str]]:
+    """(pictures, other files) that a journey kept, without those that are gone."""
+    names = [each.path for each in artifacts_of(result) if each.path not in gone]
     pictures = [name for name in names if name.endswith(".png")]
     return pictures, [name for name in names if name not in pictures]
 

@@ -125,6 +125,8 @@ def _actions(message: Message) -> list[dict[str, str]]:
         ("Runbook", told.annotations.get("runbook_url", "") or told.annotations.get("runbook", "")),
         ("Dashboard", told.annotations.get("dashboard", "")),
         ("Status page", told.generator_url or message.page),
+        ("Picture", told.annotations.get("picture", "")),
+        ("Trace", told.annotations.get("trace", "")),
     )
     return [
         {"type": "Action.OpenUrl", "title": title, "url": address}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stormwatch.exporters.history import History, Latency, Stretch
+from stormwatch.exporters.journey_view import JourneyView
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.result import Outcome, Result
 
@@ -125,6 +126,8 @@ class ProbeView:
     """The last runs that were down or broken, the newest first."""
     alerts: Sequence[AlertView] = ()
     objectives: Sequence[ObjectiveView] = ()
+    journey: JourneyView | None = None
+    """Its last runs step by step, where it is a journey."""
     depends_on: tuple[str, ...] = ()
     runbook: str = ""
     dashboard: str = ""

@@ -20,7 +20,7 @@ from stormwatch.harness.catalog import FAULTS, KINDS
 from stormwatch.harness.document import read_document
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.drill_section import Faults, Known, Proxies, check_expected_alerts, read_drills, read_proxies
-from stormwatch.harness.entry import DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
+from stormwatch.harness.entry import ArtifactsEntry, DefaultsEntry, FileEntry, HeadEntry, ProbeAlertEntry
 from stormwatch.harness.form import show, unknown_key
 from stormwatch.harness.guard_section import read_guard
 from stormwatch.harness.mistake import ConfigError
@@ -34,7 +34,7 @@ from stormwatch.harness.target_section import read_targets
 from stormwatch.harness.turns import SHARED, sizes
 from stormwatch.harness.watch_section import Watch, read_watch
 from stormwatch.probes.probe import Probe
-from stormwatch.probes.units import show_duration, show_ratio
+from stormwatch.probes.units import show_duration, show_ratio, show_size
 from stormwatch.slo.feasibility import Weight, findings
 from stormwatch.slo.maintenance import Maintenance
 from stormwatch.slo.objective import EXPIRY, Objective
@@ -51,6 +51,8 @@ class Config:
 
     path: Path
     location: str
+    external_url: str = ""
+    """Where people reach the status page; it ends with a slash. Empty: nobody said."""
     probes: tuple[Probe, ...]
     probe_alerts: Mapping[str, ProbeAlertEntry]
     """The settings of each probe's alert ProbeDown, by the probe's name."""
@@ -70,6 +72,8 @@ class Config:
     proxies: Proxies = field(default_factory=Proxies)
     targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
     """What drills may break that no proxy stands in front of, by name."""
+    artifacts: ArtifactsEntry = field(default_factory=ArtifactsEntry)
+    """How much of what journeys keep is kept."""
     watch: Watch = field(default_factory=Watch)
     """Whose alerts drills are judged by, where they are not our own."""
     drills: tuple[Drill, ...] = ()
@@ -77,6 +81,10 @@ class Config:
     """What drills may break, where and when."""
     secrets: frozenset[str] = field(default=frozenset[str](), repr=False)
     """The values of all secrets that were read, for masking them wherever text leaves the process."""
+
+
+_HEAD = frozenset(entry.name for entry in fields(HeadEntry))
+"""The keys of the file that stand for themselves."""
 
 
 def load(path: Path | str, *, environ: Mapping[str, str], kinds: Kinds = KINDS, faults: Faults = FAULTS) -> Config:
@@ -113,7 +121,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     for key in data:
         if key not in sections:
             draft.complain((key,), unknown_key(key, sections, data))
-    head = draft.read(HeadEntry, {key: data[key] for key in ("location", "concurrency") if key in data}, ())
+    head = draft.read(HeadEntry, {key: data[key] for key in _HEAD if key in data}, ())
     capped = data.get("concurrency")
     for kind in capped if isinstance(capped, dict) else ():
         draft.refer(kind, {SHARED, *kinds}, ("concurrency", kind), "kind")
@@ -132,6 +140,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     maintenance = read_maintenance(draft, data.get("maintenance", []), probes)
     proxies, routes = read_proxies(draft, data.get("proxies", {}))
     targets = read_targets(draft, data.get("targets", []), kinds=TARGETS)
+    artifacts = draft.read(ArtifactsEntry, data.get("artifacts", {}), ("artifacts",))
     watch = read_watch(draft, data.get("watch", {}))
     known = Known(routes=routes, targets=targets, probes=probes.places, objectives=objectives.places, watch=watch)
     check_serves(draft, proxies.routes, {*probes.places, *objectives.places})
@@ -148,6 +157,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
     return Config(
         path=path,
         location=head.location if head else "",
+        external_url=f"{head.external_url.rstrip('/')}/" if head and head.external_url else "",
         probes=tuple(probes.probes.values()),
         probe_alerts=probes.alerts,
         objectives=tuple(objectives.objectives.values()),
@@ -160,6 +170,7 @@ def _read(draft: Draft, path: Path, kinds: Kinds, faults: Faults) -> Config | No
         maintenance=maintenance,
         proxies=proxies,
         targets={name: target for name, target in targets.items() if target},
+        artifacts=artifacts or ArtifactsEntry(),
         watch=watch or Watch(),
         drills=tuple(drill for _, drill in drills),
         guard=guard,
@@ -208,6 +219,7 @@ def effective(config: Config) -> dict[str, Any]:
     return mask(
         {
             "location": config.location,
+            "external_url": config.external_url,
             "concurrency": sizes(KINDS, config.concurrency),
             "probes": [_effective_probe(config, probe) for probe in config.probes],
             "objectives": [
@@ -246,6 +258,10 @@ def effective(config: Config) -> dict[str, Any]:
                 "routes": [route.as_json() for route in config.proxies.routes],
             },
             "targets": [target.as_json() for target in config.targets.values()],
+            "artifacts": {
+                "max_size": show_size(config.artifacts.max_size),
+                "max_age": show_duration(config.artifacts.max_age),
+            },
             "watch": config.watch.as_json(),
             "drills": [drill.as_json() for drill in config.drills],
             "guard": config.guard.as_json(),

@@ -22,9 +22,10 @@ from stormwatch.exporters.hours import Hours
 from stormwatch.exporters.sms import ANSWER_ID as SMS_ANSWER_ID
 from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
 from stormwatch.harness.remedy import did_you_mean
+from stormwatch.journeys.retention import KEEP_BYTES, KEEP_SECONDS
 from stormwatch.probes.options import File, Secret
 from stormwatch.probes.result import BROKEN_REASONS, Reason
-from stormwatch.probes.units import Ratio, Seconds, parse_duration, show_duration
+from stormwatch.probes.units import Bytes, Ratio, Seconds, parse_duration, show_duration
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.calendar import NOMINAL
 from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
@@ -732,6 +733,18 @@ class GuardEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactsEntry:
+    """How much of what journeys keep is kept, in all. Each journey has limits of its own besides."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ENTRY
+
+    max_size: Bytes = KEEP_BYTES
+    """How large the directory may become: the oldest runs go first, those that an alert links to while it fires last."""
+    max_age: Positive = KEEP_SECONDS
+    """How old a run's artifacts may become; those that an alert links to stay while it fires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeadEntry:
     """What stands for itself at the top."""
 
@@ -739,6 +752,8 @@ class HeadEntry:
 
     location: Name = LOCATION
     """Where this stormwatch runs: a label of every metric."""
+    external_url: Url = ""
+    """Where people reach the status page, as `https://stormwatch.example/`: links in alerts begin with it."""
     concurrency: Mapping[str, Annotated[int, Field(ge=1, le=10_000)]] = field(default_factory=dict[str, int])
     """How many runs of a kind may be under way at once."""
 
@@ -751,6 +766,8 @@ class FileEntry:
 
     location: Name = LOCATION
     """Where this stormwatch runs: a label of every metric."""
+    external_url: Url = ""
+    """Where people reach the status page, as `https://stormwatch.example/`: links in alerts begin with it."""
     probes: Annotated[tuple[ProbeEntry, ...], Field(min_length=1)]
     """What is watched."""
     defaults: DefaultsEntry = DefaultsEntry()
@@ -769,6 +786,8 @@ class FileEntry:
     """The fault proxy."""
     targets: tuple[TargetEntry, ...] = ()
     """What else drills may break."""
+    artifacts: ArtifactsEntry = ArtifactsEntry()
+    """How much of what journeys keep is kept."""
     watch: WatchEntry = WatchEntry()
     """Whose alerts drills are judged by, where they are not our own."""
     drills: tuple[DrillEntry, ...] = ()

@@ -1,7 +1,8 @@
 """From an alert's transition to the people who are told: one notification, every configured channel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stormwatch.chaos.feed import Feed
@@ -39,6 +40,8 @@ from stormwatch.slo.alert import AlertState, Transition
 
 FILE = "outbox.sqlite"
 """Where the outbox is in the data directory."""
+NO_LINKS: Mapping[str, str] = MappingProxyType({})
+"""The evidence of an alert that is not about a journey."""
 
 
 class Notifying:
@@ -203,8 +206,11 @@ def _channel(entry: AnyNotifyEntry) -> Channel:
     return WebhookChannel(entry.name, entry.url, secret=entry.secret, receiver=entry.name)
 
 
-def notification_of(transition: Transition, *, page: str) -> Notification | None:
-    """What receivers are told of a transition; None for those that nobody is woken for (pending, inactive)."""
+def notification_of(transition: Transition, *, page: str, links: Mapping[str, str] = NO_LINKS) -> Notification | None:
+    """What receivers are told of a transition; None for those that nobody is woken for (pending, inactive).
+
+    `links` are annotations that lead to the evidence of its last failure.
+    """
     if transition.after not in {AlertState.FIRING, AlertState.RESOLVED}:
         return None
     annotations = dict(transition.alert.annotations)
@@ -212,7 +218,7 @@ def notification_of(transition: Transition, *, page: str) -> Notification | None
         annotations["last_failure"] = f"{transition.probe}: {transition.reason}: {transition.message}"
     return Notification(
         labels=transition.alert.labels,
-        annotations=annotations,
+        annotations={**annotations, **links},
         starts_at=transition.since,
         ends_at=transition.at if transition.after is AlertState.RESOLVED else None,
         generator_url=f"{page}probes/{transition.probe}" if page and transition.probe else page,

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from stormwatch.exporters.artifact import artifacts_of
 from stormwatch.exporters.history import History, HistoryUnavailable
+from stormwatch.exporters.journey_view import RUNS, JourneyView, journey_of
 from stormwatch.exporters.view import (
     AlertView,
     ObjectiveView,
@@ -14,9 +17,11 @@ from stormwatch.exporters.view import (
     span_of,
     state_of,
 )
+from stormwatch.harness.artifact_web import inside
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config
 from stormwatch.harness.latest import Latest
+from stormwatch.journeys.journey import KIND as JOURNEY
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.probes.units import show_ratio
@@ -49,7 +54,9 @@ class Moment:
 class Pages:
     """Fills views. Reads the history, so call its methods in a thread."""
 
-    def __init__(self, config: Config, latest: Latest, history: History) -> None:
+    def __init__(self, config: Config, latest: Latest, history: History, artifacts: Path) -> None:
+        """`artifacts` is the directory of what journeys kept."""
+        self._artifacts = artifacts
         self._config = config
         self._latest = latest
         self._history = history
@@ -79,6 +86,7 @@ class Pages:
             timeout=probe.timeout,
             attempts=probe.confirm.attempts,
             failures=self._failures(name),
+            journey=self.journey(name),
             alerts=[
                 _alert_view(each)
                 for each in moment.active
@@ -90,6 +98,25 @@ class Pages:
             dashboard=probe.dashboard,
             location=probe.location,
         )
+
+    def journey(self, name: str) -> JourneyView | None:
+        """The last runs of a journey; None for a name that no journey has."""
+        probe = self._probes.get(name)
+        if probe is None or probe.kind != JOURNEY.name:
+            return None
+        last, failure = self._latest.result(name), self._latest.failure(name)
+        try:
+            found = self._history.results(name, limit=RUNS)
+        except HistoryUnavailable:
+            found = ()
+        # What ended this moment is not yet in the history.
+        runs = {result.started: result for result in (*found, *filter(None, (failure, last)))}
+        newest = sorted(runs.values(), key=lambda result: -result.started)[:RUNS]
+        named = [each.path for result in (*newest, *([failure] if failure else [])) for each in artifacts_of(result)]
+        return journey_of(name, newest, failure, gone=frozenset(path for path in named if not self._is_kept(path)))
+
+    def _is_kept(self, path: str) -> bool:
+        return inside(self._artifacts, path) is not None
 
     def _card(self, probe: Probe, moment: Moment, span: float) -> ProbeCard:
         # Of a journey people know the file and the test; where the file lies is in the configuration.

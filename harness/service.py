@@ -24,12 +24,15 @@ from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.exporters import notification
 from stormwatch.exporters.dead_man import DeadMan
 from stormwatch.exporters.history import HOUR, KEEP, KEEP_DETAILS, History, HistoryUnavailable
+from stormwatch.exporters.journey_view import JourneyView
 from stormwatch.exporters.jsonl import JsonLines
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.exporters.sink import FanOut, Sink
 from stormwatch.exporters.status import render_overview, render_probe
 from stormwatch.exporters.step import Reached, Step, unheard
 from stormwatch.harness import telemetry
+from stormwatch.harness.artifact_links import ArtifactLinks
+from stormwatch.harness.artifacts_section import retention_of
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
 from stormwatch.harness.dead_man import SILENT, Signs, trouble
@@ -89,7 +92,7 @@ class Service:
         `comes_back` is in seconds; `step` hears of each step on the way from an alert to people, for tests.
         """
         self.config = config
-        self.page = page
+        self.page = config.external_url or page
         self.artifacts = data / "artifacts"
         self.clock: Clock = clock or SystemClock()
         self.started = self.clock.now()
@@ -106,6 +109,8 @@ class Service:
         self._step = step
         self._stack = AsyncExitStack()
         self._soon = asyncio.Event()
+        self._links = ArtifactLinks(config.external_url)
+        self._untidy = asyncio.Event()
         self._outcomes: dict[str, Outcome] = {}
         self._counted: dict[str, Counts] = {}
         self._listeners: list[Callable[[Result | Transition], None]] = []
@@ -135,12 +140,13 @@ class Service:
         self._make_directory()
         self.history = History(self._data / "history.sqlite")
         self._stack.push_async_callback(self.history.aclose)
-        self._pages = Pages(self.config, self.latest, self.history)
+        self._pages = Pages(self.config, self.latest, self.history, self.artifacts)
         sinks: dict[str, Sink] = {
             "prometheus": self.exporter,
             "latest": self.latest,
             "history": self.history,
             "evaluator": self._observe,
+            "retention": self._kept,
             "feed": self.feed,
         }
         if self._jsonl:
@@ -349,10 +355,19 @@ class Service:
                 self.history.count_judged(name, now, good=counts.good - before.good, bad=counts.bad - before.bad)
                 self._counted[name] = counts
 
+    def _kept(self, result: Result) -> None:
+        if "artifacts" in result.evidence:
+            self._untidy.set()
+
     async def _tidy(self) -> None:
+        """After each run that kept something, and now and then because things grow old."""
+        retention = retention_of(self.config.artifacts, self.config.probes)
         while True:
-            await asyncio.to_thread(prune, self.artifacts, now=self.clock.now())
-            await asyncio.sleep(TIDYING)
+            self._untidy.clear()
+            await asyncio.to_thread(prune, self.artifacts, retention, now=self.clock.now(), pinned=self._links.runs)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TIDYING):
+                    await self._untidy.wait()
 
     def _tell(self, transition: Transition) -> None:
         log.info("%s %s ▸ %s", dict(transition.alert.labels), transition.before, transition.after)
@@ -363,7 +378,8 @@ class Service:
             listener(transition)
 
     def _notify(self, transition: Transition) -> None:
-        told = notification_of(transition, page=self.page)
+        links = self._links.of(transition, self.latest.failure(transition.probe))
+        told = notification_of(transition, page=self.page, links=links)
         if told:
             self.notifying.notify(told)
 
@@ -399,6 +415,10 @@ class Service:
         moment = Moment.of(self.config, self.evaluator, self.clock.now())
         view = await asyncio.to_thread(self._pages.probe, name, moment)
         return await asyncio.to_thread(render_probe, view) if view else None
+
+    async def journey(self, name: str) -> JourneyView | None:
+        """The last runs of a journey; None for a name that no journey has."""
+        return await asyncio.to_thread(self._pages.journey, name)
 
     def standings(self) -> tuple[Standing, ...]:
         """Where each objective stands now."""

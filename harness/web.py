@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from stormwatch.harness.artifact_web import artifact_routes
 from stormwatch.harness.notify_web import notify_routes
 from stormwatch.probes.units import parse_duration
 
@@ -21,8 +22,8 @@ MOST_RESULTS = 10_000
 def web_app(service: "Service", *, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """The pages and the API of one service.
 
-    `/metrics`, `/` and `/probes/NAME` for people; `/api/v1/probes`, `/api/v1/results`, `/api/v1/alerts`,
-    `/api/v1/objectives`, `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys;
+    `/metrics`, `/` and `/probes/NAME` for people; `/api/v1/probes`, `/api/v1/results`, `/api/v1/journeys/NAME`,
+    `/api/v1/alerts`, `/api/v1/objectives`, `/api/v1/transitions`, `/config` as JSON; `/-/healthy` and `/-/ready`; `/artifacts/…` of journeys;
     `/ping/…` where heartbeats are waited for.
     """
     web = _Web(service)
@@ -36,13 +37,14 @@ def web_app(service: "Service", *, routes: Sequence[BaseRoute] = ()) -> Starlett
             Route("/metrics", web.metrics),
             Route("/api/v1/probes", web.probes),
             Route("/api/v1/results", web.results),
+            Route("/api/v1/journeys/{name}", web.journey),
             Route("/api/v1/alerts", web.alerts),
             Route("/api/v1/objectives", web.objectives),
             Route("/api/v1/transitions", web.transitions),
             Route("/config", web.config),
             Route("/-/healthy", web.healthy),
             Route("/-/ready", web.ready),
-            Route("/artifacts/{path:path}", web.artifact),
+            *artifact_routes(service.artifacts),
         ]
     )
 
@@ -79,6 +81,13 @@ class _Web:
         found = await self._service.results(query.get("probe"), since, limit)
         return JSONResponse({"results": [result.as_json() for result in found]})
 
+    async def journey(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        view = await self._service.journey(name)
+        if view is None:
+            return JSONResponse({"error": f"no journey is called {name}"}, status_code=404)
+        return JSONResponse(view.as_json())
+
     async def alerts(self, _request: Request) -> Response:
         return JSONResponse({"alerts": [transition.as_json() for transition in self._service.evaluator.active()]})
 
@@ -103,13 +112,6 @@ class _Web:
         if missing:
             return PlainTextResponse(f"not yet run: {', '.join(missing)}\n", status_code=503)
         return PlainTextResponse("Ready\n")
-
-    async def artifact(self, request: Request) -> Response:
-        root = self._service.artifacts.resolve()
-        path = (root / request.path_params["path"]).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
-            return PlainTextResponse("no such artifact\n", status_code=404)
-        return FileResponse(path)
 
 
 def _since(query: Mapping[str, str], now: float) -> float:

@@ -9,11 +9,13 @@ from typing import Literal
 from stormwatch.journeys.page_view import PageView
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
+from stormwatch.journeys.retention import JOURNEY_BYTES, KEEP_SECONDS, Limits
 from stormwatch.journeys.traffic import TYPES, Share, TrafficReport
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import Secret
 from stormwatch.probes.probe import Kind, Metric
 from stormwatch.probes.result import Outcome, Reason
+from stormwatch.probes.units import Bytes, Seconds
 from stormwatch.probes.watch import Watch
 
 STEP_SECONDS = Metric(
@@ -69,6 +71,10 @@ class JourneyOptions:
     """When what `keep` names is kept."""
     keep: tuple[Literal["page", "trace", "har", "steps"], ...] = ("page", "trace")
     """What is kept: a picture of each page, the Playwright trace, the requests as a HAR file, a picture after each step."""
+    artifacts_max_size: Bytes = JOURNEY_BYTES
+    """How large the artifacts of all its runs together may become: the oldest runs go first."""
+    artifacts_max_age: Seconds = KEEP_SECONDS
+    """How old they may become."""
     base_url: str = ""
     """What relative addresses are relative to: pytest's `--base-url`."""
     observe: bool = True
@@ -109,11 +115,17 @@ def _inside(remaining: float) -> float:
 
 def _folder(watch: Watch) -> str:
     moment = datetime.fromtimestamp(watch.clock.now(), UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-    return f"{_file_name(watch.probe)}/{moment}Z-{watch.trace_id[:8]}"
+    return f"{folder_of(watch.probe)}/{moment}Z-{watch.trace_id[:8]}"
 
 
-def _file_name(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in name)
+def folder_of(probe: str) -> str:
+    """The name of the folder that holds the artifacts of a probe's runs."""
+    return "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in probe)
+
+
+def limits_of(options: JourneyOptions) -> Limits:
+    """What the artifacts of a journey are held to."""
+    return Limits(seconds=options.artifacts_max_age, bytes=options.artifacts_max_size)
 def message_of(report: Report) -> str:
     """What a run that was not up says in one sentence: the step, unless the sentence names it, and what was seen."""
     named = report.outcome is not Outcome.DOWN or not report.step or f'"{report.step}"' in report.sentence

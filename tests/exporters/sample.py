@@ -3,9 +3,11 @@
 import base64
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from stormwatch.exporters.history import Latency, Stretch
+from stormwatch.exporters.journey_view import journey_of
 from stormwatch.exporters.view import CELLS, AlertView, ObjectiveView, OverviewView, ProbeCard, ProbeView
 from stormwatch.probes.probe import Kind, Metric, Probe
 from stormwatch.probes.result import Attempt, Measure, Outcome, Phase, Reason, Result
@@ -350,6 +352,60 @@ def checkout_page() -> ProbeView:
         runbook="https://runbooks.example/checkout",
         location="fra1",
     )
+
+
+STEPS = (("open the shop", 0.41), ("log in", 0.52), ("search a product", 0.31), ("add to cart", 0.18), ("pay", 0.74))
+
+
+def checkout_run(at: float, factor: float = 1.0) -> Result:
+    """A run of the journey in which each step took `factor` times as long as usual."""
+    phases: list[Phase] = []
+    for name, seconds in STEPS:
+        phases.append(Phase(name, seconds * factor, sum(phase.seconds for phase in phases)))
+    vitals = {
+        "time_to_first_byte_seconds": 0.12,
+        "first_contentful_paint_seconds": 0.4,
+        "largest_contentful_paint_seconds": 2.9,
+        "interaction_to_next_paint_seconds": 0.6,
+        "cumulative_layout_shift": 0.013,
+    }
+    loaded = {"document": (4, 18_400, 0), "script": (6, 412_000, 1), "image": (22, 3_410_000, 0), "font": (0, 0, 0)}
+    names = ("requests", "received_bytes", "failed_requests")
+    return up(
+        "checkout",
+        at=at,
+        kind="journey",
+        seconds=sum(phase.seconds for phase in phases),
+        target="journeys/test_checkout.py::test_checkout",
+        phases=tuple(phases),
+        measures=(
+            *(Measure(f"stormwatch_journey_{name}", value * factor) for name, value in vitals.items()),
+            *(
+                Measure(f"stormwatch_journey_{name}", value, {"type": type_})
+                for type_, counts in loaded.items()
+                for name, value in zip(names, counts, strict=True)
+            ),
+        ),
+        evidence={},
+    )
+
+
+def checkout_runs() -> list[Result]:
+    """An hour of it, the newest first: it fails now, and 18 runs ago nobody could look."""
+    factors = [1 + 0.2 * math.sin(place * 1.3) + (0.9 if place in {8, 9} else 0) for place in range(30)]
+    runs = [checkout_run(NOW - 20 - place * 120, factor) for place, factor in enumerate(factors)]
+    return [
+        *(failed_checkout(NOW - 20 - place * 120) for place in range(2)),
+        *runs[2:18],
+        broken("checkout", at=NOW - 20 - 18 * 120, kind="journey"),
+        *runs[19:],
+    ]
+
+
+def journey_page(gone: frozenset[str] = frozenset()) -> ProbeView:
+    """The page of the journey that fails, with its runs."""
+    runs = checkout_runs()
+    return replace(checkout_page(), journey=journey_of("checkout", runs, runs[0], gone=gone))
 
 
 def front_page() -> ProbeView:

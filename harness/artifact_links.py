@@ -1,0 +1,47 @@
+"""From an alert to the picture and the trace of the failure that it tells of: links for whoever is woken.
+
+What was linked to is remembered while the alert fires, so that retention leaves it for last.
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+from stormwatch.exporters.artifact import What, artifacts_of
+from stormwatch.probes.result import Result
+from stormwatch.slo.alert import AlertState, Transition
+
+LINKED: Final = (What.PICTURE, What.TRACE)
+"""What alerts link to; each is an annotation of that name."""
+
+
+class ArtifactLinks:
+    """Which files alerts link to. Without an address that people can reach it links to none."""
+
+    def __init__(self, external_url: str) -> None:
+        """`external_url` is where people reach the status page; it ends with a slash. Empty: nobody said."""
+        self._external_url = external_url
+        self._linked: dict[tuple[tuple[str, str], ...], str] = {}
+
+    def of(self, transition: Transition, failure: Result | None) -> dict[str, str]:
+        """The annotations `picture` and `trace`, as far as the failed run kept them; `failure` is the probe's last.
+
+        A failure of which the alert does not tell is none of its evidence: an objective may judge a slow run that was up.
+        """
+        if transition.after is AlertState.RESOLVED:
+            self._linked.pop(transition.alert.key, None)
+        if failure is None or (failure.reason.value, failure.message) != (transition.reason, transition.message):
+            return {}
+        # In reverse, so that of several pictures the first one stays.
+        kept = {each.what: each for each in reversed(artifacts_of(failure)) if each.what in LINKED}
+        if not self._external_url or not kept:
+            return {}
+        if transition.after is AlertState.FIRING:
+            self._linked[transition.alert.key] = next(iter(kept.values())).run
+        return {
+            what.value: f"{self._external_url}artifacts/{quote(kept[what].path)}" for what in LINKED if what in kept
+        }
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """The runs that alerts link to which fire, as `<folder of the probe>/<run>`."""
+        return frozenset(self._linked.values())
