@@ -1,0 +1,153 @@
+"""locust's users that run journeys. Only ever imported in a process that makes load: locust changes the standard library."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import gevent
+import pytest
+from locust import User, constant
+
+from stormwatch.journeys.load_browser import LoadWorker
+from stormwatch.journeys.load_isolation import isolated
+from stormwatch.journeys.load_job import LoadJob, LoadJourney
+from stormwatch.journeys.load_run import run_once, tear_down
+from stormwatch.journeys.load_summary import JOURNEY, STEP, entry_name
+from stormwatch.journeys.report import Report
+from stormwatch.probes.result import Outcome, Reason
+
+_BROKEN_PAUSE: Final = 1.0
+"""Seconds that a user whose run was broken rests at least: nothing is learned by failing in a loop."""
+_STARTING: Final = 30.0
+"""Seconds on top of a run's time-out that a worker has for its start, and for saying what came of the run."""
+
+OnRun = Callable[[LoadJourney, Report], None]
+"""Hears of each run that is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A journey that was found, with the test that pytest collected for it."""
+
+    journey: LoadJourney
+    item: pytest.Function
+
+    @property
+    def in_browser(self) -> bool:
+        """Whether it needs one: then a user is a worker process of its own."""
+        return not {"page", "context", "browser"}.isdisjoint(self.item.fixturenames)
+
+
+class RunFailed(Exception):
+    """What locust's statistics of failures say of a run."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class JourneyUser(User):
+    """A user that runs one journey again and again."""
+
+    abstract = True
+    offered: Offered
+    on_run: OnRun
+
+    def run_once(self) -> Report:
+        """One run."""
+        raise NotImplementedError
+
+    def run_and_tell(self) -> None:
+        """The task: one run, as a request of locust's for the journey and one for each step."""
+        report = self.run_once()
+        journey = self.offered.journey
+        type(self).on_run(journey, report)
+        if report.outcome is Outcome.BROKEN:
+            gevent.sleep(_BROKEN_PAUSE)
+            return
+        for step in report.steps:
+            sentence = report.sentence if step.name == report.step else "the step failed"
+            self._tell(STEP, entry_name(journey.name, step.name), step.seconds, sentence if step.failed else "")
+        self._tell(JOURNEY, journey.name, report.seconds, report.sentence if report.outcome is Outcome.DOWN else "")
+
+    def _tell(self, kind: str, name: str, seconds: float, failure: str) -> None:
+        self.environment.events.request.fire(
+            request_type=kind,
+            name=name,
+            response_time=seconds * 1000,
+            response_length=0,
+            exception=RunFailed(failure) if failure else None,
+            context={},
+        )
+
+
+class ApiUser(JourneyUser):
+    """Runs the test in a greenlet of this process."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """A test of its own, of which nothing is shared with other users."""
+        journey = self.offered.journey
+        self._item = isolated(self.offered.item, secrets=journey.secrets, base_url=journey.base_url)
+
+    def run_once(self) -> Report:
+        """pytest's set-up, call and teardown."""
+        return run_once(self._item)
+
+    def on_stop(self) -> None:
+        """Let go of fixtures of module and session."""
+        tear_down(self._item)
+
+
+class BrowserUser(JourneyUser):
+    """Runs the test in a warm worker: a process with one pytest session and one browser."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """Nothing is started before the first run."""
+        self._worker: LoadWorker | None = None
+
+    def run_once(self) -> Report:
+        """Ask the worker for one run, and wait for its word."""
+        journey = self.offered.journey
+        self._worker = self._worker or LoadWorker(journey)
+        # A hang in a page ends with the worker; what it said until then is not known.
+        with gevent.Timeout(_STARTING + journey.timeout, False):
+            report = self._worker.run(self.offered.item.nodeid.partition("::")[2])
+            if report.retire:
+                self.on_stop()
+            return report
+        self.on_stop()
+        sentence = f"it did not end within {journey.timeout:g} s"
+        return Report(outcome=Outcome.DOWN, reason=Reason.TIMEOUT, sentence=sentence, seconds=journey.timeout)
+
+    def on_stop(self) -> None:
+        """End the worker, and its browser."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
+
+
+def users_of(job: LoadJob, offered: Sequence[Offered], on_run: OnRun) -> Mapping[str, type[User]]:
+    """A class of users for each journey, by the name that locust shows."""
+    beside_api = not all(each.in_browser for each in offered)
+    return {
+        (name := _class_name(each.journey.name)): type(
+            name,
+            (BrowserUser if each.in_browser else ApiUser,),
+            {
+                "offered": each,
+                "on_run": staticmethod(on_run),
+                "wait_time": constant(job.pause),
+                "tasks": [JourneyUser.run_and_tell],
+                "fixed_count": job.browser_users if each.in_browser and beside_api else 0,
+            },
+        )
+        for each in offered
+    }
+
+
+def _class_name(journey: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+", journey)) or "Journey"
