@@ -32,6 +32,8 @@ class Draft:
     directory: Path
     """What relative file names are relative to."""
     mistakes: list[Mistake] = field(default_factory=list[Mistake])
+    stands_for: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Names that are of several probes, and so of none."""
 
     def complain(self, place: Place, sentence: str) -> None:
         """Note a mistake. A secret in the sentence is masked."""
@@ -82,6 +84,11 @@ class Draft:
         """Whether a name is known; complains when it is not."""
         if name in known:
             return True
+        if name in self.stands_for:
+            one, *others = self.stands_for[name]
+            more = f" and {len(others)} more" if others else ""
+            self.complain(place, f"{name} stands for the probes {one}{more}, by its matrix; name one of them")
+            return False
         self.complain(
             place, f"no {noun} is called {name}; {did_you_mean(name, known) if known else f'there is no {noun} at all'}"
         )

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
@@ -53,10 +53,9 @@ def read_probes(
     places: dict[str, Place] = {}
     labels: dict[str, Mapping[str, Any]] = {}
     shown: dict[str, Mapping[str, Any]] = {}
-    for place, item in draft.items(data, ("probes",)):
+    for place, item in _each(draft, data, kinds, named):
         name = item.get("name")
         if isinstance(name, str):
-            named[place] = name
             places.setdefault(name, place)
             labels.setdefault(name, _labels(item, location))
         entry, check, settings, options = _read_probe(draft, place, item, kinds, shown)
@@ -87,9 +86,49 @@ def read_probes(
             settings=settings,
         )
     draft.unique(named, "probe")
+    _check_variants(draft, named)
     _check_dependencies(draft, named, places)
     _warn_of_packages(data)
     return ProbeSection(probes, alerts, places, quorums, labels)
+
+
+def _each(draft: Draft, data: Any, kinds: Kinds, named: dict[Place, str]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """The entries of the section, and the probes that one with a matrix stands for. What each is called goes to `named`."""
+    for place, item in draft.items(data, ("probes",)):
+        name = item.get("name")
+        if isinstance(name, str):
+            named[place] = name
+        several = _variants(draft, place, item, kinds)
+        if not several:
+            yield place, item
+        before = len(draft.mistakes)
+        for each in several:
+            yield place, each
+            # What is wrong with one is mostly wrong with all, and stands in one place.
+            if len(draft.mistakes) > before:
+                break
+
+
+def _variants(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Sequence[Mapping[str, Any]]:
+    kind, name, labels = kinds.get(str(item.get("kind"))), item.get("name"), item.get("labels", {})
+    block = item.get(kind.name) if kind else None
+    if kind is None or kind.variants is None or not isinstance(block, dict) or not isinstance(name, str):
+        return ()
+    try:
+        several = kind.variants(block)
+    except ValueError as error:
+        where, sentence = _blame(str(error), block, kind)
+        draft.complain((*place, kind.name, *where), sentence)
+        return ()
+    if not several or not isinstance(labels, dict):
+        return ()
+    for label in sorted({"matrix", *several[0].labels} & labels.keys()):
+        draft.complain((*place, "labels", label), f"the matrix sets the label {label} itself; choose another name")
+    draft.stands_for[name] = tuple(f"{name}.{each.suffix}" for each in several)
+    return [
+        {**item, "name": full, "labels": {**labels, **each.labels, "matrix": name}, kind.name: each.options}
+        for full, each in zip(draft.stands_for[name], several, strict=True)
+    ]
 
 
 def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -197,25 +236,49 @@ def _check_time(
         )
 
 
+def _first_places(named: Mapping[Place, str]) -> Mapping[str, Place]:
+    first: dict[str, Place] = {}
+    for place, name in named.items():
+        first.setdefault(name, place)
+    return first
+
+
+def _check_variants(draft: Draft, named: Mapping[Place, str]) -> None:
+    """No two probes have one name, whether it was written or made by a matrix."""
+    written = _first_places(named)
+    seen: dict[str, str] = {}
+    for name, several in draft.stands_for.items():
+        for each in several:
+            other = each if each in written else seen.setdefault(each, name)
+            if other != name:
+                line = draft.document.line(written[other])
+                draft.complain(
+                    (*written[name], "name"),
+                    f"its matrix makes a probe {each}, as the entry on line {line} does; give one of them another name",
+                )
+
+
 def _check_dependencies(draft: Draft, named: Mapping[Place, str], places: Mapping[str, Place]) -> None:
     graph: dict[str, list[str]] = {}
+    entry_of = {each: name for name, several in draft.stands_for.items() for each in several}
+    where = _first_places(named)
     for place, name in named.items():
         index = place[-1]
         assert isinstance(index, int)
         needed = draft.document.data["probes"][index].get("depends_on", [])
         for number, other in enumerate(needed if isinstance(needed, list) else []):
             if isinstance(other, str) and draft.refer(other, places, (*place, "depends_on", number), "probe"):
-                graph.setdefault(name, []).append(other)
+                graph.setdefault(name, []).append(entry_of.get(other, other))
     while True:
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             circle = list(reversed(error.args[1][1:]))
-            first = min(range(len(circle)), key=lambda number: places[circle[number]])
+            first = min(range(len(circle)), key=lambda number: where[circle[number]])
             circle = [*circle[first:], *circle[:first]]
             told = " → ".join([*circle, circle[0]])
             draft.complain(
-                (*places[circle[0]], "depends_on"),
+                (*where[circle[0]], "depends_on"),
                 f"{circle[0]} depends on itself; take it out"
                 if len(circle) == 1
                 else f"probes depend on each other in a circle: {told}; take one of them out",

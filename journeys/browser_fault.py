@@ -136,35 +136,46 @@ def _answer(route: "Route", *, fault: BrowserFault, touched: Callable[[], None])
 
 
 def _slow_down(context: "BrowserContext", fault: BrowserFault, touched: Callable[[], None]) -> None:
-    """Each page by the DevTools protocol, which Chromium alone speaks, before the test has it in its hands."""
-
-    def slow(page: "Page") -> None:
-        devtools = context.new_cdp_session(page)
+    def slow(devtools: "CDPSession", page: "Page") -> None:
         if fault.kind == "slow-cpu":
             devtools.send("Emulation.setCPUThrottlingRate", {"rate": fault.factor})
         else:
-            _slow_network(devtools, fault)
+            set_speed(devtools, latency=fault.latency, down=fault.rate, up=fault.rate)
         page.on("request", lambda _request: touched())
+
+    each_page(context, slow)
+
+
+def each_page(context: "BrowserContext", prepare: Callable[["CDPSession", "Page"], None], *there: "Page") -> None:
+    """Prepare each page by the DevTools protocol, which Chromium alone speaks, before the test has it in its hands.
+
+    `there` are pages that the context has already.
+    """
+
+    def prepare_page(page: "Page") -> None:
+        prepare(context.new_cdp_session(page), page)
         # Those that pages open by themselves: their first request may be too quick for us.
-        page.on("popup", slow)
+        page.on("popup", prepare_page)
 
     new_page = context.new_page
 
-    def slow_page() -> "Page":
+    def prepared_page() -> "Page":
         page = new_page()
-        slow(page)
+        prepare_page(page)
         return page
 
-    context.new_page = slow_page
+    context.new_page = prepared_page
+    for page in there:
+        prepare_page(page)
 
 
-def _slow_network(devtools: "CDPSession", fault: BrowserFault) -> None:
+def set_speed(devtools: "CDPSession", *, latency: float, down: float | None, up: float | None) -> None:
+    """Put a page behind a line: seconds that are added to each request, bytes a second (none: as many as there are)."""
     devtools.send("Network.enable")
-    rate = fault.rate or -1
     conditions = {
         "offline": False,
-        "latency": fault.latency * 1000,
-        "downloadThroughput": rate,
-        "uploadThroughput": rate,
+        "latency": latency * 1000,
+        "downloadThroughput": down or -1,
+        "uploadThroughput": up or -1,
     }
     devtools.send("Network.emulateNetworkConditions", conditions)

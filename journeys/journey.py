@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from stormwatch.journeys.client import Client
+from stormwatch.journeys.matrix import Matrix, variants
 from stormwatch.journeys.page_view import PageView
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
@@ -79,6 +81,10 @@ class JourneyOptions:
     """What relative addresses are relative to: pytest's `--base-url`."""
     observe: bool = True
     """Whether requests, Web Vitals and navigation timings are measured. It puts a small script into every page."""
+    client: Client = field(default_factory=Client)
+    """Who visits: device, language, place, network, certificates."""
+    matrix: Matrix | None = None
+    """Values of `client` (and of `browser`) to combine: the entry stands for a probe each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,12 @@ class JourneyCheck:
             raise ProbeBroken(report.reason, report.sentence, phase=report.step)
 
 
+def message_of(report: Report) -> str:
+    """What a run that was not up says in one sentence: the step, unless the sentence names it, and what was seen."""
+    named = report.outcome is not Outcome.DOWN or not report.step or f'"{report.step}"' in report.sentence
+    return report.sentence if named else f'step "{report.step}": {report.sentence}'
+
+
 def _inside(remaining: float) -> float:
     # The worker's end comes a bit before ours, so that the run ends with the name of the step and not with a bare time-out.
     return max(0.01, remaining - min(0.25, remaining / 20))
@@ -126,12 +138,6 @@ def folder_of(probe: str) -> str:
 def limits_of(options: JourneyOptions) -> Limits:
     """What the artifacts of a journey are held to."""
     return Limits(seconds=options.artifacts_max_age, bytes=options.artifacts_max_size)
-def message_of(report: Report) -> str:
-    """What a run that was not up says in one sentence: the step, unless the sentence names it, and what was seen."""
-    named = report.outcome is not Outcome.DOWN or not report.step or f'"{report.step}"' in report.sentence
-    return report.sentence if named else f'step "{report.step}": {report.sentence}'
-
-
 
 
 def write_down(report: Report, watch: Watch, folder: str) -> None:
@@ -208,6 +214,10 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
     file = Path(name).absolute()
     if not file.is_file():
         raise ValueError(f"there is no file {file}: a journey is a pytest file, written path::test")
+    try:
+        options.client.check(options.browser)
+    except ValueError as error:
+        raise ValueError(f"client.{error}") from error
     return JourneyCheck(
         Journey(
             file=file,
@@ -216,6 +226,7 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
             base_url=options.base_url,
             environment=dict(options.environment),
             secrets=dict(options.secrets),
+            client=options.client.as_text(),
         ),
         artifacts=options.artifacts,
         keep=options.keep,
@@ -236,4 +247,5 @@ KIND = Kind(
         {Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.TOO_SLOW, Reason.BROWSER, Reason.COLLECTION}
     ),
     target_is_file=True,
+    variants=variants,
 )

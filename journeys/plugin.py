@@ -83,6 +83,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="page,trace",
         help="What is kept there, with commas between: page, trace, har, steps. Default: page,trace.",
     )
+    group.addoption(
+        "--stormwatch-client",
+        metavar="FILE",
+        default=None,
+        help="Run every journey as the client in FILE: what stands under `journey: client:`, as YAML or JSON.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,6 +99,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Entry points load in any order. Registered now, these fixtures come after pytest-playwright's of the same name,
     # which they complete, and before those of a conftest.py, which go on winning.
     config.pluginmanager.register(browser, "stormwatch-browser")
+    if client := config.getoption("--stormwatch-client"):
+        from stormwatch.journeys.client_browser import ClientBrowser
+
+        config.stash[browser.CLIENT] = visitor = ClientBrowser.of_file(Path(client).absolute())
+        config.stash[MASKER].add(visitor.client.secrets)
+        # Before the recorder, whose faults are put on top of what the client has.
+        config.pluginmanager.register(visitor, "stormwatch-client")
     folder, metrics = config.getoption("--stormwatch-artifacts"), config.getoption("--stormwatch-metrics")
     publishes = _publishes(config)
     if folder or metrics or publishes:
@@ -100,6 +113,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
         recorder = Recorder(config)
         recorder.keep = _kept(config.getoption("--stormwatch-keep") or "")
+        page = config.getoption("--stormwatch-report")
+        if kept_in := folder or (page and f"{page.removesuffix('.html')}-artifacts"):
+            recorder.keep_in = Path(kept_in).absolute()
+        # For annotations and step times alone no script has to be in each page.
+        recorder.observes = bool(folder or metrics or page or config.getoption("--stormwatch-json"))
         config.pluginmanager.register(recorder, "stormwatch-recorder")
         if metrics or publishes:
             _gather(config, recorder)
@@ -137,11 +155,6 @@ def _kept(text: str) -> frozenset[str]:
     asked = {name.strip() for name in text.split(",")} - {""}
     if unknown := asked - known:
         raise pytest.UsageError(
-        page = config.getoption("--stormwatch-report")
-        if kept_in := folder or (page and f"{page.removesuffix('.html')}-artifacts"):
-            recorder.keep_in = Path(kept_in).absolute()
-        # For annotations and step times alone no script has to be in each page.
-        recorder.observes = bool(folder or metrics or page or config.getoption("--stormwatch-json"))
             f"--stormwatch-keep does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))}"
         )
     return frozenset(asked)
@@ -221,6 +234,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say in the report of a failed journey which step failed, and how long each took."""
     report = yield
+    if (report.when == "call" or report.failed) and (steps := item.stash.get(STEPS, None)) is not None:
+        _tell_junit(item, steps)
     if report.failed and call.excinfo is not None and (steps := item.stash.get(STEPS, None)) is not None:
         from stormwatch.journeys.failure import explain
 
@@ -234,15 +249,7 @@ def pytest_runtest_makereport(
         _mask(report, masker)
     return report
 
-    if (report.when == "call" or report.failed) and (steps := item.stash.get(STEPS, None)) is not None:
-        _tell_junit(item, steps)
 
-def _mask(report: pytest.TestReport, masker: Masker) -> None:
-    """Leave no secret in what the terminal, JUnit files and other plugins tell of a test."""
-    report.sections = [(masker.mask(title), masker.mask(text)) for title, text in report.sections]
-    report.user_properties = [(name, masker.mask(value)) for name, value in report.user_properties]
-    if report.longrepr is not None and masker.finds(said := str(report.longrepr)):
-        report.longrepr = masker.mask(said)
 def _tell_junit(item: pytest.Item, steps: Steps) -> None:
     """A property for each step. On the item: JUnit files have those of the teardown's report, which come from there."""
     masker = item.config.stash[MASKER]
@@ -253,3 +260,9 @@ def _tell_junit(item: pytest.Item, steps: Steps) -> None:
     ]
 
 
+def _mask(report: pytest.TestReport, masker: Masker) -> None:
+    """Leave no secret in what the terminal, JUnit files and other plugins tell of a test."""
+    report.sections = [(masker.mask(title), masker.mask(text)) for title, text in report.sections]
+    report.user_properties = [(name, masker.mask(value)) for name, value in report.user_properties]
+    if report.longrepr is not None and masker.finds(said := str(report.longrepr)):
+        report.longrepr = masker.mask(said)

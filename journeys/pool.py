@@ -48,17 +48,21 @@ class Journey:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """What the fixture `secrets` gives; told to the worker for each run."""
+    client: str = field(default="", repr=False)
+    """Who visits, as `Client.as_text` writes it, with its secrets; empty: a browser as it is."""
 
     @property
     def fingerprint(self) -> str:
         """The same for the same test against the same target, also after a restart."""
         known = (str(self.file), self.test, self.browser, self.base_url, sorted(self.environment.items()))
+        if self.client:
+            known = (*known, self.client)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
     @property
     def worker_key(self) -> tuple[object, ...]:
         """Equal for journeys that one worker can run."""
-        return (self.file, self.browser, self.base_url, tuple(sorted(self.environment.items())))
+        return (self.file, self.browser, self.base_url, tuple(sorted(self.environment.items())), self.client)
 
 
 def default_artifacts(environ: Mapping[str, str] = os.environ) -> Path:
@@ -70,7 +74,7 @@ def default_artifacts(environ: Mapping[str, str] = os.environ) -> Path:
 class WorkerPool:
     """Runs journeys in at most `size` processes at a time, and keeps those warm for the next run.
 
-    Workers start when they are first needed, one per file, browser, base URL and environment. When all places are
+    Workers start when they are first needed, one per file, browser, base URL, environment and client. When all places are
     taken, the one that was idle longest goes. A worker is replaced after `runs_per_worker` runs, when one of its files
     changed, when its browser or the worker itself died, and when a run did not end in time: then it is killed with
     everything that it started.
@@ -239,6 +243,11 @@ class _Worker:
             *(sys.executable, "-P", "-m", "stormwatch.journeys.worker", str(journey.file)),
             *("--browser", journey.browser, "--base-url", journey.base_url, "--directory", str(directory)),
         ]
+        if journey.client:
+            # Not as an argument, which everybody on the machine can read. The directory is the worker's alone.
+            client = directory / "client.json"
+            await asyncio.to_thread(client.write_text, journey.client)
+            command += ["--client", str(client)]
         environment = {**os.environ, **journey.environment, "TMPDIR": str(directory), MARK: mark}
         try:
             process = await asyncio.create_subprocess_exec(

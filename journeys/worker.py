@@ -1,6 +1,6 @@
 """The warm worker: one process, one pytest session, one browser; one journey again and again, whenever it is asked.
 
-    python -m stormwatch.journeys.worker FILE [--browser NAME] [--base-url URL] [--directory DIR]
+    python -m stormwatch.journeys.worker FILE [--browser NAME] [--base-url URL] [--client FILE] [--directory DIR]
 
 It loads the file once and then reads requests, one JSON object a line, from stdin, and writes events to stdout:
 
@@ -377,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="the file of journeys")
     parser.add_argument("--browser", default="chromium", choices=["chromium", "firefox", "webkit"])
     parser.add_argument("--base-url", default="", help="what relative addresses of the journey are relative to")
+    parser.add_argument("--client", default="", help="a file that says who visits")
     parser.add_argument("--directory", default="", help="a directory of the worker's own, removed at its end")
     asked = parser.parse_args(arguments)
     owner = _take_descriptors()
@@ -387,7 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = WarmSession(owner, file, scratch)
     tee = sys.stderr = cast("TextIO", _Tee(sys.stderr))
     try:
-        code = pytest.main(_pytest_arguments(file, asked.browser, asked.base_url, scratch), plugins=[session])
+        code = pytest.main(_pytest_arguments(file, asked, scratch), plugins=[session])
         if not session.told:
             where, why = place_and_cause(cast("_Tee", tee).tail)
             owner.tell("not-collected", where=where, why=why or f"pytest ended with exit code {int(code)}")
@@ -397,15 +398,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code)
 
 
-def _pytest_arguments(file: Path, browser: str, base_url: str, scratch: Path) -> list[str]:
+def _pytest_arguments(file: Path, asked: argparse.Namespace, scratch: Path) -> list[str]:
     return [
         str(file),
         # By the names of their entry points, so that they are there where autoloading is off, and not twice where not.
         *("-p", "stormwatch", "-p", "playwright"),
         # We are imported already, of course. A project whose warnings are errors would not begin.
         *("-W", "ignore:Module already imported so cannot be rewritten; stormwatch:pytest.PytestAssertRewriteWarning"),
-        *("--browser", browser),
-        *(("--base-url", base_url) if base_url else ()),
+        *("--browser", asked.browser),
+        *(("--base-url", asked.base_url) if asked.base_url else ()),
+        *(("--stormwatch-client", asked.client) if asked.client else ()),
         # pytest-playwright empties its output directory at the start: that may not be the user's.
         *("--output", str(scratch / "output")),
         *("-o", f"cache_dir={scratch / 'cache'}"),

@@ -1,6 +1,6 @@
 """The central type: a check is an async callable; a probe is a check with a name, a target and a rhythm."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,18 @@ class Metric:
 
     name: str
     help: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One of several probes that an entry of the configuration stands for."""
+
+    suffix: str
+    """Comes behind the entry's name and a dot: `iPhone-13.de-DE`."""
+    labels: Mapping[str, str]
+    """What it has besides the entry's labels."""
+    options: Mapping[str, Any]
+    """Its options, as a user would write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,11 @@ class Kind(Generic[Options]):
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
     detour: Detour[Options] | None = None
     """How its probes are led another way, for drills on the prober's side; None: they are not."""
+    variants: Callable[[Mapping[str, Any]], Sequence[Variant]] | None = None
+    """The probes that an entry with these options, as they were written, stands for; none: it is one itself.
+
+    Raises ValueError, one sentence that begins with the option.
+    """
 
 
 @dataclass(frozen=True, slots=True)
