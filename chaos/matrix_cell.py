@@ -78,7 +78,8 @@ class Cell:
 
     def may_tell(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels is about somebody who depends on what is broken."""
-        return self.alone or bool({labels.get("probe"), labels.get("objective")} & set(self.subjects))
+        about = {labels.get("probe"), labels.get("objective")} & set(self.subjects)
+        return self.alone or bool(about) or any(one.labels.items() <= labels.items() for one in self.catchers)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""

@@ -4,7 +4,7 @@ facts of the configuration ──▶ Dependency ──▶ × FAULTS that fit ─
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from stormwatch.chaos.option import Options
 from stormwatch.chaos.route import Route, misplaced
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.tls_options import shows_expiry
+from stormwatch.chaos.verdict import show_labels
 from stormwatch.probes.probe import Probe
 from stormwatch.slo.alert import Severity
 from stormwatch.slo.identity import labels_of
@@ -88,6 +89,11 @@ class Dependency:
     def known(self) -> bool:
         """Whether anything says who depends on it."""
         return bool(self.direct or self.behind)
+
+
+Elsewhere = Callable[[Mapping[str, str], FaultSpec], tuple[float, float] | None]
+"""Of an alert with these labels: seconds at worst until the one that evaluates the rules fires it under a fault, and until it is over
+after the undo. None: nobody there makes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,14 +171,24 @@ def plan_matrix(
     drills: Iterable[Drill] = (),
     every_fault: bool = False,
     patience: float = PATIENCE,
+    elsewhere: Elsewhere | None = None,
 ) -> MatrixPlan:
     """Every fitting fault on every dependency, and what the drills inject beside those.
 
     `evaluation` is the time in seconds between two evaluations of the rules. `every_fault` also takes faults of the proxy
-    that are variations of others.
+    that are variations of others. Where the rules are evaluated `elsewhere`, the alerts that a drill expects tell of what it breaks, too.
     """
     known = {one.name: one for one in dependencies}
-    facts = _Facts(probes, objectives, rules, evaluation, patience)
+    drills = list(drills)
+    facts = _Facts(
+        probes=probes,
+        objectives=objectives,
+        rules=rules,
+        evaluation=evaluation,
+        patience=patience,
+        elsewhere=elsewhere,
+        drills=drills,
+    )
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     for dependency in known.values():
@@ -229,17 +245,28 @@ class _Facts:
 
     def __init__(
         self,
+        *,
         probes: Sequence[Probe],
         objectives: Sequence[Objective],
         rules: Sequence[Rule],
         evaluation: float,
         patience: float,
+        elsewhere: Elsewhere | None,
+        drills: Sequence[Drill],
     ) -> None:
         self._probes = {probe.name: probe for probe in probes}
         self._objectives = {objective.name: objective for objective in objectives}
         self._rules = [rule for rule in rules if tells_of_faults(rule)]
         self._evaluation = evaluation
         self._patience = patience
+        self._elsewhere = elsewhere
+        ours = [labels_of(rule) for rule in rules]
+        expected = ((drill.fault.target, drill.alert) for drill in drills if elsewhere and drill.alert)
+        self._expected: list[tuple[str, Mapping[str, str]]] = []
+        for target, alert in expected:
+            known = any(alert.matches(labels) for labels in ours) or (target, alert.labels) in self._expected
+            self._expected += [] if known else [(target, alert.labels)]
+        """Alerts that are none of ours, with what a drill says that they tell of."""
         self._untimed: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._timed: set[tuple[tuple[str, str], ...]] = set()
 
@@ -265,14 +292,16 @@ class _Facts:
             within = self._within(rule, fault.options, dependency) + MARGIN
             if math.isnan(within) or (harmless and not self._sees(rule, dependency)):
                 continue  # it is about something else
-            catcher = Catcher(labels=labels, within=within, recovers=self._recovers(rule, within) + MARGIN)
-            catchers.append(catcher)
-            if within <= self._patience:
-                way = self._way(rule)
-                ways[way] = min(within, ways.get(way, math.inf))
-                self._timed.add(catcher.key)
+            if self._elsewhere is None:
+                catcher = Catcher(labels=labels, within=within, recovers=self._recovers(rule, within) + MARGIN)
+            elif (there := self._elsewhere(labels, fault)) is None:
+                continue  # nobody evaluates it
             else:
-                self._untimed[catcher.key] = labels
+                catcher = _catcher(labels, there)
+            self._note(catcher, self._way(rule), catchers, ways)
+        for on, labels in self._expected:
+            if on == dependency.name and self._elsewhere and (there := self._elsewhere(labels, fault)):
+                self._note(_catcher(labels, there), show_labels(labels), catchers, ways)
         quick = [one for one in catchers if one.within <= self._patience and one.recovers <= self._patience]
         probes = {one for one in subjects if one in self._probes}
         for objective in subjects & self._objectives.keys():
@@ -289,6 +318,14 @@ class _Facts:
             limit=max(ways.values(), default=self._look(set(dependency.direct) if harmless else probes)),
             recovers=max((one.recovers for one in quick), default=self._look(probes)),
         )
+
+    def _note(self, catcher: Catcher, way: str, catchers: list[Catcher], ways: dict[str, float]) -> None:
+        catchers.append(catcher)
+        if catcher.within <= self._patience:
+            ways[way] = min(catcher.within, ways.get(way, math.inf))
+            self._timed.add(catcher.key)
+        else:
+            self._untimed[catcher.key] = catcher.labels
 
     def untimed(self) -> tuple[Mapping[str, str], ...]:
         """Alerts that no cell gives the time that they take."""
@@ -346,6 +383,11 @@ class _Facts:
             return f"certificate of {rule.probe}"
         assert isinstance(rule, Down | LocationDown)
         return f"failure of {rule.probe}"
+
+
+def _catcher(labels: Mapping[str, str], there: tuple[float, float]) -> Catcher:
+    within, recovers = there
+    return Catcher(labels=labels, within=within + MARGIN, recovers=recovers + MARGIN)
 
 
 def _unfit(kind: FaultKind[Any], dependency: Dependency) -> str | None:

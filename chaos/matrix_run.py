@@ -5,6 +5,7 @@ alert speaks of neither, both are run again, alone.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,6 +50,8 @@ class Chamber:
     """Seconds that are listened on after the first alert that tells; infinite: for all the time that a cell has."""
     patience: float = 120.0
     """Seconds in which all has to be well before a cell."""
+    lag: float = 0.0
+    """Seconds after the undo of a fault in which an alert of it may still begin: where others evaluate what they read of us."""
     mended: dict[str, float] = field(default_factory=dict[str, float])
     """When the last fault that a probe depends on was taken back, in unix time: a run that began before tells of that one."""
 
@@ -180,6 +183,7 @@ class _Matrix:
         hurt = self._chamber.mended
         with feed.recording() as seen:
             self._news("control", "nothing is broken: what fires now is a false alarm")
+            await _lagging(seen, max(hurt.values(), default=-math.inf), self._chamber)
             await seen.until(
                 lambda: all(_well_since(feed, *one) for one in hurt.items()),
                 clock=clock,
@@ -194,6 +198,13 @@ class _Matrix:
             )
             seconds = clock.now() - began
         await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=seen.failure))
+
+
+async def _lagging(seen: Recording, mended: float, chamber: Chamber) -> None:
+    """Wait until no alert can begin any more about what was taken back at this unix time."""
+    left = mended + chamber.lag - chamber.clock.now()
+    if chamber.lag and left > 0:
+        await seen.until(_never, clock=chamber.clock, deadline=chamber.clock.monotonic() + left)
 
 
 def _well_since(feed: Feed, probe: str, mended: float) -> bool:
@@ -277,6 +288,8 @@ class _CellRun:
             await asyncio.to_thread(self._chamber.journal.append, step, line)
 
     async def _not_well(self) -> str:
+        mended = (self._chamber.mended.get(name, -math.inf) for name in self._cell.probes)
+        await _lagging(self._seen, max(mended, default=-math.inf), self._chamber)
         end = self._clock.monotonic() + self._chamber.patience
         await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
         return self._why_not_well()

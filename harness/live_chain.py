@@ -191,6 +191,10 @@ def _first(route: Mapping[str, Any], expected: Labels, live: Live) -> Span:
     wait, interval = _seconds(route["group_wait"]), _seconds(route["group_interval"])
     shared = _is_shared(route, expected, live)
     worst = (max(wait, interval) if shared else wait) + SENT
+    if any(expected.items() <= other.items() for other in live.recent):
+        # If it ended since the group was told of last, and the group has not been told that, then it is no news that it fires:
+        # it is told again after `repeat_interval`, at the next moment of the group.
+        worst = max(worst, _rounded(_seconds(route["repeat_interval"]), interval) + interval + SENT)
     return Span(0.0 if shared else wait, math.inf if route["muted"] else worst)
 
 

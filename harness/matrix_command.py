@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -37,6 +37,8 @@ from stormwatch.harness.alerts_section import Alerts
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive
 from stormwatch.harness.injecting import fault_of
+from stormwatch.harness.live_chain import may_make
+from stormwatch.harness.matrix_watching import Elsewhere, elsewhere_of, judged_elsewhere
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.remedy import did_you_mean
@@ -74,7 +76,8 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     if asked.check_scale and not scaling.changed:
         raise Problem("--check-scale: nothing is scaled, so there is nothing to check; give --scale 1/60")
     whole, config = config, replace(config, rules=scaling.rules)
-    planned = _guarded(_planned(config, asked), guard.guard, clock.now())
+    there = await elsewhere_of(config)
+    planned = _guarded(_planned(config, asked, there), guard.guard, clock.now())
     if asked.plan:
         document = plan_json(planned, scale=str(scaling.factor), held=scaling.held)
         _say(json.dumps(document, indent=2) if asked.as_json else "\n".join(plan_lines(document)))
@@ -85,7 +88,7 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     with exclusive(state, [f"the matrix of {len(planned.cells)} cells"], clock=clock):
         await guard.permit([_as_drill(cell) for cell in planned.cells], clock)
         await drilling.heal()
-        matrix = await _run(config, planned, asked, scaling, clock)
+        matrix = await _run(config, planned, asked, clock, there=there)
         if asked.check_scale:
             matrix = replace(matrix, checks=await _checked(whole, matrix, asked, clock))
     _write(matrix, asked)
@@ -94,6 +97,11 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
 
 async def find_threshold(config: Config, name: str, asked: MatrixRequest, guard: Guarding) -> int:
     """From which size on the fault of a cell is noticed. Exit code 0 when that is known, 1 when not even the worst is."""
+    if config.watch.prometheus:
+        raise Problem(
+            "--threshold: each of its ten trials would wait until the alert of Prometheus is over; "
+            "leave `watch: prometheus` out of the configuration, and our own evaluator decides in seconds"
+        )
     clock = SystemClock()
     planned = _guarded(_planned(config, replace(asked, only=(), every_fault=True)), guard.guard, clock.now())
     cell = _of_size(planned, name)
@@ -185,17 +193,20 @@ class _Keeper:
         await asyncio.to_thread(self._journal.control, control)
 
 
-async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scaling: Scaling, clock: Clock) -> Matrix:
-    factor = str(scaling.factor)
+async def _run(
+    config: Config, planned: MatrixPlan, asked: MatrixRequest, clock: Clock, *, there: Elsewhere | None
+) -> Matrix:
+    factor = str(read_factor(asked.scale))
     path = state_directory(os.environ) / "matrix.jsonl"
     keeper = _Keeper(MatrixJournal(path, planned.cells, scale=factor, repeat=asked.repeat), resume=asked.resume)
+    alerts = _alerts(config, planned, there)
     began = clock.monotonic()
 
     def matrix() -> Matrix:
         return Matrix(
             outcomes=merge(keeper.outcomes),
             controls=tuple(keeper.controls),
-            alerts=tuple(labels_of(rule) for rule in config.rules if tells_of_faults(rule)),
+            alerts=alerts,
             skipped=planned.skipped,
             untimed=planned.untimed,
             scale=factor,
@@ -210,11 +221,15 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, scalin
         screen.ended(outcome)
 
     try:
-        async with cancelled_by_signals(), _watched(config, asked.watch, clock) as feed:
+        async with (
+            cancelled_by_signals(),
+            _watched(config, asked.watch, clock) as own,
+            _judged(there, own, clock, alerts) as feed,
+        ):
             with screen:
                 await run_matrix(
                     _left(planned.cells, keeper.outcomes, asked.repeat),
-                    chamber(config, feed, clock, to_the_end=asked.to_the_end),
+                    chamber(config, feed, clock, to_the_end=asked.to_the_end, lag=there.lag if there else 0.0),
                     take=take,
                     take_control=keeper.control,
                     at_once=asked.at_once,
@@ -259,7 +274,28 @@ async def _no_control(_control: Control) -> None:
     raise AssertionError("no controls were asked for")
 
 
-def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = False) -> Chamber:
+def _alerts(config: Config, planned: MatrixPlan, there: Elsewhere | None) -> tuple[Mapping[str, str], ...]:
+    """The labels of every alert that a person would hear of, where they are evaluated."""
+    ours = [labels_of(rule) for rule in config.rules if tells_of_faults(rule)]
+    if there is None:
+        return tuple(ours)
+    theirs = {one.key: one.labels for cell in planned.cells for one in cell.catchers if one.labels not in ours}
+    return (*(one for one in ours if may_make(one, there.live)), *theirs.values())
+
+
+@asynccontextmanager
+async def _judged(
+    there: Elsewhere | None, own: Feed, clock: Clock, alerts: Sequence[Mapping[str, str]]
+) -> AsyncGenerator[Feed]:
+    """What cells are judged by: our own alerts, or those of Prometheus."""
+    if there is None:
+        yield own
+    else:
+        async with judged_elsewhere(there, own, clock, known=alerts) as feed:
+            yield feed
+
+
+def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = False, lag: float = 0.0) -> Chamber:
     """What the cells of one run share: each fault has an undo record, and lines in the audit journal."""
     state = state_directory(os.environ)
     return Chamber(
@@ -269,6 +305,7 @@ def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = Fals
         journal=AuditJournal(state / "audit.jsonl", clock=clock),
         objectives={one.name: one for one in config.objectives},
         settle=math.inf if to_the_end else SETTLE,
+        lag=lag,
     )
 
 
@@ -289,7 +326,7 @@ async def _watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Fee
         yield service.feed
 
 
-def _planned(config: Config, asked: MatrixRequest) -> MatrixPlan:
+def _planned(config: Config, asked: MatrixRequest, there: Elsewhere | None = None) -> MatrixPlan:
     drills = [drill for drill in config.drills if drill.side is Side.TARGET]
     planned = plan_matrix(
         dependencies_of(config.proxies.routes, config.targets.values(), config.probes, config.objectives, drills),
@@ -299,6 +336,7 @@ def _planned(config: Config, asked: MatrixRequest) -> MatrixPlan:
         evaluation=EVALUATION,
         drills=drills,
         every_fault=asked.every_fault,
+        elsewhere=there,
     )
     if not asked.only:
         return planned
@@ -346,6 +384,10 @@ def _scaling(config: Config, asked: MatrixRequest) -> Scaling:
         raise Problem(f"--scale: {error}") from error
     if factor != 1 and asked.watch:
         raise Problem("--scale: a running stormwatch has its own rules; leave --watch out, or --scale")
+    if factor != 1 and config.watch.prometheus:
+        raise Problem(
+            "--scale: Prometheus has its own rules; leave --scale out, or `watch: prometheus` out of the configuration"
+        )
     return scaled(config.rules, factor, probes=config.probes, objectives=config.objectives)
 
 

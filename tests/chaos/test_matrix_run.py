@@ -210,6 +210,26 @@ async def test_listening_to_the_end_hears_every_alert(tmp_path: Path) -> None:
     assert {dict(alarm.labels)["probe"] for alarm in here.outcomes[one.name].caught} == {"shop", "journey"}
 
 
+async def test_what_an_alert_may_still_begin_to_say_is_waited_for(tmp_path: Path) -> None:
+    """Of who evaluates what he reads of us later: the next cell that the probe depends on begins after that, all well or not."""
+    async with told(tmp_path) as here:
+        here.chamber.lag = 0.8
+        one, other = cell(), cell(kind="tcp-reset")
+        at: dict[tuple[str, str], float] = {}
+        here.noticed(one, other)
+        for key, react in list(here.reactions.items()):
+
+            def noted(key: tuple[str, str] = key, react: Callable[[], None] = react) -> None:
+                at[key] = CLOCK.now()
+                react()
+
+            here.reactions[key] = noted
+        await here.run(one, other)
+
+    assert at[other.name, "injected"] - at[one.name, "reverted"] >= 0.7
+    assert (here.state(one), here.state(other)) == (State.KILLED, State.KILLED)
+
+
 async def test_a_red_probe_without_an_alert_is_noticed_only(tmp_path: Path) -> None:
     """Somebody could have seen it, and nobody was told."""
     async with told(tmp_path) as here:

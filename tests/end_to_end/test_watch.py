@@ -290,6 +290,22 @@ def test_an_alert_with_other_labels_is_misattributed(scene: Scene) -> None:
 
 
 @pytest.mark.slow
+def test_a_matrix_is_judged_by_the_alerts_of_prometheus(scene: Scene) -> None:
+    """Its cells wait for them as long as Prometheus needs; a rule that is none of ours tells of what a drill says."""
+    code, told, said = scene.drill("shop/tcp-refused", "--matrix", "--format", "json")
+    document = json.loads(told)
+    (cell,) = document["outcomes"]
+    assert cell["state"] in {"killed", "noisy"}, said + told
+    assert code == (0 if cell["state"] == "killed" else 1)
+    within = {one["labels"]["alertname"]: one["within"] for one in cell["cell"]["catchers"]}
+    assert within.keys() == {"ProbeDown", "HighErrorRate"}
+    told_by = {alarm["labels"]["alertname"]: alarm["after"] for alarm in cell["sight"]["alarms"]}
+    assert told_by.keys() & within.keys()
+    assert all(after <= within[name] for name, after in told_by.items())
+    assert {"alertname": "HighErrorRate", "severity": "page"} in document["alerts"]
+
+
+@pytest.mark.slow
 async def test_an_alert_that_fires_already_is_no_baseline(scene: Scene, tmp_path: Path) -> None:
     """Nothing is injected, and nothing is proved."""
     drill = Drill(

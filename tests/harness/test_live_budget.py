@@ -216,7 +216,7 @@ def top(**more: Any) -> dict[str, Any]:
 
 def test_a_group_that_may_be_there_goes_by_its_own_rhythm() -> None:
     """Then it may be told at once, or an interval later; `group_wait` is for a group that begins."""
-    same = {"alertname": "HighErrorRate", "severity": "page", "instance": "b"}
+    same = {"alertname": "HighErrorRate", "severity": "ticket", "instance": "b"}
     assert way(ROUTING).first == Span(10.0, 12.0)
     assert way(ROUTING, recent=[{"alertname": "Other"}]).first == Span(10.0, 12.0)
     assert way(ROUTING, recent=[same]).first == Span(0.0, 62.0)
@@ -224,7 +224,16 @@ def test_a_group_that_may_be_there_goes_by_its_own_rhythm() -> None:
     assert way(top(group_wait=0)).first == Span(0.0, 2.0)
     assert way(top(group_by=["severity"])).first == Span(0.0, 62.0)
     assert way(top(group_by=["..."])).first == Span(10.0, 12.0)
-    assert way(top(group_by=["..."]), recent=[same]).first == Span(0.0, 62.0)
+    page = {**same, "severity": "page"}
+    assert way(top(group_by=["severity"]), recent=[page]).first.best == 0
+
+
+def test_an_alert_that_comes_back_before_its_end_was_told_is_news_again_after_the_repeat_interval() -> None:
+    """Alertmanager has told that it fires, and knows of no end; then a moment of the group has to come."""
+    same = {"alertname": "HighErrorRate", "severity": "page", "instance": "b"}
+    assert way(ROUTING, recent=[same]).first == Span(0.0, 4 * 3600 + 60 + 2)
+    assert way(top(repeat_interval="90s"), recent=[same]).first == Span(0.0, 120 + 60 + 2)
+    assert way(top(group_by=["..."]), recent=[same]).first == Span(0.0, 4 * 3600 + 60 + 2)
 
 
 def test_the_all_clear_comes_with_the_groups_next_message_if_at_all() -> None:
