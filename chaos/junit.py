@@ -35,7 +35,7 @@ def _suite(report: Report) -> ET.Element:
         *((link.name, f"{link.seconds:.3f}") for link in report.detection.detection_links()),
         *((link.name, f"{link.seconds:.3f}") for link in report.detection.recovery_links()),
     ):
-        ET.SubElement(properties, "property", name=name, value=_xml_safe(value))
+        ET.SubElement(properties, "property", name=name, value=xml_safe(value))
     for clause in report.judgement.clauses:
         _case(suite, report, clause)
     return suite
@@ -43,13 +43,13 @@ def _suite(report: Report) -> ET.Element:
 
 def _case(suite: ET.Element, report: Report, clause: Clause) -> None:
     case = ET.SubElement(
-        suite, "testcase", classname=f"drill.{report.drill.name}", name=_xml_safe(f"{clause.name}: {clause.asked}")
+        suite, "testcase", classname=f"drill.{report.drill.name}", name=xml_safe(f"{clause.name}: {clause.asked}")
     )
     if clause.answer is Answer.YES:
         return
     tag = "failure" if clause.answer is Answer.NO else "error"
-    element = ET.SubElement(case, tag, type=report.verdict.value, message=_xml_safe(clause.seen))
-    element.text = _xml_safe("\n".join(report.lines()))
+    element = ET.SubElement(case, tag, type=report.verdict.value, message=xml_safe(clause.seen))
+    element.text = xml_safe("\n".join(report.lines()))
 
 
 def _sums(reports: Sequence[Report]) -> dict[str, str]:
@@ -63,7 +63,7 @@ def _sums(reports: Sequence[Report]) -> dict[str, str]:
     }
 
 
-def _xml_safe(text: str) -> str:
+def xml_safe(text: str) -> str:
     """Without the characters that XML 1.0 has no way to write: targets choose what stands in a message."""
     return "".join(
         sign

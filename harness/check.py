@@ -2,17 +2,32 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stormwatch.exporters.prometheus import PrometheusExporter
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.lag import LoopLag
+from stormwatch.harness.problem import Problem
 from stormwatch.harness.turns import Turns, sizes
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.probes.run import run_once
+
+
+def journeys_among(probes: Sequence[Probe], *, named: bool, config: Path) -> list[Probe]:
+    """The journeys of them. Raises Problem where there is none, and where one was named that is no journey."""
+    found = [probe for probe in probes if probe.kind == "journey"]
+    others = [probe for probe in probes if probe.kind != "journey"]
+    if named and others:
+        raise Problem(
+            f"--journeys: {others[0].name} is no journey, but of kind {others[0].kind}; leave one of them out"
+        )
+    if not found:
+        raise Problem(f"--journeys: no probe in {config} is of kind journey; write one, or leave --journeys out")
+    return found
 
 
 async def check(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import uvloop
-from rich.console import Console
 
 from stormwatch.harness.audit_command import audit, replay_command
 from stormwatch.harness.descriptors import allow_many
@@ -26,6 +25,7 @@ from stormwatch.harness.mutate_command import mutate
 from stormwatch.harness.notify_command import notify, silence
 from stormwatch.harness.openslo_command import exporting, import_openslo
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.outcomes import Form
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
 from stormwatch.harness.sloth_command import import_sloth
@@ -66,14 +66,6 @@ AlertmanagerVersion = Annotated[
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
 
 
-class Format(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    JUNIT = "junit"
-
-
 class DrillForm(StrEnum):
     """How the reports of drills are printed."""
 
@@ -96,7 +88,20 @@ def check(
         list[str] | None, typer.Argument(metavar="[NAME …]", help="Probes to run; all by default.")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
-    form: Annotated[Format, typer.Option("--format", help="How to print the results.")] = Format.TABLE,
+    journeys: Annotated[bool, typer.Option("--journeys", help="Only journeys.")] = False,
+    form: Annotated[Form, typer.Option("--format", help="How to print the results.")] = Form.TABLE,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write them as one HTML page, pictures and traces inside it."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Compare the seconds of journeys' steps with the last runs in this file."),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Add this run to the file of --baseline.")] = False,
+    fail_on_slower: Annotated[
+        bool, typer.Option("--fail-on-slower", help="Exit with 1 when a step got slower beyond its noise.")
+    ] = False,
     debug: Annotated[
         str, typer.Option("--debug", metavar="NAME", help="Run one probe and show everything about it.")
     ] = "",
@@ -106,7 +111,7 @@ def check(
 ) -> None:
     """Run probes once. Exit code 0: all up, 1: something is down, 3: something is broken, so there is no verdict."""
     from stormwatch.harness import check as checking
-    from stormwatch.harness import outcomes
+    from stormwatch.harness import check_publishing, outcomes
     from stormwatch.probes import heartbeats
     from stormwatch.probes.resources import Resources
 
@@ -115,6 +120,11 @@ def check(
     probes = [_named(name, {probe.name: probe for probe in loaded.probes}, "probe") for name in wanted]
 
     async def run() -> int:
+    if journeys:
+        probes = checking.journeys_among(probes or loaded.probes, named=bool(probes), config=config)
+    asked = check_publishing.asked_for(
+        form=form, config=config, page=report, baseline=baseline, record=record, fail_on_slower=fail_on_slower
+    )
         async with Resources() as resources:
             if data or (state() / "data" / heartbeats.FILE).exists():
                 resources.put(
@@ -126,13 +136,8 @@ def check(
         if debug:
             metrics = checking.metrics_of(probes[0], results[0])
             print(outcomes.debug_text(results[0], options=dict(probes[0].options), metrics=metrics))
-        elif form is Format.JSON:
-            print(outcomes.as_json(results))
-        elif form is Format.JUNIT:
-            print(outcomes.as_junit(results))
-        else:
-            outcomes.print_table(results, Console())
-        return checking.exit_code(results)
+            return checking.exit_code(results)
+        return check_publishing.publish(results, asked)
 
     _finish(run)
 

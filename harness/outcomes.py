@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -10,6 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from stormwatch.probes.result import Outcome, Result
+
+
+class Form(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JUNIT = "junit"
+    HTML = "html"
+    GITHUB = "github"
+
 
 STYLE = {Outcome.UP: "green", Outcome.DOWN: "bold red", Outcome.BROKEN: "bold yellow"}
 SIGN = {Outcome.UP: "✓", Outcome.DOWN: "✗", Outcome.BROKEN: "?"}
@@ -58,13 +70,16 @@ def summary(results: Sequence[Result]) -> str:
     return f"{len(results)} probe{'' if len(results) == 1 else 's'}: {', '.join(parts)}"
 
 
-def as_json(results: Sequence[Result]) -> str:
-    """The results as one JSON document."""
-    return json.dumps({"summary": summary(results), "results": [result.as_json() for result in results]}, indent=2)
+def as_document(results: Sequence[Result]) -> dict[str, Any]:
+    """The results as one JSON object."""
+    return {"summary": summary(results), "results": [result.as_json() for result in results]}
 
 
 def as_junit(results: Sequence[Result]) -> str:
     """JUnit XML: down is a failure, broken an error, so that CI servers tell them apart."""
+    from stormwatch.chaos.junit import xml_safe
+    from stormwatch.journeys.plugin import JUNIT_STEP
+
     suite = ET.Element(
         "testsuite",
         name="stormwatch",
@@ -77,10 +92,15 @@ def as_junit(results: Sequence[Result]) -> str:
         case = ET.SubElement(
             suite, "testcase", classname=f"stormwatch.{result.kind}", name=result.probe, time=f"{result.seconds:.6f}"
         )
+        if result.kind == "journey" and result.phases:
+            properties = ET.SubElement(case, "properties")
+            for phase in result.phases:
+                name = xml_safe(f"{JUNIT_STEP}{phase.name}")
+                ET.SubElement(properties, "property", name=name, value=f"{phase.seconds:.3f}")
         if result.outcome is not Outcome.UP:
             tag = "failure" if result.outcome is Outcome.DOWN else "error"
-            element = ET.SubElement(case, tag, type=result.reason.value, message=_xml_safe(result.message))
-            element.text = _xml_safe(json.dumps(dict(result.evidence), indent=2, default=str))
+            element = ET.SubElement(case, tag, type=result.reason.value, message=xml_safe(result.message))
+            element.text = xml_safe(json.dumps(dict(result.evidence), indent=2, default=str))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
@@ -121,7 +141,3 @@ def debug_text(result: Result, *, options: dict[str, Any], metrics: str) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join("  " + line for line in text.splitlines())
-
-
-def _xml_safe(text: str) -> str:
-    return "".join(c for c in text if c in "\t\n\r" or ord(c) >= 32)

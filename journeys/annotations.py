@@ -26,11 +26,11 @@ def commands(
     named where a run knows none.
     """
     found = [_error(record, root, otherwise) for record in records if record.outcome is not Outcome.UP]
-    by_name = {record.name: record for record in records}
+    by_key = {record.key: record for record in records}
     for slower in comparison.slower if comparison else ():
-        file = by_name[slower.journey].target.partition("::")[0]
-        title = f'{slower.journey}: step "{slower.step}" got slower'
-        found.append(_command("warning", {"file": _inside(file, root), "title": title}, slower.sentence))
+        record = by_key[slower.journey]
+        title = f'{record.name}: step "{slower.step}" got slower'
+        found.append(_command("warning", {"file": _inside(record.file, root), "title": title}, slower.sentence))
     return found
 
 
@@ -41,9 +41,7 @@ def repository(environ: Mapping[str, str] = os.environ) -> Path:
 
 def _error(record: RunRecord, root: Path, otherwise: str) -> str:
     file, line = record.where
-    if not file:
-        file = record.target.partition("::")[0] if record.kind == "journey" else otherwise
-    properties = {"file": _inside(file, root), "line": str(line) if line else ""}
+    properties = {"file": _inside(file or otherwise, root), "line": str(line) if line else ""}
     title = f"{record.name} is {record.outcome.value}: {record.reason.value}"
     return _command("error", properties | {"title": title}, record.message)
 

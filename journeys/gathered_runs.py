@@ -29,6 +29,8 @@ class GatheredRun:
 
     node: str
     """What pytest calls the test, without secrets."""
+    file: str
+    """The whole path of the test's file."""
     started: float
     """Unix time in seconds."""
     report: Report
@@ -82,7 +84,7 @@ class GatheredRuns:
             if decided.outcome is not Outcome.UP and not decided.where:
                 decided = replace(decided, where=f"{item.path}:{(item.location[1] or 0) + 1}")
             decided = replace(decided, artifacts=tuple(str(path) for path in self._recorder.artifacts))
-            said = {"node": item.nodeid, "started": self._started, "report": decided.as_json()}
+            said = {"node": item.nodeid, "file": str(item.path), "started": self._started, "report": decided.as_json()}
             # As text: xdist sends no subclass of `str`, such as an outcome.
             setattr(report, _CROSSES, json.dumps(self._recorder.masker.mask(said)))
         return report
@@ -92,7 +94,10 @@ class GatheredRuns:
         if said := getattr(report, _CROSSES, None):
             known = json.loads(said)
             self._seen[report.nodeid] = GatheredRun(
-                node=known["node"], started=known["started"], report=Report.from_json(known["report"])
+                node=known["node"],
+                file=known["file"],
+                started=known["started"],
+                report=Report.from_json(known["report"]),
             )
         elif report.failed and report.nodeid not in self._seen:
             self.others_failed = True
@@ -110,7 +115,10 @@ class GatheredRuns:
                 text=report.longreprtext,
             )
             self._seen[report.nodeid] = GatheredRun(
-                node=report.nodeid, started=time.time(), report=Report.from_json(self._masked(broken))
+                node=report.nodeid,
+                file=report.fspath and str(Path.cwd() / report.fspath),
+                started=time.time(),
+                report=Report.from_json(self._masked(broken)),
             )
 
     def _masked(self, report: Report) -> Any:

@@ -89,7 +89,8 @@ class Publishing:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Compare, write the files, decide the exit code."""
         self._records = [
-            record_of_report(run.report, node=run.node, started=run.started) for run in self._gathered.runs
+            record_of_report(run.report, node=run.node, file=run.file, started=run.started)
+            for run in self._gathered.runs
         ]
         if self._before is not None:
             self._comparison = compare(step_seconds(self._records), self._before.runs)
@@ -158,8 +159,6 @@ def _remove(files: Sequence[Path], folder: Path) -> None:
     """Take away files that are in the page now, and the directories that are empty then."""
     for file in files:
         file.unlink(missing_ok=True)
-    for directory in sorted({file.parent for file in files}, reverse=True):
+    for directory in (*folder.glob("*/"), folder):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -19,7 +19,6 @@ import jinja2
 from stormwatch.journeys.run_record import RunRecord
 from stormwatch.journeys.step_comparison import Comparison, Standing, StepComparison
 from stormwatch.probes.result import Outcome, Phase
-from stormwatch.probes.units import show_size
 
 LARGEST: Final = 5 * 2**20
 """Bytes of one file up to which it is inside the page."""
@@ -60,7 +59,7 @@ def page_of(
     inside = _embedded([path for record in records for path in record.artifacts], largest=largest, in_all=in_all)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"seconds": _seconds, "milliseconds": _milliseconds, "moment": _moment, "pretty": _pretty}
-    environment.filters |= {"size": show_size}
+    environment.filters |= {"size": _size}
     environment.tests["link"] = _is_link
     template = environment.from_string(
         (files("stormwatch.journeys") / "templates" / "journeys.html").read_text(encoding="utf-8")
@@ -107,7 +106,7 @@ _ARE: Final = {Outcome.UP: "up", Outcome.DOWN: "down", Outcome.BROKEN: "could no
 def _card(
     record: RunRecord, comparison: Comparison | None, inside: Mapping[Path, str], beside: Path | None
 ) -> dict[str, Any]:
-    compared = comparison.of(record.name) if comparison else {}
+    compared = comparison.of(record.key) if comparison else {}
     kept = [_artifact(path, inside, beside) for path in record.artifacts]
     return {
         "record": record,
@@ -185,6 +184,10 @@ def _seconds(value: float) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return "" if value is None else _seconds(value)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{max(1, count // 2**10)} KiB"
 
 
 def _moment(at: float) -> str:

@@ -18,9 +18,13 @@ from stormwatch.probes.watch import Watch
 class RunRecord:
     """One run, with the files that were kept of it."""
 
+    key: str
+    """What tells it from all others, in this run and the next."""
     name: str
     kind: str = "journey"
     target: str
+    file: str = ""
+    """The journey's own file; empty for a probe that has none."""
     outcome: Outcome
     reason: Reason = Reason.NONE
     message: str = ""
@@ -35,14 +39,15 @@ class RunRecord:
 
     @property
     def where(self) -> tuple[str, int | None]:
-        """File and line of the journey where it failed; an empty file where that is not known."""
+        """File and line where it failed; the journey's file alone where nobody knows the line."""
         file, _, line = str(self.evidence.get("where", "")).rpartition(":")
-        return (file, int(line)) if file and line.isdecimal() else (file, None)
+        return (file, int(line)) if file and line.isdecimal() else (self.file, None)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
             "name": self.name,
+            "key": self.key,
             "kind": self.kind,
             "target": self.target,
             "outcome": self.outcome.value,
@@ -60,14 +65,17 @@ class RunRecord:
         }
 
 
-def record_of_report(report: Report, *, node: str, started: float) -> RunRecord:
+def record_of_report(report: Report, *, node: str, file: str, started: float) -> RunRecord:
     """What pytest ran. The artifacts of the report are whole paths."""
-    name = node.partition("::")[2].removesuffix("[chromium]").replace("::", ".")
+    key = node.removesuffix("[chromium]")
+    name = key.partition("::")[2].replace("::", ".")
     watch = Watch(clock=SystemClock(), resources=Resources(), timeout=0.0, probe=name, trace_id="")
     write_down(report, watch, "")
     return RunRecord(
+        key=key,
         name=name or node,
         target=node,
+        file=file,
         outcome=report.outcome,
         reason=report.reason,
         message=message_of(report),
@@ -85,7 +93,9 @@ def record_of_result(result: Result, *, artifacts: Path) -> RunRecord:
     evidence = dict(result.evidence)
     kept: Sequence[str] = evidence.pop("artifacts", ()) if result.kind == "journey" else ()
     return RunRecord(
+        key=result.probe,
         name=result.probe,
+        file=result.target.partition("::")[0] if result.kind == "journey" else "",
         kind=result.kind,
         target=result.target,
         outcome=result.outcome,
@@ -103,7 +113,7 @@ def record_of_result(result: Result, *, artifacts: Path) -> RunRecord:
 def step_seconds(records: Sequence[RunRecord]) -> StepSeconds:
     """What is compared with other runs, and kept for them: the steps of the journeys that were up."""
     return {
-        record.name: {step.name: step.seconds for step in record.steps}
+        record.key: {step.name: step.seconds for step in record.steps}
         for record in records
         if record.kind == "journey" and record.outcome is Outcome.UP and record.steps
     }
