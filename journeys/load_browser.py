@@ -39,8 +39,14 @@ class LoadWorker:
     def run(self, test: str) -> Report:
         """One run. Waits for its end, however long it takes."""
         request = {
-            **{"run": test, "seconds": self._journey.timeout, "folder": "", "always": False, "keep": []},
-            **{"observe": False, "journal": f"{self._directory}/made", "secrets": dict(self._journey.secrets)},
+            "run": test,
+            "seconds": self._journey.timeout,
+            "folder": "",
+            "always": False,
+            "keep": [],
+            "observe": False,
+            "journal": f"{self._directory}/made",
+            "secrets": dict(self._journey.secrets),
         }
         if not self._ready:
             event = self._heard("ready", "not-collected")

@@ -5,6 +5,8 @@ each user gets a test with definitions, session and modules of its own. What is 
 done once; the test's functions, hooks and plugins are the same.
 """
 
+# ruff: noqa: SLF001 - pytest has no public way to set up and tear down one test while another runs
+
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +20,7 @@ from stormwatch.journeys.plugin import GIVEN_SECRETS
 def isolated(item: pytest.Function, *, secrets: Mapping[str, str], base_url: str) -> pytest.Function:
     """A test that shares no fixture and no state of a run with `item`, nor with another that was made from it."""
     config = _own_config(item.config, secrets, base_url)
-    nodes: dict[pytest.Collector | pytest.Item, Any] = {}
+    nodes: dict[object, Any] = {}
     session: Any = None
     parent: Any = None
     for node in item.listchain():

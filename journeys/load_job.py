@@ -1,7 +1,7 @@
 """What a process that makes load is asked for: the values that cross to it as JSON, by a pipe, because secrets are among them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,9 @@ class LoadJob:
         values: dict[str, Any] = dict(document)
         values["role"] = Role(document["role"])
         values["journeys"] = tuple(
-            LoadJourney(
-                **{
-                    **journey,
-                    "file": Path(journey["file"]),
-                    "bounds": tuple(Bound(**bound) for bound in journey["bounds"]),
-                }
+            replace(
+                LoadJourney(**{**journey, "file": Path(journey["file"])}),
+                bounds=tuple(Bound(**bound) for bound in journey["bounds"]),
             )
             for journey in document["journeys"]
         )

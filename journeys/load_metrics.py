@@ -35,8 +35,11 @@ class _Loaded:
 
         for entry in self._summary.entries:
             labels = {
-                **{"probe": entry.journey, "instance": self._instances.get(entry.journey, ""), "kind": KIND.name},
-                **{"location": self._location, "users": str(self._summary.users)},
+                "probe": entry.journey,
+                "instance": self._instances.get(entry.journey, ""),
+                "kind": KIND.name,
+                "location": self._location,
+                "users": str(self._summary.users),
             }
             step = {"step": entry.step} if entry.step else {}
             name, says = (

@@ -1,5 +1,7 @@
 """One run of an API journey by a user of a load: pytest's own set-up, call and teardown, and what came of it."""
 
+# ruff: noqa: SLF001 - pytest has no public way to set up and tear down one test while another runs
+
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final, cast
@@ -35,9 +37,10 @@ def run_once(item: pytest.Function) -> Report:
 
     What ends a greenlet or a process is raised again, after the teardown: pytest takes it for a failure of the test.
     """
-    for key in (_RAISED, STEPS):
-        if key in item.stash:
-            del item.stash[key]
+    if _RAISED in item.stash:
+        del item.stash[_RAISED]
+    if STEPS in item.stash:
+        del item.stash[STEPS]
     # The next item is the module itself: what is narrower is torn down.
     reports = runtestprotocol(item, log=False, nextitem=cast("Any", item.getparent(pytest.Module)))
     raised = item.stash.get(_RAISED, None)

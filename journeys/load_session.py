@@ -214,6 +214,7 @@ class LoadSession:
             self._users = max(self._users, runner.user_count)
             self._owner.tell(
                 "progress",
+                seconds=round(time.monotonic() - self._began, 1),
                 users=runner.user_count,
                 runs=sum(entry.num_requests for entry in total),
                 failures=sum(entry.num_failures for entry in total),

@@ -92,7 +92,7 @@ class ApiUser(JourneyUser):
         self._item = isolated(self.offered.item, secrets=journey.secrets, base_url=journey.base_url)
 
     def run_once(self) -> Report:
-        """pytest's set-up, call and teardown."""
+        """Pytest's set-up, call and teardown."""
         return run_once(self._item)
 
     def on_stop(self) -> None:
@@ -113,15 +113,21 @@ class BrowserUser(JourneyUser):
         """Ask the worker for one run, and wait for its word."""
         journey = self.offered.journey
         self._worker = self._worker or LoadWorker(journey)
-        # A hang in a page ends with the worker; what it said until then is not known.
-        with gevent.Timeout(_STARTING + journey.timeout, False):
-            report = self._worker.run(self.offered.item.nodeid.partition("::")[2])
-            if report.retire:
-                self.on_stop()
-            return report
-        self.on_stop()
-        sentence = f"it did not end within {journey.timeout:g} s"
-        return Report(outcome=Outcome.DOWN, reason=Reason.TIMEOUT, sentence=sentence, seconds=journey.timeout)
+        try:
+            with gevent.Timeout(_STARTING + journey.timeout, TimeoutError):
+                report = self._worker.run(self.offered.item.nodeid.partition("::")[2])
+        except TimeoutError:
+            sentence = f"it did not end within {journey.timeout:g} s"
+            report = Report(
+                outcome=Outcome.DOWN,
+                reason=Reason.TIMEOUT,
+                sentence=sentence,
+                seconds=journey.timeout,
+                retire=sentence,
+            )
+        if report.retire:
+            self.on_stop()
+        return report
 
     def on_stop(self) -> None:
         """End the worker, and its browser."""
@@ -133,20 +139,21 @@ class BrowserUser(JourneyUser):
 def users_of(job: LoadJob, offered: Sequence[Offered], on_run: OnRun) -> Mapping[str, type[User]]:
     """A class of users for each journey, by the name that locust shows."""
     beside_api = not all(each.in_browser for each in offered)
-    return {
-        (name := _class_name(each.journey.name)): type(
-            name,
-            (BrowserUser if each.in_browser else ApiUser,),
-            {
-                "offered": each,
-                "on_run": staticmethod(on_run),
-                "wait_time": constant(job.pause),
-                "tasks": [JourneyUser.run_and_tell],
-                "fixed_count": job.browser_users if each.in_browser and beside_api else 0,
-            },
-        )
-        for each in offered
-    }
+    return {(users := _users(job, each, on_run, few=beside_api)).__name__: users for each in offered}
+
+
+def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, few: bool) -> type[User]:
+    return type(
+        _class_name(offered.journey.name),
+        (BrowserUser if offered.in_browser else ApiUser,),
+        {
+            "offered": offered,
+            "on_run": staticmethod(on_run),
+            "wait_time": constant(job.pause),
+            "tasks": [JourneyUser.run_and_tell],
+            "fixed_count": job.browser_users if offered.in_browser and few else 0,
+        },
+    )
 
 
 def _class_name(journey: str) -> str:
