@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stormwatch.demo.database import open_database
-from stormwatch.demo.service import Settings, build, problem
+from stormwatch.demo.service import Settings, build
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ratings (hotel TEXT PRIMARY KEY, stars REAL NOT NULL, guests INTEGER NOT NULL);
@@ -34,7 +34,7 @@ def service(settings: Settings) -> Starlette:
     async def widget(_request: Request) -> Response:
         """The script, with the ratings in it: a site that embeds it needs no second request."""
         if settings.plants.has("third-party-down"):
-            return problem(503, "down", "The ratings are down for maintenance")
+            return Response("// down for maintenance\n", status_code=503, media_type="text/javascript")
         rows = database.execute("SELECT * FROM ratings").fetchall()
         ratings = {row["hotel"]: f"{row['stars']} of 5, by {row['guests']} guests" for row in rows}
         script = (Path(__file__).parent / "templates" / "widget.js").read_text()
