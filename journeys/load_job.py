@@ -1,7 +1,7 @@
 """What a process that makes load is asked for: the values that cross to it as JSON, by a pipe, because secrets are among them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,12 @@ class LoadJob:
         """Read what `as_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         values: dict[str, Any] = dict(document)
         values["role"] = Role(document["role"])
-        values["journeys"] = tuple(
-            replace(
-                LoadJourney(**{**journey, "file": Path(journey["file"])}),
-                bounds=tuple(Bound(**bound) for bound in journey["bounds"]),
-            )
-            for journey in document["journeys"]
-        )
+        values["journeys"] = tuple(_journey(journey) for journey in document["journeys"])
         return cls(**values)
+
+
+def _journey(document: Mapping[str, Any]) -> LoadJourney:
+    values: dict[str, Any] = dict(document)
+    values["file"] = Path(document["file"])
+    values["bounds"] = tuple(Bound(**bound) for bound in document["bounds"])
+    return LoadJourney(**values)

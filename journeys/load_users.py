@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import gevent
 import pytest
@@ -143,7 +143,7 @@ def users_of(job: LoadJob, offered: Sequence[Offered], on_run: OnRun) -> Mapping
 
 
 def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, few: bool) -> type[User]:
-    return type(
+    made: type[Any] = type(
         _class_name(offered.journey.name),
         (BrowserUser if offered.in_browser else ApiUser,),
         {
@@ -154,6 +154,7 @@ def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, few: bool) -> type[
             "fixed_count": job.browser_users if offered.in_browser and few else 0,
         },
     )
+    return made
 
 
 def _class_name(journey: str) -> str:
