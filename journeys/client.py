@@ -31,15 +31,17 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-
 def _check_device(name: str) -> str:
     known = device_names()
     if known and name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.5) or _matches(name, known)
+        near = _near(name, known)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(known[:5])} and others"
         raise ValueError(f"Playwright knows no device {name!r}; {remedy}")
     return name
 
 
-def _matches(name: str, known: tuple[str, ...]) -> list[str]:
-    near = get_close_matches(name.lower(), [each.lower() for each in known], n=3, cutoff=0.5)
-    return [each for each in known if each.lower() in near]
+def _near(name: str, known: tuple[str, ...]) -> list[str]:
+    """The devices that are meant: the one that differs in capitals and spaces alone, or the nearest."""
+    flat = {re.sub(r"[\W_]", "", each).lower(): each for each in known}
+    wanted = re.sub(r"[\W_]", "", name).lower()
+    return [flat[each] for each in ([wanted] if wanted in flat else get_close_matches(wanted, flat, n=3))]
 
 
 def _check_locale(tag: str) -> str:
@@ -51,9 +53,7 @@ def _check_locale(tag: str) -> str:
 def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError: see below
-        raise ValueError(_no_zone(name)) from None
-    except KeyError:
+    except (OSError, ValueError, KeyError):
         raise ValueError(_no_zone(name)) from None
     return name
 
