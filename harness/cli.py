@@ -25,8 +25,8 @@ from stormwatch.harness.load_command import load
 from stormwatch.harness.mutate_command import mutate
 from stormwatch.harness.notify_command import notify, silence
 from stormwatch.harness.openslo_command import exporting, import_openslo
-from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.outcomes import Form
+from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
 from stormwatch.harness.sloth_command import import_sloth
@@ -120,13 +120,13 @@ def check(
     loaded = load_config(config)
     wanted = [debug] if debug else (names or [])
     probes = [_named(name, {probe.name: probe for probe in loaded.probes}, "probe") for name in wanted]
-
-    async def run() -> int:
     if journeys:
         probes = checking.journeys_among(probes or loaded.probes, named=bool(probes), config=config)
     asked = check_publishing.asked_for(
         form=form, config=config, page=report, baseline=baseline, record=record, fail_on_slower=fail_on_slower
     )
+
+    async def run() -> int:
         async with Resources() as resources:
             if data or (state() / "data" / heartbeats.FILE).exists():
                 resources.put(
@@ -422,11 +422,37 @@ def schema() -> None:
 
 
 @app.command()
-def init(directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path()) -> None:
-    """Write a commented starter configuration with a first journey and a first drill."""
+def init(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[DIR | journey URL]", help="Where to write, or what to record.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="With journey: a recording that is there already.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="With journey: its name.")] = "recorded",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="With journey: the file; journeys/test_NAME.py by default."
+        ),
+    ] = None,
+    form: Annotated[Shape, typer.Option("--format", help="With journey: how to tell of it.")] = Shape.TEXT,
+) -> None:
+    """Write a commented starter configuration with a first journey and a first drill.
+
+    `init journey URL` starts Playwright's recorder instead, and makes a journey with steps of what you do in its browser.
+    """
+    directory, *more = what or ["."]
+    if directory == "journey" and len(more) <= 1:
+        from stormwatch.harness.journey_command import init_journey, show
+
+        print(show(init_journey("".join(more), recording, name, out), as_json=form is Shape.JSON))
+        return
+    if more or recording or out:
+        raise Problem("init takes a directory alone; to record a journey: stormwatch init journey URL")
     from stormwatch.harness.starter import write_starter
 
-    for path in write_starter(directory):
+    for path in write_starter(Path(directory)):
         _say(f"wrote {path}")
     _say("next: edit stormwatch.yaml, then `stormwatch check`")
 
@@ -683,7 +709,8 @@ def demo(
     plant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="With --keep: a failure that the sample journeys find, such as wrong-total; again for more."
+            metavar="NAME",
+            help="With --keep: a failure that the sample journeys find, such as wrong-total; again for more.",
         ),
     ] = None,
 ) -> None:
