@@ -59,7 +59,8 @@ def progress(event: Mapping[str, Any], asked: float | None) -> str:
     """One line of how it goes. `asked`: seconds that it is to go on in all."""
     so_far = f"{event['seconds']:.0f} s" + (f" of {show_duration(asked)}" if asked else "")
     rate = f"{event['per_second']:g}/s"
-    return f"{so_far}: {event['users']} users, {event['runs']} runs ({rate}), {event['failures']} failed"
+    runs = sum(event["journeys"].values())
+    return f"{so_far}: {event['users']} users, {runs} runs ({rate}), {event['failures']} failed"
 
 
 def _runs(summary: LoadSummary) -> Table:

@@ -49,10 +49,6 @@ def isolated(item: pytest.Function, *, secrets: Mapping[str, str], base_url: str
         known,
         name2fixturedefs={name: [private(each) for each in found] for name, found in known.name2fixturedefs.items()},
     )
-    # A test in a class gets an instance of its own.
-    vars(own).pop("_instance", None)
-    if own.cls is not None:
-        vars(own)["_obj"] = None
     own._initrequest()
     return own
 

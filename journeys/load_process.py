@@ -8,7 +8,7 @@ on stdin, a `LoadJob`; events go to stdout, a line each:
     {"event": "not-collected", "where": "file:line", "why": "…"}
     {"event": "ready", "journeys": {"checkout": "api", "browse": "browser"}}
     {"event": "began"}                                         the first user begins
-    {"event": "progress", "seconds": 8.0, "users": 20, "runs": 310, "failures": 2, "per_second": 31.0}
+    {"event": "progress", "seconds": 8.0, "users": 20, "journeys": {"checkout": 310}, "failures": 2, "per_second": 31.0}
     {"event": "silent", "workers": 1}                          workers did not say at the end what they had seen
     {"event": "over", "summary": {…}}                          a `LoadSummary`; not of a worker
 

@@ -41,6 +41,10 @@ def run_once(item: pytest.Function) -> Report:
         del item.stash[_RAISED]
     if STEPS in item.stash:
         del item.stash[STEPS]
+    if item.cls is not None:
+        # A test in a class finds a new instance in every run, as it does in CI. pytest keeps the one it made on the item.
+        vars(item).pop("_instance", None)
+        vars(item)["_obj"] = None
     # The next item is the module itself: what is narrower is torn down.
     reports = runtestprotocol(item, log=False, nextitem=cast("Any", item.getparent(pytest.Module)))
     raised = item.stash.get(_RAISED, None)

@@ -210,15 +210,15 @@ class LoadSession:
 
     def _tell_progress(self, environment: Environment) -> None:
         while True:
-            runner, total = _runner(environment), _of_journeys(environment)
+            runner, entries = _runner(environment), _of_journeys(environment)
             self._users = max(self._users, runner.user_count)
             self._owner.tell(
                 "progress",
                 seconds=round(time.monotonic() - self._began, 1),
                 users=runner.user_count,
-                runs=sum(entry.num_requests for entry in total),
-                failures=sum(entry.num_failures for entry in total),
-                per_second=round(sum(entry.current_rps for entry in total), 1),
+                journeys={**dict.fromkeys(self._journeys, 0), **{each.name: each.num_requests for each in entries}},
+                failures=sum(each.num_failures for each in entries),
+                per_second=round(sum(each.current_rps for each in entries), 1),
             )
             gevent.sleep(_TICK)
 
