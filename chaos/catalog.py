@@ -50,6 +50,7 @@ from stormwatch.chaos.tls_options import (
     TlsWeakKey,
     TlsWrongHost,
 )
+from stormwatch.chaos.toxiproxy_faults import TOXIPROXY_FAULTS
 from stormwatch.chaos.workload_faults import WORKLOAD_FAULTS
 from stormwatch.probes.result import Reason
 
@@ -300,7 +301,15 @@ _ON_ROUTES: tuple[FaultKind[Options], ...] = (
 """What the fault proxy does to the traffic of a route."""
 
 FAULTS: Mapping[str, FaultKind[Options]] = {
-    kind.name: kind for kind in (*_ON_ROUTES, *HOST_FAULTS, *BROWSER_FAULTS, *CONTAINER_FAULTS, *WORKLOAD_FAULTS)
+    kind.name: kind
+    for kind in (
+        *_ON_ROUTES,
+        *HOST_FAULTS,
+        *BROWSER_FAULTS,
+        *CONTAINER_FAULTS,
+        *WORKLOAD_FAULTS,
+        *TOXIPROXY_FAULTS,
+    )
 }
 """Every fault, by the name that users write."""
 

@@ -8,6 +8,7 @@ from stormwatch.chaos.container_faults import CONTAINER_TARGETS
 from stormwatch.chaos.host_targets import HOST_TARGETS
 from stormwatch.chaos.option import STRICT
 from stormwatch.chaos.target import TargetKind
+from stormwatch.chaos.toxiproxy_faults import TOXIPROXY_TARGETS
 from stormwatch.chaos.workload_faults import WORKLOAD_TARGETS
 
 
@@ -29,6 +30,7 @@ TARGETS: Mapping[str, TargetKind] = {
         *BROWSER_TARGETS,
         *CONTAINER_TARGETS,
         *WORKLOAD_TARGETS,
+        *TOXIPROXY_TARGETS,
     )
 }
 """Every kind of target, by the key that users write."""

@@ -38,6 +38,7 @@ UNDOERS: Mapping[str, Undoer] = MappingProxyType(
         "scale": _in("workload_faults", "undo_scale"),
         "policy": _in("workload_faults", "undo_policy"),
         "browser": _in("browser_faults", "undo_browser_fault"),
+        "toxiproxy": _in("toxiproxy_faults", "undo_toxiproxy"),
         "experiment": _in("experiment_undo", "undo_experiment"),
     }
 )

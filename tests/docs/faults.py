@@ -32,6 +32,7 @@ SHOWN_IN: Mapping[str, str] = {
     "container": "tests/chaos/test_container_faults.py",
     "pod": "tests/chaos/test_workload_faults.py",
     "workload": "tests/chaos/test_workload_faults.py",
+    "toxiproxy": "tests/chaos/test_toxiproxy_faults.py",
     "browser": "tests/journeys/test_browser_fault.py",
 }
 """The tests against a real server or process, by a fault's name, or the first word of it."""
