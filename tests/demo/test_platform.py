@@ -366,12 +366,35 @@ def test_every_request_leaves_a_line_with_its_trace(platform: Platform, client: 
     assert "umbrella" not in line
 
 
+def test_without_the_third_party_everything_stands(platform: Platform, client: httpx.Client) -> None:
+    """The shop is ready and hotels are found; browsers may load that script, and no other from elsewhere."""
+    with stopped(platform, "ratings"):
+        ready, hotels = client.get("/readyz"), client.get("/hotels")
+
+    assert (ready.status_code, hotels.status_code) == (200, 200)
+    assert f'<script src="{platform.urls["ratings"]}/widget.js" defer>' in hotels.text
+    policy = dict(part.split(" ", 1) for part in hotels.headers["content-security-policy"].split("; "))
+    assert policy["script-src"] == f"'self' {platform.urls['ratings']}"
+
+
+def test_a_customer_is_forgotten_with_the_sessions(platform: Platform, client: httpx.Client, mail: str) -> None:
+    """By the company itself: the shop passes no such request on. Who was forgotten is logged out, and may come again."""
+    token = bearer(client, mail)
+    refused = client.delete(f"/accounts/{mail}")
+    forgotten = client.delete(f"{platform.urls['accounts']}/accounts/{mail}")
+    again = client.delete(f"{platform.urls['accounts']}/accounts/{mail}")
+    gone = client.get(f"{platform.urls['accounts']}/session", headers=token)
+
+    assert [response.status_code for response in (refused, forgotten, again, gone)] == [404, 204, 204, 401]
+    assert bearer(client, mail) != token
+
+
 def test_platform_json_says_how_everything_is_reached(platform: Platform) -> None:
     """And every service stands behind its route."""
     document = json.loads(platform.layout.state.read_text())
     routes = httpx.get(f"{document['control']}/routes", trust_env=False).json()
 
-    assert {"shop", "accounts", "catalog", "payments", "hotel", "taxi"} == set(document["services"])
+    assert {"shop", "accounts", "catalog", "payments", "hotel", "taxi", "ratings"} == set(document["services"])
     assert {"supervisor", "dns", "proxy", *document["services"]} == set(document["pids"])
     assert platform.shop == document["shop"] == document["services"]["shop"]["url"]
     assert {route["listen"] for route in routes} == {

@@ -35,7 +35,7 @@ def test_an_unknown_service_is_refused_with_those_that_there_are() -> None:
     ended = ran("bakery")
 
     assert ended.returncode == 2
-    assert "{dns,proxy,shop,accounts,catalog,payments,hotel,taxi}" in ended.stderr
+    assert "{dns,proxy,shop,accounts,catalog,payments,hotel,taxi,ratings}" in ended.stderr
 
 
 def test_a_child_whose_supervisor_has_gone_does_not_start() -> None:

@@ -174,9 +174,9 @@ def test_by_hand_it_says_what_it_does_as_json_lines(tmp_path: Path) -> None:
 
         assert process.wait(15) == 0
 
-    names = ["dns", "proxy", "shop", "accounts", "catalog", "payments", "hotel", "taxi"]
-    assert [{"starting": name} for name in names] == lines[:8]
-    assert sorted(names[2:]) == sorted(line["answers"] for line in lines[8:-1])
+    names = ["dns", "proxy", "shop", "accounts", "catalog", "payments", "hotel", "taxi", "ratings"]
+    assert [{"starting": name} for name in names] == lines[:9]
+    assert sorted(names[2:]) == sorted(line["answers"] for line in lines[9:-1])
     assert {"ready": str(tmp_path / "platform.json")} == lines[-1]
     assert document["pids"]["supervisor"] == process.pid
     assert none_lives(document["pids"])

@@ -148,7 +148,7 @@ def test_a_kept_demo_can_be_checked_tested_and_drilled(tmp_path: Path) -> None:
             check=False,
         )
         assert journeys.returncode == 0, journeys.stdout
-        assert "2 passed" in journeys.stdout
+        assert "5 passed" in journeys.stdout
 
         page = next(word for word in log.read_text().split() if word.startswith("http://127.0.0.1:"))
         plan = stormwatch("drill", "payment-reset", "--plan", "-c", config)
