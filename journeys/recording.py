@@ -8,7 +8,7 @@ address that was typed, and it is called after that. What was expected thereafte
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ _LOCATORS: Final = (*_BY_NAME, "get_by_text", "get_by_alt_text", "get_by_title",
 _ADDRESSES: Final = frozenset({"goto", "to_have_url", "wait_for_url"})
 _TYPED: Final = frozenset({"fill", "type", "press_sequentially"})
 _LAUNCH: Final = re.compile(
-    r"\b(?:browser|context|page) = |\b(?:browser|context)\.(?:close|new_)|playwright\.\w+\.launch"
+    r"\b(?:browser|context|page) = |\b(?:browser|context)\.(?:close|new_)|page\.close\(|playwright\.\w+\.launch"
 )
 
 
@@ -286,8 +286,8 @@ def _steps(body: Sequence[ast.stmt], writing: _Writing) -> Iterator[_Step]:
         opens = "goto" in methods
         checks = any(isinstance(call.func, ast.Name) and call.func.id == "expect" for call in calls)
         if step.lines and (opens or (done and not checks and not _belongs(node))):
-            yield _named(step, last)
-            step, done = _Step(), False
+            yield _named(step, last, writing.secrets)
+            step, last, done = _Step(), _Target(), False
         following = body[number + 1] if number + 1 < len(body) else None
         if not _is_prelude(node, following):
             step.lines += writing.lines(node)
@@ -300,7 +300,7 @@ def _steps(body: Sequence[ast.stmt], writing: _Writing) -> Iterator[_Step]:
                 submitted = _method(action) == "press"
                 step.name, done = f"submit {last.name}" if submitted else last.name or f"click {last.kind}", True
     if step.lines:
-        yield _named(step, last)
+        yield _named(step, last, writing.secrets)
 
 
 _ACTIONS: Final = frozenset(
@@ -342,8 +342,10 @@ def _page(calls: Sequence[ast.Call]) -> str:
     return urlsplit(address).path or "/"
 
 
-def _named(step: _Step, last: _Target) -> _Step:
+def _named(step: _Step, last: _Target, secrets: Mapping[str, str]) -> _Step:
     name = step.name or (f"fill in {last.name}" if last.name else "look")
+    for value, secret in secrets.items():
+        name = name.replace(value, secret)
     name = " ".join(re.sub(r"[^\w\s.,:;!?'&/+-]", " ", name).split())
     step.name = name[:LONGEST].rstrip() or "go on"
     return step
