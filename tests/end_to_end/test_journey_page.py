@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import time
 import zipfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from io import BytesIO
@@ -24,10 +26,15 @@ from tests.servers.shop import shop_running
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 JOURNEY = """\
+import time
+from pathlib import Path
+
 from playwright.sync_api import expect
 
 
 def test_pay(page, step):
+    while not Path(__file__).with_name("go").exists():
+        time.sleep(0.02)
     with step("open the shop"):
         page.goto("/shop")
     with step("pay"):
@@ -94,13 +101,19 @@ async def test_an_alert_leads_to_the_picture_of_the_failure(tmp_path: Path) -> N
         path = tmp_path / "stormwatch.yaml"
         path.write_text(CONFIG.format(page=page, shop=shop.url, alertmanager=alertmanager, webhook=receiver.url))
         config = load(path, environ={})
+        first, second = [tmp_path / "data" / "artifacts" / "gone" / name for name in ("first", "second")]
+        _old(first)
         async with (
             Service(config, data=tmp_path / "data") as service,
             serving(web_app(service), bound),
             httpx.AsyncClient(base_url=page) as client,
         ):
+            await until(lambda: not first.exists(), what="the directory to be tidied at the start")
+            _old(second)
+            (tmp_path / "go").touch()
             told = await until(lambda: receiver.alerts("firing", alertname="ProbeDown"), what="the page")
 
+            await until(lambda: not second.exists(), what="the directory to be tidied after the run")
             await _links_work(client, told[0][1]["annotations"])
             known = await until(lambda: _alerts(client, alertmanager), what="Alertmanager to be told")
             assert [each["annotations"]["picture"] for each in known] == [told[0][1]["annotations"]["picture"]]
@@ -114,6 +127,13 @@ async def test_an_alert_leads_to_the_picture_of_the_failure(tmp_path: Path) -> N
             assert (await client.get("/api/v1/journeys/none")).status_code == 404
             for width in (1280, 390):
                 await _looks_right(f"{page}/probes/pay", width)
+
+
+def _old(run: Path) -> None:
+    """Artifacts of a run that is older than they may become."""
+    run.mkdir(parents=True)
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(run, (two_days_ago, two_days_ago))
 
 
 async def _alerts(client: httpx.AsyncClient, alertmanager: str) -> list[dict[str, Any]]:
