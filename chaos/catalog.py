@@ -43,6 +43,7 @@ from stormwatch.chaos.tls_options import (
     TlsMissingIntermediate,
     TlsNotYetValid,
     TlsOldProtocol,
+    TlsRevoked,
     TlsSelfSigned,
     TlsStalledHandshake,
     TlsUnknownCa,
@@ -186,6 +187,13 @@ _ON_ROUTES: tuple[FaultKind[Options], ...] = (
         TlsMissingIntermediate,
         "the certificate's issuer is not sent along",
         frozenset({Reason.CERTIFICATE}),
+    ),
+    FaultKind(
+        "tls-revoked",
+        TlsRevoked,
+        "the certificate is revoked",
+        frozenset({Reason.CERTIFICATE}),
+        reason_note="of a tls probe that asks, by its `revocation`; nobody else notices",
     ),
     FaultKind(
         "tls-weak-key",

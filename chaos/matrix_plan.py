@@ -46,7 +46,7 @@ ESSENTIAL = frozenset(
 )  # fmt: skip
 """Faults of the proxy that a monitoring can tell apart: one for each way to fail. The others are variations of these."""
 
-_OF_ISSUER = frozenset({"tls-expired", "tls-not-yet-valid", "tls-expires-soon", "tls-wrong-host", "tls-weak-key", "tls-weak-hash"})  # fmt: skip
+_OF_ISSUER = frozenset({"tls-expired", "tls-not-yet-valid", "tls-expires-soon", "tls-wrong-host", "tls-weak-key", "tls-weak-hash", "tls-revoked"})  # fmt: skip
 """Faults that show nothing but themselves only where the route's issuer is one whom clients trust."""
 
 SLOW = 1.2

@@ -112,7 +112,8 @@ class Gate:
         if injection.refuses and not any(one.refuses for one in self.faults.values() if one is not injection):
             self._door.reopen()
         del self.faults[fault]
-        self._forgeries.pop(fault, None)
+        if forgery := self._forgeries.pop(fault, None):
+            forgery.close()
         for link in list(self.links):
             try:
                 link.remove(injection)

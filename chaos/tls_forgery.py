@@ -6,12 +6,14 @@ import ssl
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route, RouteIssuer
 from stormwatch.chaos.tls_mint import Identity, Issuer, LeafKey, Mint, new_issuer, read_issuer
+from stormwatch.chaos.tls_revoker import Revoker
 
 NAMES: Final = 64
 """For so many names certificates are kept; others are made anew."""
@@ -36,6 +38,15 @@ class SpoilsHandshakes(Protocol):
         ...
 
 
+@runtime_checkable
+class RevokesCertificates(Protocol):
+    """A fault of TLS whose certificates are revoked by whoever is asked about them."""
+
+    def revokes(self) -> bool:
+        """Whether they are."""
+        ...
+
+
 class Forgery:
     """What one fault of TLS shows on one route, for as long as it is in place."""
 
@@ -46,13 +57,21 @@ class Forgery:
         self._mint: Mint | None = None
         self._making: asyncio.Future[Mint] | None = None
         self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+        self._revoker: Revoker | None = None
+        self._closed = False
 
     async def ready(self) -> None:
         """Keys are made, in a thread, once. Raises ValueError when the route's issuer cannot be used."""
         if self._making is None:
-            self._making = asyncio.ensure_future(asyncio.to_thread(self._make))
+            self._making = asyncio.ensure_future(self._make())
         # Shielded: one client that hangs up must not take the keys of the others with it.
         self._mint = await asyncio.shield(self._making)
+
+    def close(self) -> None:
+        """The fault is over: nobody is told any more that a certificate is revoked."""
+        self._closed = True
+        if self._revoker:
+            self._revoker.close()
 
     def context(self, asked: Callable[[str], None]) -> ssl.SSLContext:
         """For one handshake; `asked` is told which name it is for when the client has said hello."""
@@ -77,7 +96,16 @@ class Forgery:
         """The name for clients that ask for none."""
         return (self._route.tls.server_name if self._route.tls else "") or parse_address(self._route.upstream)[0]
 
-    def _make(self) -> Mint:
+    async def _make(self) -> Mint:
+        mint = await asyncio.to_thread(self._new_mint)
+        if isinstance(self._options, RevokesCertificates) and self._options.revokes() and not self._closed:
+            self._revoker = await Revoker.begin(mint.issuer, self._now)
+            if self._closed:  # meanwhile
+                self._revoker.close()
+            mint = replace(mint, revoker=self._revoker.url)
+        return mint
+
+    def _new_mint(self) -> Mint:
         issuer = (
             issuer_of(self._route.issuer) if self._route.issuer else new_issuer("Stormwatch throw-away CA", self._now)
         )
@@ -91,7 +119,10 @@ class Forgery:
         context = self._contexts[name] = self._new_context()
         # OpenSSL's API of Python takes files only; this one is read by its owner alone, and gone at once.
         with tempfile.NamedTemporaryFile(prefix="stormwatch-", suffix=".pem") as file:
-            file.write(self._options.identity(self._mint, name).pem)
+            identity = self._options.identity(self._mint, name)
+            if self._revoker:
+                self._revoker.revoke(identity.chain[0])
+            file.write(identity.pem)
             file.flush()
             context.load_cert_chain(file.name)
         while len(self._contexts) > NAMES:

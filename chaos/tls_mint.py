@@ -5,6 +5,7 @@ refuses a certificate refuses it for what was made wrong.
 """
 
 import datetime
+import secrets
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 SKEW: Final = datetime.timedelta(days=1)
 """Clocks of clients may be wrong by so much."""
@@ -94,6 +95,8 @@ class Mint:
     now: datetime.datetime
     key: LeafKey
     """One key for all certificates: making an RSA key takes too long for a handshake to wait for it."""
+    revoker: str = ""
+    """What the addresses begin with that say whether a certificate is revoked; empty: certificates name none."""
 
     def identity(
         self,
@@ -120,6 +123,10 @@ class Mint:
         )
         if not self_signed:
             builder = builder.add_extension(_identifier_of(signer.certificate), critical=False)
+        if self.revoker:
+            # A list of its own for each: clients keep lists, and this certificate would be missing in one that is older.
+            for extension in (_access(f"{self.revoker}ocsp"), _list_at(f"{self.revoker}{secrets.token_hex(8)}.crl")):
+                builder = builder.add_extension(extension, critical=False)
         leaf = (
             _signed_with_sha1(builder.sign(by, hashes.SHA256()), by) if with_sha1 else builder.sign(by, hashes.SHA256())
         )
@@ -192,6 +199,16 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _access(responder: str) -> x509.AuthorityInformationAccess:
+    place = x509.UniformResourceIdentifier(responder)
+    return x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.OCSP, place)])
+
+
+def _list_at(address: str) -> x509.CRLDistributionPoints:
+    place = [x509.UniformResourceIdentifier(address)]
+    return x509.CRLDistributionPoints([x509.DistributionPoint(place, None, None, None)])
 
 
 def _identifier_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

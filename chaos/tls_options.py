@@ -142,6 +142,15 @@ class TlsMissingIntermediate(TlsFault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsRevoked(TlsFault):
+    """The certificate is revoked: whoever asks where it says is told so."""
+
+    def revokes(self) -> bool:
+        """By a responder and by lists."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsWeakKey(TlsFault):
     """The certificate is for an RSA key that is too short."""
 

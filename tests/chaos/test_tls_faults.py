@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import datetime
+import re
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -10,9 +12,14 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509 import ocsp
 
 from stormwatch.chaos.route import Route, RouteIssuer, RouteTls
+from stormwatch.chaos.tls_mint import Mint, new_issuer, new_key
+from stormwatch.chaos.tls_revoker import Revoker
 from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.ocsp import question
+from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.tls import KIND as TLS
 from tests.program import program
@@ -91,6 +98,61 @@ FAULTS: list[tuple[str, dict[str, Any], Reason, str]] = [
     ("tls-old-protocol", {}, Reason.TLS, "protocol"),
     ("tls-old-protocol", {"version": "1.0"}, Reason.TLS, "protocol"),
 ]
+
+
+@pytest.mark.parametrize("ends_tls", [True, False], ids=["ends-tls", "passes-tls"])
+@pytest.mark.parametrize("asked", [{"ocsp": "ask"}, {"ocsp": "any"}, {"crl": True}], ids=["ocsp", "any", "crl"])
+async def test_a_revoked_certificate_is_wrong_for_those_who_ask(
+    house: House, asked: dict[str, Any], *, ends_tls: bool
+) -> None:
+    """By a responder or a list, in the words of the one who was asked; whoever does not ask finds it right in everything."""
+    async with shop(house, ends_tls=ends_tls) as (proxy, _):
+        await proxy.put("tls-revoked")
+        seen = await by_tls(house, proxy, revocation=asked)
+        assert (seen.outcome, seen.reason) == (Outcome.DOWN, Reason.CERTIFICATE), seen.message
+        assert re.search(
+            r"is revoked at .* \(key_?compromise\), says http://127\.0\.0\.1:", seen.message, re.IGNORECASE
+        )
+        unasked = await by_tls(house, proxy)
+        assert unasked.outcome is Outcome.UP, unasked.message
+        assert (await by_http(house, proxy)).outcome is Outcome.UP
+        assert (await proxy.evidence())["connections"] == 3
+        await proxy.delete()
+        # The answer is kept, and is about that certificate: the route's own is not it.
+        after = await by_tls(house, proxy, revocation=asked)
+        assert after.outcome is Outcome.UP, after.message
+        host, port = re.findall(r"http://([\d.]+):(\d+)/", seen.message)[0]
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
+
+
+async def test_two_names_of_one_fault_are_both_revoked(house: House) -> None:
+    """A list that a client keeps is about the first only: each certificate names a list of its own."""
+    async with shop(house, ends_tls=True) as (proxy, _):
+        await proxy.put("tls-revoked")
+        async with Resources() as resources:
+            for name in ("shop.test", "other.test"):
+                options = {"ca_file": str(house.ca), "server_name": name, "revocation": {"crl": True}}
+                seen = await run(TLS, f"127.0.0.1:{proxy.port()}", options, resources=resources)
+                assert seen.reason is Reason.CERTIFICATE, seen.message
+                assert "revoked" in seen.message
+
+
+def test_an_answer_is_given_about_what_the_fault_has_shown_only() -> None:
+    """Of other certificates it knows nothing; what is no question is called so."""
+    now = datetime.datetime.now(datetime.UTC)
+    issuer = new_issuer("Stormwatch test CA", now)
+    mint, revoker = Mint(issuer, now, new_key()), Revoker(issuer, now)
+    shown, other = (mint.identity(name).chain[0] for name in ("shop.test", "other.test"))
+    revoker.revoke(shown)
+    answers = {
+        name: ocsp.load_der_ocsp_response(revoker.answer(question(one, issuer.certificate)))
+        for name, one in (("shown", shown), ("other", other))
+    }
+    assert answers["shown"].certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert answers["other"].response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+    said = ocsp.load_der_ocsp_response(revoker.answer(b"what?"))
+    assert said.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
 
 
 @pytest.mark.parametrize("ends_tls", [True, False], ids=["ends-tls", "passes-tls"])
