@@ -197,7 +197,7 @@ class Pages:
     async def hotels(self, request: Request) -> Response:
         """Search hotels."""
         city = request.query_params.get("city", "").strip()[:100]
-        shown = {
+        shown: dict[str, Any] = {
             "cities": _CITIES,
             "bookable": not self._plants.has("missing-button"),
             "ratings": self._embedded["ratings"],
