@@ -110,6 +110,7 @@ def _card(
     kept = [_artifact(path, inside, beside) for path in record.artifacts]
     return {
         "record": record,
+        "where": _where(record),
         "evidence": {key: record.evidence.get(key) for key in _SHOWN},
         "more": {key: value for key, value in record.evidence.items() if key not in _SHOWN},
         "bars": _bars(record, compared),
@@ -172,6 +173,12 @@ def _artifact(path: Path, inside: Mapping[Path, str], beside: Path | None) -> di
         "size": path.stat().st_size if there else None,
         "picture": bool(data) and path.suffix == ".png",
     }
+
+
+def _where(record: RunRecord) -> str:
+    """File and line as they are called where the command runs: in CI, the root of the repository."""
+    said = str(record.evidence.get("where", ""))
+    return os.path.relpath(said) if said and Path(said).is_relative_to(Path.cwd()) else said
 
 
 def _is_link(value: Any) -> bool:
