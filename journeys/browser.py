@@ -27,4 +27,4 @@ def browser_type_launch_args(
 
         options = launch_args(options, downloaded=browser_type.executable_path)
     client = pytestconfig.stash.get(CLIENT, None)
-    return client.launch_args(options, request.addfinalizer) if client else options
+    return client.launch_args(browser_type.name, options, request.addfinalizer) if client else options

@@ -14,34 +14,28 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
-from stormwatch.journeys.devices import device_names
+from stormwatch.journeys.devices import devices, no_device
 from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.units import Bytes, Seconds
 
 ColorScheme = Literal["light", "dark", "no-preference"]
 NetworkName = Literal["slow-3g", "fast-3g", "fast-4g"]
 
+LATER: Final = "devices are looked up later"
+"""Context of a validation that leaves the registry alone: the browser's own Playwright, once it runs, has it for nothing."""
+
 _LOCALE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
-def _check_device(name: str) -> str:
-    known = device_names()
+def _check_device(name: str, info: ValidationInfo) -> str:
+    known = {} if info.context == LATER else devices()
     if known and name not in known:
-        near = _near(name, known)
-        remedy = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(known[:5])} and others"
-        raise ValueError(f"Playwright knows no device {name!r}; {remedy}")
+        raise ValueError(no_device(name, known))
     return name
-
-
-def _near(name: str, known: tuple[str, ...]) -> list[str]:
-    """The devices that are meant: the one that differs in capitals and spaces alone, or the nearest."""
-    flat = {re.sub(r"[\W_]", "", each).lower(): each for each in known}
-    wanted = re.sub(r"[\W_]", "", name).lower()
-    return [flat[each] for each in ([wanted] if wanted in flat else get_close_matches(wanted, flat, n=3))]
 
 
 def _check_locale(tag: str) -> str:
@@ -212,6 +206,8 @@ class Client:
             for name in ("network", "cpu", "ca_file", "hosts"):
                 if getattr(self, name):
                     raise ValueError(f"{name}: can be had in chromium alone, not in {browser}; leave it out")
+        if browser == "firefox" and self.device and devices().get(self.device):
+            raise ValueError(f"device: {self.device} is mobile, which Firefox cannot be; take chromium or webkit")
         for name, needed in (("proxy_user", "proxy"), ("proxy_password", "proxy_user")):
             if getattr(self, name) and not getattr(self, needed):
                 raise ValueError(f"{name}: is of no use without {needed}; give both, or none")
@@ -240,14 +236,17 @@ def _check_authorities(path: Path) -> None:
 _ADAPTER: Final = TypeAdapter(Client)
 
 
-def parse(text: str, directory: Path) -> Client:
-    """A client from YAML or JSON; relative names of files count from `directory`. Raises ValueError, one line."""
+def parse(text: str, directory: Path, *, context: str = "") -> Client:
+    """A client from YAML or JSON; relative names of files count from `directory`. Raises ValueError, one line.
+
+    `context` may be LATER.
+    """
     try:
         written = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     try:
-        client = _ADAPTER.validate_json(json.dumps(_absolute(written, directory)), strict=True)
+        client = _ADAPTER.validate_json(json.dumps(_absolute(written, directory)), strict=True, context=context)
     except ValidationError as error:
         told = [_told(each["loc"], each["msg"]) for each in error.errors(include_url=False)]
         raise ValueError("; ".join(told)) from None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stormwatch.journeys.browser_fault import each_page, set_speed
-from stormwatch.journeys.client import Client, parse
+from stormwatch.journeys.client import LATER, Client, parse
+from stormwatch.journeys.devices import no_device
 from stormwatch.journeys.trust_store import TrustStoreFailed, make_home
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ClientBrowser:
     def of_file(cls, path: Path) -> "ClientBrowser":
         """Of a file. Raises pytest.UsageError."""
         try:
-            return cls(parse(path.read_text(encoding="utf-8"), path.parent))
+            return cls(parse(path.read_text(encoding="utf-8"), path.parent, context=LATER))
         except OSError as error:
             raise pytest.UsageError(f"--stormwatch-client: cannot read {path}: {error.strerror}") from error
         except ValueError as error:
@@ -49,9 +50,18 @@ class ClientBrowser:
                 self._equip(made, request.getfixturevalue("playwright").devices)
         return made
 
-    def launch_args(self, given: Mapping[str, Any], at_end: Callable[[Callable[[], object]], None]) -> dict[str, Any]:
-        """Playwright's launch options with the client's. `at_end` takes what is to be called when they are used no more."""
+    def launch_args(
+        self, browser: str, given: Mapping[str, Any], at_end: Callable[[Callable[[], object]], None]
+    ) -> dict[str, Any]:
+        """Playwright's launch options with the client's. `at_end` takes what is to be called when they are used no more.
+
+        Raises pytest.UsageError for what this browser cannot be.
+        """
         client, options = self.client, dict(given)
+        try:
+            client.check(browser)
+        except ValueError as error:
+            raise pytest.UsageError(f"client: {error}") from error
         if client.hosts:
             rules = ",".join(f"MAP {host} {address}" for host, address in sorted(client.hosts.items()))
             options["args"] = [*options.get("args", ()), f"--host-resolver-rules={rules}"]
@@ -72,7 +82,7 @@ class ClientBrowser:
         """What a new context is made with. Raises pytest.UsageError for a device that Playwright does not know."""
         client = self.client
         if client.device and client.device not in devices:
-            raise pytest.UsageError(f"client: device: Playwright knows no device {client.device!r}")
+            raise pytest.UsageError(f"client: device: {no_device(client.device, devices)}")
         wanted: dict[str, Any] = dict(devices[client.device]) if client.device else {}
         plain = {"locale": client.locale, "timezone_id": client.timezone, "color_scheme": client.color_scheme}
         wanted |= {option: value for option, value in plain.items() if value}

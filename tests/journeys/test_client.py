@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from stormwatch.journeys.client import Client, ClientCertificate, Geolocation, Network, parse
-from stormwatch.journeys.devices import device_names
+from stormwatch.journeys.devices import devices
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.trust_store import TrustStoreFailed, make_home
-from stormwatch.probes.failure import ProbeBroken
-from stormwatch.probes.result import Outcome
+from stormwatch.probes.result import Outcome, Reason
 from tests.program import program
 from tests.servers import web
 from tests.servers.certificates import Authority
@@ -78,7 +77,7 @@ def test_it(page, browser, base_url):
     )
     async with web.serving(web.answer(PAGE, headers={"Content-Type": "text/html"})) as server:
         report = await pool.run(
-            Journey(file=file, test="test_it", base_url=server.url, client=client.as_text()), seconds=60
+            Journey(file=file, test="test_it", base_url=server.url, client=client.as_text()), seconds=100
         )
         said = [each.header("Accept-Language") for each in server.exchanges]
     assert (report.outcome, report.text) == (Outcome.UP, "")
@@ -101,7 +100,9 @@ def test_it(page):
     slow = Client(network=Network(down=50 * 1024, latency=0.5), cpu=50.0)
     async with web.serving(web.answer(PAGE + b" " * 102400, headers={"Content-Type": "text/html"})) as server:
         reports = [
-            await pool.run(Journey(file=file, test="test_it", base_url=server.url, client=client.as_text()), seconds=60)
+            await pool.run(
+                Journey(file=file, test="test_it", base_url=server.url, client=client.as_text()), seconds=100
+            )
             for client in (slow, Client())
         ]
     said = [re.findall(r"[\d.]+(?= m?s)", each.sentence) for each in reports]
@@ -136,7 +137,7 @@ async def test_an_own_authority_is_trusted_and_no_other_and_a_host_leads_where_i
             SECURE.replace("PORT", str(right.port), 1).replace('"PORT", "OTHER"', f'"{right.port}", "{wrong.port}"')
         )
         reports = [
-            await pool.run(Journey(file=file, test=test, client=client.as_text()), seconds=60)
+            await pool.run(Journey(file=file, test=test, client=client.as_text()), seconds=100)
             for test in ("test_own", "test_other")
         ]
     assert (reports[0].outcome, reports[0].text) == (Outcome.UP, "")
@@ -185,7 +186,7 @@ async def test_a_client_certificate_is_shown_to_its_origin_whose_own_is_verified
         )
         client = Client(ca_file=str(own.file), certificates=certificates)
         reports = [
-            await pool.run(Journey(file=file, test=test, client=client.as_text()), seconds=60)
+            await pool.run(Journey(file=file, test=test, client=client.as_text()), seconds=100)
             for test in ("test_right", "test_wrong")
         ]
     assert (reports[0].outcome, reports[0].text) == (Outcome.UP, "")
@@ -205,7 +206,7 @@ async def test_pages_come_through_the_proxy_whose_password_nobody_reads(pool: Wo
     async with web.serving(web.answer(PAGE)) as server, forwarding(login=login) as proxy:
         file.write_text(file.read_text().replace("PORT", str(server.port)))
         client = Client(proxy=f"http://127.0.0.1:{proxy.port}", proxy_user="me", proxy_password="pass-9f3a71")
-        report = await pool.run(Journey(file=file, test="test_it", client=client.as_text()), seconds=60)
+        report = await pool.run(Journey(file=file, test="test_it", client=client.as_text()), seconds=100)
     assert f"GET http://shop.example:{server.port}/" in proxy.asked
     assert len(server.exchanges) > 0
     assert "***" in report.sentence
@@ -220,7 +221,7 @@ async def test_each_client_has_a_worker_and_equal_ones_share_it(pool: WorkerPool
     """)
     clients = (Client(locale="de"), Client(locale="en"), Client(locale="de"), Client())
     said = [
-        (await pool.run(Journey(file=file, test="test_it", client=client.as_text()), seconds=60)).sentence
+        (await pool.run(Journey(file=file, test="test_it", client=client.as_text()), seconds=100)).sentence
         for client in clients
     ]
     assert said[0] == said[2]
@@ -230,8 +231,18 @@ async def test_each_client_has_a_worker_and_equal_ones_share_it(pool: WorkerPool
 async def test_a_device_that_this_playwright_does_not_know_is_broken(pool: WorkerPool, write: Write) -> None:
     """Where the configuration was checked with another one."""
     file = write("def test_it(page): ...")
-    with pytest.raises(ProbeBroken, match=r"no device 'Etch A Sketch'"):
-        await pool.run(Journey(file=file, test="test_it", client='{"device": "Etch A Sketch"}'), seconds=60)
+    report = await pool.run(Journey(file=file, test="test_it", client='{"device": "iPhone13"}'), seconds=100)
+    assert (report.outcome, report.reason) == (Outcome.BROKEN, Reason.COLLECTION)
+    assert "no device 'iPhone13'; did you mean iPhone 13?" in report.sentence
+
+
+def test_what_a_browser_cannot_be_is_told() -> None:
+    """By the option."""
+    with pytest.raises(ValueError, match=r"^device: iPhone 13 is mobile, which Firefox cannot be"):
+        Client(device="iPhone 13").check("firefox")
+    with pytest.raises(ValueError, match=r"^cpu: can be had in chromium alone, not in webkit"):
+        Client(cpu=4.0).check("webkit")
+    Client(device="Desktop Firefox", locale="de").check("firefox")
 
 
 def run_pytest(file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -309,4 +320,4 @@ def test_a_client_is_the_same_again_after_it_was_written_down() -> None:
 
 def test_playwrights_devices_are_known_without_a_browser() -> None:
     """By the names that its documentation has."""
-    assert {"iPhone 13", "Pixel 7", "Desktop Chrome"} <= set(device_names())
+    assert {"iPhone 13", "Pixel 7", "Desktop Chrome"} <= set(devices())
