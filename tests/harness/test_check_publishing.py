@@ -16,7 +16,9 @@ from stormwatch.harness.check import journeys_among
 from stormwatch.harness.check_publishing import asked_for
 from stormwatch.harness.outcomes import Form
 from stormwatch.harness.problem import Problem
+from stormwatch.probes.probe import Probe
 from stormwatch.probes.result import Outcome, Phase, Reason, Result
+from stormwatch.probes.tcp import KIND as TCP
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -76,36 +78,41 @@ def test_annotations_stand_at_the_line_of_the_step_and_what_has_no_line_at_the_c
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_only_journeys_with_a_page_beside_and_nothing_down_is_no_verdict(check: Check, tmp_path: Path) -> None:
-    done = check("--journeys", "--format", "html", "--report", "out/report.html", passes=True)
+def test_only_journeys_with_a_page_beside_their_steps_kept_and_nothing_down_is_no_verdict(
+    check: Check, tmp_path: Path
+) -> None:
+    options = ("--journeys", "--format", "html", "--report", "out/report.html", "--baseline", "steps", "--record")
+    done = check(*options, passes=True)
     assert done.returncode == 3
-    assert (tmp_path / "out" / "report.html").read_text() == done.stdout.removesuffix("\n")
     assert "Of 2 journeys: 1 could not be run, 1 up." in done.stdout
+    assert (tmp_path / "out" / "report.html").read_text() == done.stdout.removesuffix("\n")
     assert "port" not in done.stdout.partition("<main>")[2]
+    assert done.stderr == "steps: 0 slower, 0 as before, 2 not judged (fewer than 5 runs to compare with)\n"
+    (line,) = (tmp_path / "steps" / "step-times.jsonl").read_text().splitlines()
+    recorded = json.loads(line)["journeys"]
+    assert list(recorded) == ["pay"]
+    assert recorded["pay"]["look"] >= 0.2
 
 
-def test_steps_are_compared_recorded_and_may_decide_the_exit_code(check: Check, tmp_path: Path) -> None:
-    baseline = tmp_path / "steps.jsonl"
-    options = ("--journeys", "--baseline", "steps.jsonl")
-    first = check(*options, "--record", passes=True, login=False)
-    assert first.returncode == 0
-    assert first.stdout.splitlines()[-1].startswith("steps: 0 slower, 0 as before, 2 not judged")
-    assert json.loads(baseline.read_text())["journeys"]["pay"]["look"] >= 0.2
-    baseline.write_text('{"journeys": {"pay": {"look": 0.05, "pay": 100}}}\n' * 5)
-    second = check(*options, "--fail-on-slower", "--format", "json", passes=True, login=False)
-    assert second.returncode == 1
-    document = json.loads(second.stdout)
+def test_a_step_that_got_slower_may_decide_the_exit_code(check: Check, tmp_path: Path) -> None:
+    past = '{"journeys": {"pay": {"look": 0.05, "pay": 100}}}\n'
+    (tmp_path / "steps.jsonl").write_text(past * 5)
+    options = ("--journeys", "--baseline", "steps.jsonl", "--fail-on-slower", "--format", "json")
+    done = check(*options, passes=True, login=False)
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
     assert document["summary"] == "1 probe: 1 up"
     assert [(each["step"], each["standing"]) for each in document["comparison"]["steps"]] == [
         ("look", "slower"),
         ("pay", "as-before"),
     ]
+    assert (tmp_path / "steps.jsonl").read_text() == past * 5
 
 
-def test_a_probe_that_is_no_journey_cannot_be_asked_for_as_one(check: Check) -> None:
-    done = check("--journeys", "port")
-    said = "--journeys: port is no journey, but of kind tcp; leave one of them out\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+def test_a_probe_that_is_no_journey_cannot_be_asked_for_as_one() -> None:
+    port = Probe(name="port", kind="tcp", target="127.0.0.1:9", check=TCP.build("127.0.0.1:9", TCP.options()))
+    with pytest.raises(Problem, match=r"^--journeys: port is no journey, but of kind tcp; leave one of them out$"):
+        journeys_among([port], named=True, config=Path("s.yaml"))
 
 
 def test_a_configuration_without_journeys_is_told() -> None:
