@@ -130,6 +130,8 @@ async def _make(job: "LoadJob", plan: _Plan, form: Shape, metrics: Path | None) 
 
     seen = await _watched(job, plan.environment)
     if job.role is Role.WORKER:
+        if seen.not_loaded or seen.stopped:
+            raise Problem(_why_none(job, seen), code=Exit.NO_VERDICT)
         if seen.code != 0:
             raise Problem(f"the master at {job.host}:{job.port} was lost: {seen.last_line}", code=Exit.NO_VERDICT)
         _say("the master has ended the load; it has what this worker saw")
@@ -231,7 +233,7 @@ def _why_none(job: "LoadJob", seen: _Seen) -> str:
     if seen.not_loaded:
         return f"the journeys could not be loaded: {seen.not_loaded}"
     if seen.stopped:
-        return "interrupted before the first user began"
+        return "interrupted" if job.role is Role.WORKER else "interrupted before the first user began"
     if job.role is Role.MASTER and not seen.began:
         return (
             f"--expect-workers {job.workers}: they did not come to {job.host}:{job.port} within {job.patience:g} s; "
@@ -257,7 +259,7 @@ class _Teller:
             case "ready" if self._job.role is Role.MASTER:
                 _say(f"waiting for {self._job.workers} workers at {self._job.host}:{self._job.port}")
             case "ready" if self._job.role is Role.WORKER:
-                _say(f"making load for the master at {self._job.host}:{self._job.port}")
+                _say(f"ready to make load for the master at {self._job.host}:{self._job.port}")
             case "began" if self._job.page:
                 _say(f"locust's page: http://{self._job.page}/")
             case "progress" if self._terminal:

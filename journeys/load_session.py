@@ -156,6 +156,10 @@ class LoadSession:
             offered += found
         session.config.stash[MASKER].add(value for each in offered for value in each.journey.secrets.values())
         self._journeys = tuple(each.journey.name for each in offered)
+        if twice := {name for name in self._journeys if self._journeys.count(name) > 1}:
+            why = f"several journeys are called {', '.join(sorted(twice))}; give them names in the configuration"
+            self._owner.tell("not-collected", where="", why=why)
+            return True
         self._owner.tell(
             "ready", journeys={each.journey.name: "browser" if each.in_browser else "api" for each in offered}
         )

@@ -139,12 +139,19 @@ class BrowserUser(JourneyUser):
 def users_of(job: LoadJob, offered: Sequence[Offered], on_run: OnRun) -> Mapping[str, type[User]]:
     """A class of users for each journey, by the name that locust shows."""
     beside_api = not all(each.in_browser for each in offered)
-    return {(users := _users(job, each, on_run, few=beside_api)).__name__: users for each in offered}
+    made: dict[str, type[User]] = {}
+    for each in offered:
+        name = _class_name(each.journey.name)
+        # `a-b` and `a.b` are two journeys.
+        while name in made:
+            name += "_"
+        made[name] = _users(job, each, on_run, name=name, few=beside_api)
+    return made
 
 
-def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, few: bool) -> type[User]:
+def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, name: str, few: bool) -> type[User]:
     made: type[Any] = type(
-        _class_name(offered.journey.name),
+        name,
         (BrowserUser if offered.in_browser else ApiUser,),
         {
             "offered": offered,
