@@ -78,8 +78,8 @@ def _print(
     results: Sequence[Result], records: Sequence[RunRecord], comparison: Comparison | None, asked: Asked
 ) -> None:
     compared = comparison.lines() if comparison else []
-    if asked.before and asked.before.damaged:
-        compared.append(f"{asked.before.damaged} lines of {asked.baseline} are no runs and were left out")
+    if asked.before and (complaint := asked.before.complaint):
+        compared.insert(0, complaint)
     match asked.form:
         case Form.TABLE:
             outcomes.print_table(results, Console())

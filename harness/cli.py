@@ -122,6 +122,8 @@ def check(
     probes = [_named(name, {probe.name: probe for probe in loaded.probes}, "probe") for name in wanted]
     if journeys:
         probes = checking.journeys_among(probes or loaded.probes, named=bool(probes), config=config)
+    if debug and (report or baseline):
+        raise Problem("--debug shows one probe in the terminal; leave out --report and --baseline, or --debug")
     asked = check_publishing.asked_for(
         form=form, config=config, page=report, baseline=baseline, record=record, fail_on_slower=fail_on_slower
     )

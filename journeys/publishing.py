@@ -108,10 +108,8 @@ class Publishing:
             terminalreporter.section(f"journey steps against the last {len(self._before.runs)} runs")
             for line in self._comparison.lines():
                 terminalreporter.write_line(line)
-            if self._before.damaged:
-                terminalreporter.write_line(
-                    f"{self._before.damaged} lines of {wishes.baseline} are no runs and were left out"
-                )
+            if complaint := self._before.complaint:
+                terminalreporter.write_line(complaint)
         for line in self._failures:
             terminalreporter.write_line(f"stormwatch: {line}", red=True)
         for what, path in (("report", wishes.page), ("JSON", wishes.json)):

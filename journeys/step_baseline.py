@@ -26,6 +26,18 @@ class Baseline:
     runs: tuple[StepSeconds, ...]
     damaged: int = 0
 
+    @property
+    def complaint(self) -> str:
+        """What is said of lines that are no runs; empty where all are."""
+        if not self.damaged:
+            return ""
+        lines = (
+            "1 line of the baseline is no run and was"
+            if self.damaged == 1
+            else f"{self.damaged} lines of the baseline are no runs and were"
+        )
+        return f"{lines} left out"
+
 
 def baseline_file(given: Path) -> Path:
     """The file itself. What is a directory, or is not there yet and has no suffix, holds it."""

@@ -152,6 +152,7 @@ def test_lines_that_are_no_runs_are_left_out_and_counted(tmp_path: Path) -> None
     file.write_text("\n".join([good, *bad, "", good]))
     found = read_baseline(file)
     assert (found.runs, found.damaged) == (({"shop": {"pay": 1.0}}, {"shop": {"pay": 1.0}}), 5)
+    assert found.complaint == "5 lines of the baseline are no runs and were left out"
     assert read_baseline(tmp_path / "none.jsonl").runs == ()
 
 
