@@ -38,7 +38,9 @@ def as_table(summary: LoadSummary, verdict: LoadVerdict) -> RenderableType:
     """A line for each journey and step, then one for each objective."""
     processes = f" in {summary.workers} workers" if summary.workers > 1 else ""
     parts: list[RenderableType] = [
-        Text(f"{summary.users} users{processes} for {show_duration(round(summary.seconds, 1))}"),
+        Text(
+            f"{summary.users} user{'' if summary.users == 1 else 's'}{processes} for {show_duration(round(summary.seconds, 1))}"
+        ),
         _runs(summary),
     ]
     if summary.failing:
