@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def setup(number: int) -> Setup:
     return Setup(front=front, dns=dns, objective=its, rules=(*burns, *alive), restarts=restarts)
 
 
+@cache
 def history(seed: int) -> tuple[World, str]:
     """One history under the configuration of its batch, and how it is told to people."""
     given = setup(seed // BATCH)
@@ -223,4 +225,6 @@ def test_the_histories_make_every_alert_fire_and_resolve() -> None:
 )
 def test_a_rendering_with_a_mistake_is_found(batch: int, right: str, wrong: str, tmp_path: Path) -> None:
     """The comparison is worth something: change one thing in the rendered rules, and some history tells."""
-    assert disagreements(range(batch * BATCH, batch * BATCH + 12), tmp_path, mistake=(right, wrong))
+    seeds = range(batch * BATCH, batch * BATCH + 12)
+
+    assert any(disagreements([seed], tmp_path, mistake=(right, wrong)) for seed in seeds)

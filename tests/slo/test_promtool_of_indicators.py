@@ -13,8 +13,9 @@ from stormwatch.slo.policy import Burn, rules_for_objective
 from stormwatch.slo.prometheus import render_rules
 from stormwatch.slo.promtool import render_tests
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Rule
+from tests.slo.promtool import promtool
 from tests.slo.story import objective, probe
-from tests.slo.test_promtool import promtool, write_all
+from tests.slo.test_promtool import write_all
 
 FRONT = probe()
 MONTH = objective("month", target=Fraction(99, 100), calendar=Calendar("month", "Europe/Berlin"))

@@ -1,7 +1,6 @@
 """Several locations decide together whether a probe is down: in process, in Prometheus, and in the tests for promtool."""
 
 import random
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from stormwatch.slo.prometheus import render_rules
 from stormwatch.slo.promtool import render_tests
 from stormwatch.slo.quorum import SILENT_AFTER, rules_for_peers, with_quorum
 from stormwatch.slo.rule import Rule
-from tests.program import program
 from tests.slo.parity import STEP, Series, States, World, differences, prometheus_states, samples, transitions
+from tests.slo.promtool import promtool
 from tests.slo.story import START, probe, result
 
 HERE, SECOND, THIRD = LOCATIONS = ("fra1", "nyc1", "sin1")
@@ -237,14 +236,7 @@ def _promtool_tests(given: Sequence[Rule], directory: Path, mistake: tuple[str, 
     for each in render_tests((), given, (FRONT,), rule_file="rules.yml"):
         (directory / each.name).write_text(each.text)
         names.append(each.name)
-    done = subprocess.run(
-        [program("promtool"), "test", "rules", *names],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = promtool(directory, *names)
     return done.stdout + done.stderr if done.returncode else ""
 
 
