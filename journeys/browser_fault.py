@@ -13,9 +13,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, CDPSession, Page, Route
+
+_DEVTOOLS: "WeakKeyDictionary[Page, CDPSession]" = WeakKeyDictionary()
+"""One session a page: where two slow a network down, Chromium (156) keeps to what the first of them said."""
 
 Kind = Literal["offline", "slow-network", "blocked", "status", "slow-cpu"]
 
@@ -149,11 +153,14 @@ def _slow_down(context: "BrowserContext", fault: BrowserFault, touched: Callable
 def each_page(context: "BrowserContext", prepare: Callable[["CDPSession", "Page"], None], *there: "Page") -> None:
     """Prepare each page by the DevTools protocol, which Chromium alone speaks, before the test has it in its hands.
 
-    `there` are pages that the context has already.
+    `there` are pages that the context has already. Who prepares last wins: what a drill does replaces what the client has.
     """
 
     def prepare_page(page: "Page") -> None:
-        prepare(context.new_cdp_session(page), page)
+        devtools = _DEVTOOLS.get(page)
+        if devtools is None:
+            devtools = _DEVTOOLS[page] = context.new_cdp_session(page)
+        prepare(devtools, page)
         # Those that pages open by themselves: their first request may be too quick for us.
         page.on("popup", prepare_page)
 

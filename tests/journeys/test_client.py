@@ -7,11 +7,13 @@ import re
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 
+from stormwatch.journeys.browser_fault import BrowserFault, fault_directory, put
 from stormwatch.journeys.client import Client, ClientCertificate, Geolocation, Network, parse
 from stormwatch.journeys.devices import devices
 from stormwatch.journeys.pool import Journey, WorkerPool
@@ -108,6 +110,25 @@ def test_it(page):
     said = [re.findall(r"[\d.]+(?= m?s)", each.sentence) for each in reports]
     assert float(said[0][0]) > 2.4, "100 KiB at 50 KiB a second, and half a second before"
     assert float(said[0][1]) > 4 * float(said[1][1]), said
+
+
+async def test_what_a_drill_does_replaces_what_the_client_has(pool: WorkerPool, write: Write) -> None:
+    """On a quick line as on a slow one: a fault that a client's own line hides would be a drill of nothing."""
+    file = write("""
+        def test_it(page):
+            began = time.monotonic()
+            page.goto("/")
+            raise AssertionError(f"loaded in {time.monotonic() - began:.2f} s")
+    """)
+    fault = BrowserFault(
+        id="slow-1", kind="slow-network", file=str(file), latency=3.0, rate=1e6, expires_at=time.time() + 600
+    )
+    client = Client(network=Network(latency=0.01))
+    put(fault, fault_directory())
+    async with web.serving(web.answer(PAGE, headers={"Content-Type": "text/html"})) as server:
+        journey = Journey(file=file, test="test_it", base_url=server.url, client=client.as_text())
+        report = await pool.run(journey, seconds=100)
+    assert float(re.findall(r"[\d.]+(?= s)", report.sentence)[0]) >= 3, report.sentence
 
 
 SECURE = """
