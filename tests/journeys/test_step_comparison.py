@@ -82,6 +82,13 @@ def test_a_hiccup_in_the_past_hides_nothing() -> None:
     assert slower([*steady, 30.0, 45.0], 1.5)
 
 
+def test_a_step_of_milliseconds_needs_fifty_more_and_a_step_of_seconds_a_fifth_however_steady_they_are() -> None:
+    assert not slower([0.01] * 20, 0.059)
+    assert slower([0.01] * 20, 0.061)
+    assert not slower([10.0] * 20, 11.9)
+    assert slower([10.0] * 20, 12.1)
+
+
 @given(before=histories, now=seconds)
 def test_less_than_a_fifth_or_fifty_milliseconds_is_never_told(before: list[float], now: float) -> None:
     judged = judge("shop", "pay", now, before)
@@ -141,6 +148,7 @@ def test_the_file_keeps_the_last_runs_and_leaves_out_a_run_without_steps(tmp_pat
     record_run(file, read_baseline(file).runs, {})
     record_run(file, read_baseline(file).runs, {"shop": {}})
     assert [run["shop"]["pay"] for run in read_baseline(file).runs] == [float(n) for n in range(3, LAST + 3)]
+    assert len(file.read_text().splitlines()) == LAST
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert baseline_file(tmp_path / "kept") == baseline_file(file) == file
 
