@@ -295,7 +295,7 @@ class LoadSession:
             broken=self._tallies.broken,
             broken_why=self._tallies.broken_why,
             saturated=self._saturated
-            or self._lag.is_too_long
+            or (self._lag.is_too_long and not isinstance(runner, MasterRunner))
             or runner.cpu_warning_emitted
             or runner.worker_cpu_warning_emitted,
         )
