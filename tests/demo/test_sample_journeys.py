@@ -17,6 +17,8 @@ from stormwatch.demo.config import JOURNEYS, write_config
 from stormwatch.demo.plants import PLANTS
 from stormwatch.demo.platform import Platform
 from stormwatch.harness.config import load
+from stormwatch.harness.demonstration import command as command_of_demo
+from stormwatch.harness.problem import Exit, Problem
 from stormwatch.journeys.journey import JourneyCheck
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
@@ -190,3 +192,22 @@ def test_there_is_nothing_to_plant_in_without_a_platform(tmp_path: Path) -> None
 
     assert ended.returncode == 2
     assert ended.stderr == f"no sample platform is running in {tmp_path}: `stormwatch demo --keep` starts one\n"
+
+
+@pytest.mark.parametrize(
+    ("plant", "keep", "said"),
+    [
+        ("wrong-total", False, "--plant is for a platform that stays up, and was given without --keep: give both"),
+        ("wrong-totl", True, "--plant wrong-totl: there is no such planted failure; there are slow-payment, "),
+    ],
+)
+async def test_the_demo_refuses_to_plant_what_nobody_would_see(
+    tmp_path: Path, plant: str, keep: bool, said: str
+) -> None:
+    """Before anything is started: one line, exit code 2."""
+    with pytest.raises(Problem) as refused:
+        await command_of_demo(tmp_path, keep=keep, listen="127.0.0.1:0", plant=[plant])
+
+    assert refused.value.code is Exit.USAGE
+    assert str(refused.value).startswith(said)
+    assert list(tmp_path.iterdir()) == []
