@@ -77,8 +77,6 @@ def journeys_of(platform: Platform) -> dict[str, Any]:
     return {
         "location": "demo",
         "defaults": {"every": "2m", "timeout": "30s", "confirm": {"attempts": 2, "after": "1s"}},
-        # A place for each, so that every one finds its worker warm.
-        "concurrency": {"journey": 5},
         "probes": [
             _journey(platform, "login", labels={"service": "accounts", "team": "identity"}),
             _journey(platform, "search", labels={"service": "catalog", "team": "web"}),
