@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stormwatch.exporters.artifact import Artifact
 from stormwatch.exporters.history import History, Latency, Stretch
 from stormwatch.exporters.journey_view import JourneyView
 from stormwatch.probes.probe import Probe
@@ -38,6 +39,8 @@ class AlertView:
     """The probe to look at; empty if there is none."""
     runbook: str = ""
     dashboard: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    """Picture and trace of the failure that it tells of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from stormwatch.exporters.view import (
     span_of,
     state_of,
 )
+from stormwatch.harness.artifact_links import evidence_of
 from stormwatch.harness.artifact_web import inside
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config
@@ -68,7 +69,7 @@ class Pages:
         return OverviewView(
             now=moment.now,
             probes=[self._card(probe, moment, span) for probe in self._config.probes],
-            alerts=[_alert_view(transition) for transition in moment.active],
+            alerts=[self._alert_view(transition) for transition in moment.active],
             objectives=moment.objectives,
             location=self._config.location,
         )
@@ -88,7 +89,7 @@ class Pages:
             failures=self._failures(name),
             journey=self.journey(name),
             alerts=[
-                _alert_view(each)
+                self._alert_view(each)
                 for each in moment.active
                 if each.alert.labels.get("probe") == name or each.alert.labels.get("objective") in objectives
             ],
@@ -168,6 +169,24 @@ class Pages:
             failure = self._latest.failure(name)
             return [failure] if failure else []
 
+    def _alert_view(self, transition: Transition) -> AlertView:
+        shown = evidence_of(transition, self._latest.failure(transition.probe)).values()
+        labels, annotations = transition.alert.labels, transition.alert.annotations
+        return AlertView(
+            name=transition.alert.name,
+            severity=labels["severity"],
+            state=transition.after.value,
+            since=transition.since,
+            subject=labels.get("objective") or labels.get("probe") or "",
+            summary=annotations.get("summary", ""),
+            reason=transition.reason,
+            message=transition.message,
+            probe=transition.probe or labels.get("probe", ""),
+            runbook=annotations.get("runbook", ""),
+            dashboard=annotations.get("dashboard", ""),
+            artifacts=tuple(each for each in shown if self._is_kept(each.path)),
+        )
+
     def _muted_by(self, probe: Probe) -> str:
         for name in probe.depends_on:
             result = self._latest.result(name)
@@ -187,21 +206,4 @@ def _objective_view(objective: Objective, evaluator: Evaluator, now: float) -> O
         bad=budget.bad,
         probes=objective.probes,
         asks=objective.asks,
-    )
-
-
-def _alert_view(transition: Transition) -> AlertView:
-    labels, annotations = transition.alert.labels, transition.alert.annotations
-    return AlertView(
-        name=transition.alert.name,
-        severity=labels["severity"],
-        state=transition.after.value,
-        since=transition.since,
-        subject=labels.get("objective") or labels.get("probe") or "",
-        summary=annotations.get("summary", ""),
-        reason=transition.reason,
-        message=transition.message,
-        probe=transition.probe or labels.get("probe", ""),
-        runbook=annotations.get("runbook", ""),
-        dashboard=annotations.get("dashboard", ""),
     )

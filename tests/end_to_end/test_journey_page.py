@@ -48,7 +48,7 @@ probes:
   - name: pay
     kind: journey
     target: test_pay.py::test_pay
-    every: 1m
+    every: 10m
     timeout: 50s
     confirm: {{attempts: 1}}
     journey:
@@ -113,10 +113,14 @@ async def test_an_alert_leads_to_the_picture_of_the_failure(tmp_path: Path) -> N
             (tmp_path / "go").touch()
             told = await until(lambda: receiver.alerts("firing", alertname="ProbeDown"), what="the page")
 
+            assert told[0][1]["generatorURL"] == f"{page}/probes/pay"
             await until(lambda: not second.exists(), what="the directory to be tidied after the run")
             await _links_work(client, told[0][1]["annotations"])
             known = await until(lambda: _alerts(client, alertmanager), what="Alertmanager to be told")
             assert [each["annotations"]["picture"] for each in known] == [told[0][1]["annotations"]["picture"]]
+
+            picture = told[0][1]["annotations"]["picture"].removeprefix(f"{page}/")
+            assert f'href="{picture}"' in (await client.get("/")).text
 
             document = (await client.get("/api/v1/journeys/pay")).json()
             failure = document["last_failure"]
