@@ -1,6 +1,11 @@
 """Fixtures of the whole suite: asyncio for async tests, and a state directory of its own for each test."""
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says how busy the machine is. Everything else is as Hypothesis has it, here and in CI.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def running(
             wait_for(
                 lambda: child.poll() is not None or answers(("127.0.0.1", port)),
                 what=f"{command[0]} to listen on port {port}",
+                seconds=60,
             )
             if child.poll() is not None:
                 raise AssertionError(f"{command[0]} ended with {child.returncode}:\n{log.read_text()[-4000:]}")
