@@ -119,14 +119,18 @@ def test_results_of_all_processes_of_xdist_come_together_and_tests_that_are_no_j
     assert {name for name, value in broken.items() if value} == {"test_broken"}
 
 
-async def test_a_suite_that_asks_for_both_files_in_its_own_configuration_runs_in_the_pool(
+async def test_a_suite_that_asks_for_files_and_annotations_in_its_own_configuration_runs_in_the_pool(
     write: Write, scratch: Path, tmp_path: Path
 ) -> None:
-    write("[pytest]\naddopts = --stormwatch-metrics=a.prom --stormwatch-artifacts=kept\n", "pytest.ini")
+    asked = (
+        "--stormwatch-metrics=a.prom --stormwatch-artifacts=kept --stormwatch-report=a.html --stormwatch-json=a.json"
+    )
+    more = "--stormwatch-annotations=on --stormwatch-baseline=a.jsonl --stormwatch-record --stormwatch-exit-codes"
+    write(f"[pytest]\naddopts = {asked} {more}\n", "pytest.ini")
     target = f"{write('def test_it(step): pass')}::test_it"
     probe = Probe(name="it", kind="journey", target=target, check=KIND.build(target, JourneyOptions()), timeout=60.0)
     async with Resources() as resources:
         resources.put(WorkerPool, WorkerPool(artifacts=tmp_path / "artifacts"))
         result = await run_once(probe, clock=SystemClock(), resources=resources)
     assert (result.outcome, result.message) == ("up", "")
-    assert not list(tmp_path.rglob("a.prom"))
+    assert not list(tmp_path.rglob("a.*"))
