@@ -32,7 +32,7 @@ _NOT_AVAILABLE = {
 }
 _FORMS = {"/bookings": "/hotels", "/cart/items": "/shop"}
 """Where the form is that is sent to a path, when it is not at that path itself."""
-_SLOW_PAYMENT = 6.0
+_SLOW_PAYMENT = 8.0
 """Seconds that the planted failure `slow-payment` takes. Here and not in payments, where it would be given up after 3 s."""
 _CITIES = ("Bergen", "Brighton", "Hamburg", "Lisbon", "Trieste")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PLANTS: Mapping[str, str] = {
-    "slow-payment": "a card payment takes 6 s",
+    "slow-payment": "a card payment takes 8 s",
     "wrong-total": "the cart adds up to one euro too much",
     "missing-button": "hotels cannot be booked: the button is not there",
     "script-error": "a script of the product page raises an exception",

@@ -27,7 +27,7 @@ def test_checkout(page: Page, step: Steps, register: Callable[[], None]) -> None
         product.get_by_role("button", name="Add to cart").click()
         expect(page.get_by_test_id("total")).to_have_text(f"Total {price}")
 
-    with step("pay", budget=5):
+    with step("pay", budget=7):
         page.get_by_role("link", name="Check out").or_(page.get_by_role("button", name="Check out")).click()
         page.get_by_label("Card number").fill(GOOD_CARD)
         page.get_by_role("button", name="Pay").click()
