@@ -7,7 +7,11 @@ from typing import Any, Final
 
 import gevent
 import pytest
+from gevent.event import Event
 from locust import User, constant
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
 
 from stormwatch.journeys.load_browser import LoadWorker
 from stormwatch.journeys.load_isolation import isolated
@@ -52,18 +56,44 @@ class JourneyUser(User):
     abstract = True
     offered: Offered
     on_run: OnRun
+    pause: float
+    """Seconds between two runs."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._told_to_stop = Event()
+
+    def run_until_told_to_stop(self) -> None:
+        """The only task: run after run, and the one that is under way to its end.
+
+        Not a task a run: locust kills a user that rests between two of them, and it may have begun the next when the kill comes.
+        """
+        while not self._told_to_stop.is_set():
+            self.run_and_tell()
+            # Others have their turn, also where nothing waits.
+            gevent.sleep(0)
+            self._told_to_stop.wait(self.pause)
+        raise StopUser
+
+    def stop(self, force: bool = False) -> bool:
+        """Tell it to stop; with `force`, at once. Returns whether it has stopped."""
+        if force:
+            return bool(super().stop(force=True))
+        self._state = LOCUST_STATE_STOPPING
+        self._told_to_stop.set()
+        return False
 
     def run_once(self) -> Report:
         """One run."""
         raise NotImplementedError
 
     def run_and_tell(self) -> None:
-        """The task: one run, as a request of locust's for the journey and one for each step."""
+        """One run, as a request of locust's for the journey and one for each step."""
         report = self.run_once()
         journey = self.offered.journey
         type(self).on_run(journey, report)
         if report.outcome is Outcome.BROKEN:
-            gevent.sleep(_BROKEN_PAUSE)
+            self._told_to_stop.wait(_BROKEN_PAUSE)
             return
         for step in report.steps:
             sentence = report.sentence if step.name == report.step else "the step failed"
@@ -156,8 +186,9 @@ def _users(job: LoadJob, offered: Offered, on_run: OnRun, *, name: str, few: boo
         {
             "offered": offered,
             "on_run": staticmethod(on_run),
+            "pause": job.pause,
             "wait_time": constant(job.pause),
-            "tasks": [JourneyUser.run_and_tell],
+            "tasks": [JourneyUser.run_until_told_to_stop],
             "fixed_count": job.browser_users if offered.in_browser and few else 0,
         },
     )

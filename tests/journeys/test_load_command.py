@@ -37,10 +37,14 @@ def folder(tmp_path: Path, shop: Shop) -> Path:
                     yield client
 
             def test_order(client, step):
+                with open("log", "a") as log:
+                    log.write("began\\n")
                 with step("look"):
                     client.get("/").raise_for_status()
                 with step("pay"):
                     time.sleep(0.05)
+                with open("log", "a") as log:
+                    log.write("ended\\n")
 
             def test_refused(step):
                 with step("pay"):
@@ -147,7 +151,7 @@ def test_an_objective_that_does_not_hold_is_exit_code_1_and_no_secret_is_shown(s
     assert "canary" not in out + err
 
 
-def test_sigterm_lets_runs_end_and_tells_what_was_seen(start: Start, shop: Shop) -> None:
+def test_sigterm_lets_runs_end_and_tells_what_was_seen(start: Start, folder: Path, shop: Shop) -> None:
     load = start("journeys/test_shop.py::test_order", "--users", "2", "--for", "10m", "--format", "json")
     wait_for(
         lambda: shop.requests.count("GET /") > 2 or load.poll() is not None,
@@ -160,7 +164,10 @@ def test_sigterm_lets_runs_end_and_tells_what_was_seen(start: Start, shop: Shop)
     assert (code, answer["verdict"]) == (3, "no-verdict")
     assert "of 600 s" in answer["why"]
     assert "ending: users come to the end of their runs" in err
-    assert [entry["failures"] for entry in answer["entries"]] == [0, 0, 0], "no run was cut off"
+    said = (folder / "journeys" / "log").read_text().split()
+    assert said.count("began") == said.count("ended"), "a run was cut off"
+    runs = said.count("ended")
+    assert [(entry["runs"], entry["failures"]) for entry in answer["entries"]] == [(runs, 0)] * 3
 
 
 @pytest.mark.parametrize(
