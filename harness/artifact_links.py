@@ -16,7 +16,7 @@ LINKED: Final = (What.PICTURE, What.TRACE)
 
 
 class ArtifactLinks:
-    """Which files alerts link to. Without an address that people can reach it links to none."""
+    """Which files alerts link to. Without an address that people can reach only the status page does."""
 
     def __init__(self, external_url: str) -> None:
         """`external_url` is where people reach the status page; it ends with a slash. Empty: nobody said."""
@@ -28,10 +28,10 @@ class ArtifactLinks:
         if transition.after is AlertState.RESOLVED:
             self._linked.pop(transition.alert.key, None)
         kept = evidence_of(transition, failure)
-        if not self._external_url or not kept:
-            return {}
-        if transition.after is AlertState.FIRING:
+        if kept and transition.after is AlertState.FIRING:
             self._linked[transition.alert.key] = next(iter(kept.values())).run
+        if not self._external_url:
+            return {}
         return {what.value: f"{self._external_url}artifacts/{quote(each.path)}" for what, each in kept.items()}
 
     @property

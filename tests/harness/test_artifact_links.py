@@ -6,6 +6,7 @@ import pytest
 
 from stormwatch.harness.artifact_links import ArtifactLinks
 from stormwatch.harness.notifying import notification_of
+from stormwatch.probes.result import Result
 from stormwatch.slo.alert import Alert, AlertState, Transition
 from tests.exporters.sample import failed_checkout
 
@@ -46,20 +47,27 @@ def test_the_first_of_several_pictures_is_linked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "failure"),
+    "failure",
     [
-        pytest.param("", FAILURE, id="no address is configured"),
-        pytest.param(URL, None, id="no failure is known"),
-        pytest.param(URL, replace(FAILURE, message="another"), id="it tells of another failure"),
-        pytest.param(URL, replace(FAILURE, evidence={}), id="nothing was kept"),
+        pytest.param(None, id="no failure is known"),
+        pytest.param(replace(FAILURE, message="another"), id="it tells of another failure"),
+        pytest.param(replace(FAILURE, evidence={}), id="nothing was kept"),
     ],
 )
-def test_without_evidence_there_are_no_links(url: str, failure: None) -> None:
+def test_without_evidence_there_are_no_links(failure: Result | None) -> None:
     """An objective that judges a slow run, for one, is not about the last failure."""
-    links = ArtifactLinks(url)
+    links = ArtifactLinks(URL)
 
     assert links.of(FIRING, failure) == {}
     assert links.runs == frozenset()
+
+
+def test_without_an_address_nobody_is_sent_a_link() -> None:
+    """The status page still leads to the files, so they are held."""
+    links = ArtifactLinks("")
+
+    assert links.of(FIRING, FAILURE) == {}
+    assert links.runs == {RUN}
 
 
 def test_what_is_linked_to_is_held_while_the_alert_fires() -> None:
