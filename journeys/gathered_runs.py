@@ -34,6 +34,8 @@ class GatheredRun:
     started: float
     """Unix time in seconds."""
     report: Report
+    skipped: bool = False
+    """Whether the test skipped itself: in the runner that is broken, in CI somebody meant it."""
 
 
 class GatheredRuns:
@@ -84,7 +86,13 @@ class GatheredRuns:
             if decided.outcome is not Outcome.UP and not decided.where:
                 decided = replace(decided, where=f"{item.path}:{(item.location[1] or 0) + 1}")
             decided = replace(decided, artifacts=tuple(str(path) for path in self._recorder.artifacts))
-            said = {"node": item.nodeid, "file": str(item.path), "started": self._started, "report": decided.as_json()}
+            said = {
+                "node": item.nodeid,
+                "file": str(item.path),
+                "started": self._started,
+                "skipped": report.skipped,
+                "report": decided.as_json(),
+            }
             # As text: xdist sends no subclass of `str`, such as an outcome.
             setattr(report, _CROSSES, json.dumps(self._recorder.masker.mask(said)))
         return report
@@ -97,6 +105,7 @@ class GatheredRuns:
                 node=known["node"],
                 file=known["file"],
                 started=known["started"],
+                skipped=known["skipped"],
                 report=Report.from_json(known["report"]),
             )
         elif report.failed and report.nodeid not in self._seen:

@@ -117,7 +117,9 @@ class Publishing:
                 terminalreporter.write_line(f"{what} of {len(self._records)} journeys: {path}")
         if wishes.annotate:
             terminalreporter.ensure_newline()
-            for command in annotations.commands(self._records, self._comparison, root=annotations.repository()):
+            skipped = {run.node for run in self._gathered.runs if run.skipped}
+            told = [record for record in self._records if record.target not in skipped]
+            for command in annotations.commands(told, self._comparison, root=annotations.repository()):
                 terminalreporter.write_line(command)
 
     def _exit_code(self, code: int) -> int:

@@ -110,6 +110,10 @@ def test_in_github_actions_pytest_says_them_by_itself_and_elsewhere_when_it_is_a
             with step("pay"):
                 assert n, f"no button: {secrets['card']}\\n::warning::x"
 
+        @pytest.mark.journey
+        def test_later():
+            pytest.skip("not yet")
+
         def test_other():
             assert False
     """)
@@ -126,7 +130,7 @@ def test_in_github_actions_pytest_says_them_by_itself_and_elsewhere_when_it_is_a
             check=False,
             timeout=100,
         )
-        assert "2 failed, 1 passed" in done.stdout
+        assert "2 failed, 1 passed, 1 skipped" in done.stdout
         return [line for line in done.stdout.splitlines() if line.startswith("::")]
 
     expected = [
