@@ -52,7 +52,7 @@ def run_pytest(file: Path, *options: str, **environ: str) -> subprocess.Complete
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Generator[Browser]:
     """Debian's Chromium."""
     path = program("chromium")
