@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -18,10 +17,10 @@ from stormwatch.harness.alertmanager_receivers import receivers_of
 from stormwatch.harness.config import load
 from stormwatch.harness.notifying import lines_of
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 SECRET = "s3cr3t-of-nobody"
 CONFIG = """\
 probes:
@@ -50,15 +49,8 @@ alerts:
 
 def rules(directory: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     """`stormwatch rules --for alertmanager`."""
-    return subprocess.run(
-        [STORMWATCH, "rules", "--for", "alertmanager", *more],
-        cwd=directory,
-        env={"PATH": "/usr/bin:/bin", "A_SECRET": SECRET},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = {"PATH": "/usr/bin:/bin", "A_SECRET": SECRET}
+    return invoke("rules", "--for", "alertmanager", *more, cwd=directory, env=environ)
 
 
 def test_every_channel_becomes_a_receiver_and_no_secret_is_written(tmp_path: Path) -> None:

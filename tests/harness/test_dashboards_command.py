@@ -2,20 +2,18 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
+from tests.servers.command import invoke
+
 CONFIG = Path(__file__).parents[2] / "config"
 
 
 def stormwatch(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [STORMWATCH, "dashboards", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    return invoke("dashboards", *arguments)
 
 
 def test_it_lists_what_there_is() -> None:

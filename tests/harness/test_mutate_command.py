@@ -25,6 +25,7 @@ from stormwatch.harness.mutate_report import Located, as_json, as_markdown, as_s
 from stormwatch.harness.problem import Problem
 from stormwatch.harness.secret import Secrets
 from stormwatch.probes.result import Outcome
+from tests.servers.command import invoke
 from tests.servers.proxied import proxied, route_to
 from tests.servers.upstream import keeping_alive
 
@@ -115,15 +116,7 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> Drilled:
 
 def stormwatch(directory: Path, *arguments: str, **secrets: str) -> subprocess.CompletedProcess[str]:
     """The command, where the file is."""
-    return subprocess.run(
-        [STORMWATCH, *arguments],
-        cwd=directory,
-        env={**os.environ, **secrets},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return invoke(*arguments, cwd=directory, env={**os.environ, **secrets}, timeout=120)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from stormwatch.exporters.history import History
+from tests.servers.command import invoke
 from tests.slo.story import result
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
 defaults: {every: 15s, timeout: 5s}
 probes:
@@ -44,13 +43,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def _validate(directory: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [STORMWATCH, "validate", "-c", directory / "stormwatch.yaml", *more],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return invoke("validate", "-c", directory / "stormwatch.yaml", *more)
 
 
 def test_noise_is_measured_and_false_alerts_are_expected_of_it(directory: Path) -> None:

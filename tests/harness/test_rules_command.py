@@ -1,13 +1,12 @@
 """`stormwatch rules --tests`: a directory that promtool takes as it is."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 from stormwatch.harness.rules_command import MADE
 from tests.program import program
+from tests.servers.command import invoke
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
 probes:
   - {name: shop-dns, kind: dns, target: shop.example}
@@ -19,9 +18,7 @@ objectives:
 
 def stormwatch(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it in a directory."""
-    return subprocess.run(
-        [STORMWATCH, *arguments], cwd=directory, capture_output=True, text=True, timeout=30, check=False
-    )
+    return invoke(*arguments, cwd=directory)
 
 
 def test_rules_and_their_tests_are_written_into_a_directory(tmp_path: Path) -> None:

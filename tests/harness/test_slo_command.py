@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -30,7 +31,7 @@ objectives:
 
 def slo(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as it is typed."""
-    return subprocess.run([STORMWATCH, "slo", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return invoke("slo", *arguments)
 
 
 @pytest.fixture(scope="module")

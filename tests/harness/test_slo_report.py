@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stormwatch.exporters.history import History
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -26,8 +27,7 @@ objectives:
 
 def report(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as it is typed."""
-    command = [STORMWATCH, "slo", "report", "-c", "stormwatch.yaml", "--data", "data", *arguments]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    return invoke("slo", "report", "-c", "stormwatch.yaml", "--data", "data", *arguments, cwd=directory)
 
 
 @pytest.fixture
