@@ -24,6 +24,7 @@ from stormwatch.harness.schema import schema
 from stormwatch.probes.masking import forms
 from tests.servers import parrot
 from tests.servers.certificates import Authority
+from tests.servers.command import invoke
 from tests.servers.parrot import Parrot
 from tests.servers.process import free_port, running, wait_for
 
@@ -403,7 +404,25 @@ def refused(canaries: Canaries, directory: Path) -> dict[str, Any]:
             probe("key", "heartbeat", "job", key=canaries.of("a key that is none"), interval="1s"),
             probe("no-user", "kafka", "a.test", password=canaries.of("no user")),
             # Journeys have canaries of their own, in tests/journeys/test_secret_values.py; here its file is missing.
-            probe("no-file", "journey", "journeys/none.py::test", secrets={"card": canaries.of("journey.secrets")}),
+            probe(
+                "no-file",
+                "journey",
+                "journeys/none.py::test",
+                secrets={"card": canaries.of("journey.secrets")},
+                client={
+                    "proxy": "http://127.0.0.1:9",
+                    "proxy_user": "u",
+                    "proxy_password": canaries.of("journey.Client.proxy_password"),
+                    "certificates": [
+                        {
+                            "origin": "https://a.test",
+                            "certificate": "none.pem",
+                            "key": "none.pem",
+                            "passphrase": canaries.of("journey.ClientCertificate.passphrase"),
+                        }
+                    ],
+                },
+            ),
         ]
     }
 
@@ -411,7 +430,7 @@ def refused(canaries: Canaries, directory: Path) -> dict[str, Any]:
 def stormwatch(*words: str | Path, canaries: Canaries) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with everything logged."""
     environ = {**os.environ, **canaries.environ, "STORMWATCH_LOG": "DEBUG"}
-    return subprocess.run([STORMWATCH, *words], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return invoke(*words, env=environ)
 
 
 def test_every_field_for_a_secret_has_a_canary(tmp_path: Path, parrots: dict[str, Parrot]) -> None:
