@@ -1,10 +1,7 @@
-"""The kind `journey`, and the sample journeys: the same files by plain pytest and by the pool."""
+"""The kind `journey`: what a run in the pool says as a result. The sample journeys are in tests/demo."""
 
-import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
@@ -33,59 +30,61 @@ async def resources(tmp_path: Path, scratch: Path) -> AsyncGenerator[Resources]:
         yield resources
 
 
+BUY = """\
+from playwright.sync_api import expect
+
+
+def test_buy(page, step):
+    with step("register"):
+        page.goto("/register")
+        page.get_by_label("Name").fill("Ada")
+        page.get_by_label("E-mail").fill("ada@mail.test")
+        page.get_by_label("Password").fill("secret of Ada")
+        page.get_by_role("button", name="Create account").click()
+        expect(page.get_by_role("heading", name="Welcome, Ada")).to_be_visible()
+    with step("add to cart"):
+        page.goto("/shop")
+        page.get_by_role("article").first.get_by_role("button", name="Add to cart").click()
+        expect(page.get_by_test_id("total")).to_have_text("Total €12.50")
+"""
+
+
 @pytest.fixture
-def platform(shop: Shop, tmp_path: Path) -> Path:
-    path = tmp_path / "platform.json"
-    path.write_text(json.dumps({"shop": shop.url, "spki": "none"}))
-    return path
+def buying(tmp_path: Path) -> str:
+    """A journey through the small shop."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_buy.py").write_text(BUY)
+    return f"{tmp_path / 'test_buy.py'}::test_buy"
 
 
-async def run(target: str, resources: Resources, platform: Path, timeout: float = 60.0) -> Result:
-    options = JourneyOptions(environment={"STORMWATCH_PLATFORM": str(platform)})
+async def run(target: str, resources: Resources, options: JourneyOptions, timeout: float = 60.0) -> Result:
     probe = Probe(name="buy", kind="journey", target=target, check=KIND.build(target, options), timeout=timeout)
     return await run_once(probe, clock=SystemClock(), resources=resources)
 
 
-def test_the_samples_pass_under_plain_pytest(platform: Path, scratch: Path) -> None:
-    program("chromium")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SAMPLES)],
-        env={**os.environ, "STORMWATCH_PLATFORM": str(platform)},
-        cwd=SAMPLES.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert "2 passed" in done.stdout, done.stdout
-
-
-async def test_the_samples_pass_in_the_pool_and_their_steps_are_phases(resources: Resources, platform: Path) -> None:
-    login, checkout = await asyncio.gather(
-        run(f"{SAMPLES}/test_login.py::test_login", resources, platform),
-        run(f"{SAMPLES}/test_checkout.py::test_checkout", resources, platform),
-    )
-    assert (login.outcome, login.message) == (Outcome.UP, "")
-    assert [phase.name for phase in login.phases] == ["register", "log out", "log in"]
-    assert (checkout.outcome, checkout.message) == (Outcome.UP, "")
-    assert [phase.name for phase in checkout.phases] == ["register", "search", "add to cart", "pay"]
-    assert sum(phase.seconds for phase in checkout.phases) <= checkout.seconds
+async def test_steps_are_phases_and_what_the_browser_saw_is_measured(
+    resources: Resources, buying: str, shop: Shop
+) -> None:
+    result = await run(buying, resources, JourneyOptions(base_url=shop.url))
+    assert (result.outcome, result.message) == (Outcome.UP, "")
+    assert [phase.name for phase in result.phases] == ["register", "add to cart"]
+    assert sum(phase.seconds for phase in result.phases) <= result.seconds
     steps_and_errors = {"stormwatch_journey_steps_completed", "stormwatch_journey_console_errors"}
-    assert {m.name: m.value for m in checkout.measures if m.name in steps_and_errors} == {
-        "stormwatch_journey_steps_completed": 4.0,
+    assert {m.name: m.value for m in result.measures if m.name in steps_and_errors} == {
+        "stormwatch_journey_steps_completed": 2.0,
         "stormwatch_journey_console_errors": 0.0,
     }
     # Web Vitals are what the browser saw until the test ended: not each is there each time.
     vitals = {metric.name for metric in VITALS.values()}
-    assert {measure.name for measure in checkout.measures} - vitals == {each.name for each in KIND.metrics} - vitals
-    assert VITALS["ttfb"].name in {measure.name for measure in checkout.measures}
+    assert {measure.name for measure in result.measures} - vitals == {each.name for each in KIND.metrics} - vitals
+    assert VITALS["ttfb"].name in {measure.name for measure in result.measures}
 
 
 async def test_a_wrong_total_turns_the_right_step_red_with_evidence(
-    resources: Resources, platform: Path, shop: Shop
+    resources: Resources, buying: str, shop: Shop
 ) -> None:
     shop.faults.add("wrong-total")
-    result = await run(f"{SAMPLES}/test_checkout.py::test_checkout", resources, platform)
+    result = await run(buying, resources, JourneyOptions(base_url=shop.url))
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.STEP, "add to cart")
     assert result.message == (
         'step "add to cart": expected get_by_test_id("total") to have text \'Total €12.50\' within 5 s, saw Total €12.51'
@@ -103,7 +102,7 @@ async def test_a_run_that_its_deadline_cuts_off_is_a_time_out_of_the_step_it_was
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     file = tmp_path / "test_it.py"
     file.write_text("import time\ndef test_it(step):\n    with step('think'): time.sleep(60)\n")
-    result = await run(f"{file}::test_it", resources, tmp_path, timeout=8)
+    result = await run(f"{file}::test_it", resources, JourneyOptions(), timeout=8)
     assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, Reason.TIMEOUT, "think")
     assert result.message == 'step "think" was not over within the 7.75 s of the journey'
 
@@ -111,7 +110,8 @@ async def test_a_run_that_its_deadline_cuts_off_is_a_time_out_of_the_step_it_was
 async def test_without_a_platform_the_samples_are_broken_and_name_the_remedy(
     resources: Resources, tmp_path: Path
 ) -> None:
-    result = await run(f"{SAMPLES}/test_login.py::test_login", resources, tmp_path / "none.json")
+    nowhere = JourneyOptions(environment={"STORMWATCH_PLATFORM": str(tmp_path / "none.json")})
+    result = await run(f"{SAMPLES}/test_login.py::test_login", resources, nowhere)
     assert (result.outcome, result.reason) == (Outcome.BROKEN, Reason.COLLECTION)
     assert "`stormwatch demo --keep` starts one" in result.message
 
@@ -166,7 +166,7 @@ async def test_a_run_tells_what_its_pages_asked_for_and_how_fast_they_were(
                     page.get_by_role("link").click()
                     expect(page.get_by_role("heading", name="Next")).to_be_visible()
         """)
-        result = await run(f"{file}::test_it", resources, file)
+        result = await run(f"{file}::test_it", resources, JourneyOptions())
         told = {(m.name.removeprefix("stormwatch_journey_"), *m.labels.values()): m.value for m in result.measures}
         assert (result.outcome, result.message) == (Outcome.UP, "")
         assert (told["requests", "document"], told["failed_requests", "document"]) == (2, 0)
