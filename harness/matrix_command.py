@@ -38,7 +38,7 @@ from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive
 from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.live_chain import may_make
-from stormwatch.harness.matrix_watching import Elsewhere, elsewhere_of, judged_elsewhere
+from stormwatch.harness.matrix_watching import OutsideEvaluator, judged_elsewhere, outside_evaluator_of
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.remedy import did_you_mean
@@ -76,7 +76,7 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     if asked.check_scale and not scaling.changed:
         raise Problem("--check-scale: nothing is scaled, so there is nothing to check; give --scale 1/60")
     whole, config = config, replace(config, rules=scaling.rules)
-    there = await elsewhere_of(config)
+    there = await outside_evaluator_of(config)
     planned = _guarded(_planned(config, asked, there), guard.guard, clock.now())
     if asked.plan:
         document = plan_json(planned, scale=str(scaling.factor), held=scaling.held)
@@ -194,7 +194,7 @@ class _Keeper:
 
 
 async def _run(
-    config: Config, planned: MatrixPlan, asked: MatrixRequest, clock: Clock, *, there: Elsewhere | None
+    config: Config, planned: MatrixPlan, asked: MatrixRequest, clock: Clock, *, there: OutsideEvaluator | None
 ) -> Matrix:
     factor = str(read_factor(asked.scale))
     path = state_directory(os.environ) / "matrix.jsonl"
@@ -274,7 +274,7 @@ async def _no_control(_control: Control) -> None:
     raise AssertionError("no controls were asked for")
 
 
-def _alerts(config: Config, planned: MatrixPlan, there: Elsewhere | None) -> tuple[Mapping[str, str], ...]:
+def _alerts(config: Config, planned: MatrixPlan, there: OutsideEvaluator | None) -> tuple[Mapping[str, str], ...]:
     """The labels of every alert that a person would hear of, where they are evaluated."""
     ours = [labels_of(rule) for rule in config.rules if tells_of_faults(rule)]
     if there is None:
@@ -285,7 +285,7 @@ def _alerts(config: Config, planned: MatrixPlan, there: Elsewhere | None) -> tup
 
 @asynccontextmanager
 async def _judged(
-    there: Elsewhere | None, own: Feed, clock: Clock, alerts: Sequence[Mapping[str, str]]
+    there: OutsideEvaluator | None, own: Feed, clock: Clock, alerts: Sequence[Mapping[str, str]]
 ) -> AsyncGenerator[Feed]:
     """What cells are judged by: our own alerts, or those of Prometheus."""
     if there is None:
@@ -326,7 +326,7 @@ async def _watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Fee
         yield service.feed
 
 
-def _planned(config: Config, asked: MatrixRequest, there: Elsewhere | None = None) -> MatrixPlan:
+def _planned(config: Config, asked: MatrixRequest, there: OutsideEvaluator | None = None) -> MatrixPlan:
     drills = [drill for drill in config.drills if drill.side is Side.TARGET]
     planned = plan_matrix(
         dependencies_of(config.proxies.routes, config.targets.values(), config.probes, config.objectives, drills),

@@ -21,7 +21,7 @@ Key = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
+class OutsideEvaluator:
     """What evaluates the rules instead of our own evaluator, and what it runs."""
 
     config: Config
@@ -43,7 +43,7 @@ class Elsewhere:
         return max(runs, default=0.0) + scrapes + max((one.interval for one in self.live.groups), default=0.0) + LOOK
 
 
-async def elsewhere_of(config: Config) -> Elsewhere | None:
+async def outside_evaluator_of(config: Config) -> OutsideEvaluator | None:
     """Ask the Prometheus of `watch:` what it runs; None: our own evaluator decides. Raises Problem when it does not answer.
 
     A matrix is judged by what fires, as it is without Prometheus: whether messages arrive is for drills. They would be waited for
@@ -52,7 +52,7 @@ async def elsewhere_of(config: Config) -> Elsewhere | None:
     if not config.watch.prometheus:
         return None
     watch = Watch(prometheus=config.watch.prometheus)
-    return Elsewhere(config=replace(config, watch=watch), live=await ask(watch))
+    return OutsideEvaluator(config=replace(config, watch=watch), live=await ask(watch))
 
 
 class KnownAlerts(Feed):
@@ -87,7 +87,7 @@ class KnownAlerts(Feed):
 
 @asynccontextmanager
 async def judged_elsewhere(
-    there: Elsewhere, own: Feed, clock: Clock, *, known: Iterable[Mapping[str, str]]
+    there: OutsideEvaluator, own: Feed, clock: Clock, *, known: Iterable[Mapping[str, str]]
 ) -> AsyncGenerator[Feed]:
     """The results of `own` and the alerts of Prometheus, for as long as the block lasts."""
     feed = KnownAlerts(known)

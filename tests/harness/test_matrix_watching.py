@@ -12,7 +12,7 @@ from stormwatch.harness.config import Config, load
 from stormwatch.harness.drill_guarding import Guarding
 from stormwatch.harness.live_chain import Live
 from stormwatch.harness.matrix_command import MatrixRequest, command, find_threshold
-from stormwatch.harness.matrix_watching import Elsewhere, KnownAlerts
+from stormwatch.harness.matrix_watching import KnownAlerts, OutsideEvaluator
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.slo.alert import Alert, AlertState, Transition
 from stormwatch.slo.drift import RuleText, RunningGroup, RunningRule
@@ -74,7 +74,7 @@ def planned(config: Config, live: Live | None) -> MatrixPlan:
         rules=config.rules,
         evaluation=1.0,
         drills=config.drills,
-        elsewhere=Elsewhere(config=config, live=live) if live else None,
+        elsewhere=OutsideEvaluator(config=config, live=live) if live else None,
     )
 
 
@@ -107,7 +107,7 @@ def test_alerts_take_as_long_as_prometheus_takes_and_drills_name_those_of_others
 
 def test_what_may_still_begin_after_an_undo_is_waited_for(tmp_path: Path) -> None:
     """The longest way of a bad run into an evaluation."""
-    assert Elsewhere(config=configured(tmp_path), live=LIVE).lag == 10 + 2 + 5 + 15 + 2
+    assert OutsideEvaluator(config=configured(tmp_path), live=LIVE).lag == 10 + 2 + 5 + 15 + 2
 
 
 def change(after: AlertState, at: float, **labels: str) -> Transition:
