@@ -26,9 +26,10 @@ REAL = os.environ.get("STORMWATCH_TOXIPROXY", "")
 class Api:
     """A client of the API, with an echo server to stand behind its proxies."""
 
-    def __init__(self, http: httpx.AsyncClient, upstream: Upstream) -> None:
+    def __init__(self, http: httpx.AsyncClient, upstream: Upstream, *, ours: bool) -> None:
         self.http = http
         self.upstream = upstream
+        self.ours = ours
 
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
         """The JSON of an answer with this status."""
@@ -71,7 +72,7 @@ async def api(request: pytest.FixtureRequest) -> AsyncGenerator[Api]:
         )
         for name in (await http.get("/proxies")).json():
             await http.delete(f"/proxies/{name}")
-        yield Api(http, upstream)
+        yield Api(http, upstream, ours=request.param == "ours")
 
 
 @contextlib.asynccontextmanager
@@ -112,9 +113,10 @@ async def closed(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) 
 async def test_a_proxy_is_opened_shown_and_closed(api: Api) -> None:
     """With the port that it really has; gone is gone."""
     made = await api.open()
-    assert {**made, "listen": ""} == {
+    # Toxiproxy 2.12 shows its `Logger`, an empty object, beside it.
+    assert {key: value for key, value in made.items() if key != "Logger"} == {
         "name": "shop",
-        "listen": "",
+        "listen": made["listen"],
         "upstream": api.upstream.address,
         "enabled": True,
         "toxics": [],
@@ -318,16 +320,20 @@ async def test_bandwidth_slicer_and_slow_close_take_their_time(api: Api) -> None
     await api.toxic("slow_close", delay=300)
     began = time.monotonic()
     connection[1].write_eof()
-    assert await asyncio.wait_for(connection[0].read(), PATIENCE) == b"bye"
+    # Toxiproxy ends both directions when one has ended; ours lets the other one finish.
+    said = await asyncio.wait_for(connection[0].read(), PATIENCE)
+    assert said == (b"bye" if api.ours else b"")
     assert time.monotonic() - began >= 0.28
     connection[1].close()
 
 
-async def test_reset_peer_resets_new_connections(api: Api) -> None:
-    """With RST."""
+@pytest.mark.parametrize("stream", ["upstream", "downstream"])
+async def test_reset_peer_resets_new_connections(api: Api, stream: str) -> None:
+    """With RST, at the latest when something was said in its direction."""
     await api.open()
-    await api.toxic("reset_peer", timeout=0)
+    await api.toxic("reset_peer", stream=stream, timeout=0)
     connection = await api.connect()
+    connection[1].write(b"x")
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(connection[0].read(), PATIENCE)
     connection[1].close()
