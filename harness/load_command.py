@@ -129,6 +129,8 @@ async def _make(job: "LoadJob", plan: _Plan, form: Shape, metrics: Path | None) 
     from stormwatch.journeys.load_summary import LoadSummary
 
     seen = await _watched(job, plan.environment)
+    if seen.refused:
+        raise Problem(plan.mask(seen.refused))
     if job.role is Role.WORKER:
         if seen.not_loaded or seen.stopped:
             raise Problem(_why_none(job, seen), code=Exit.NO_VERDICT)
@@ -168,6 +170,8 @@ class _Seen:
 
     summary: Mapping[str, Any] | None = None
     not_loaded: str = ""
+    refused: str = ""
+    """Why what was asked for can never be."""
     silent: int = 0
     code: int = 0
     said: str = ""
@@ -182,6 +186,8 @@ class _Seen:
     def hear(self, event: Mapping[str, Any]) -> None:
         """Keep what an event says."""
         match event["event"]:
+            case "refused":
+                self.refused = event["why"]
             case "not-collected":
                 self.not_loaded = ": ".join(part for part in (event["where"], event["why"]) if part)
             case "began":
@@ -340,6 +346,7 @@ def _of_probe(name: str, timeout: float, check: "JourneyCheck", objectives: "Seq
         browser=journey.browser,
         base_url=journey.base_url,
         secrets=journey.secrets,
+        client=journey.client,
         timeout=timeout,
         bounds=bounds_for(objectives, name),
     )

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from stormwatch.journeys.load_job import LoadJourney
@@ -23,10 +24,17 @@ class LoadWorker:
         self._mark = secrets.token_hex(16)
         self._directory = tempfile.mkdtemp(prefix="stormwatch-load-")
         self._ready = False
+        client = ()
+        if journey.client:
+            # Not as an argument, which everybody on the machine can read. The directory is the worker's alone.
+            path = Path(self._directory, "client.json")
+            path.write_text(journey.client, encoding="utf-8")
+            client = ("--client", str(path))
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "stormwatch.journeys.worker", str(journey.file)),
                 *("--browser", journey.browser, "--base-url", journey.base_url, "--directory", self._directory),
+                *client,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -51,7 +59,7 @@ class LoadWorker:
         if not self._ready:
             event = self._heard("ready", "not-collected")
             if event["event"] != "ready":
-                return _broken(Reason.COLLECTION, f"{event.get('where', '')}: {event['why']}")
+                return _broken(Reason.COLLECTION, ": ".join(filter(None, (event.get("where"), event["why"]))))
             self._ready = True
         assert self._process.stdin is not None
         try:

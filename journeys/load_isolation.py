@@ -5,15 +5,13 @@ each user gets a test with definitions, session and modules of its own. What is 
 done once; the test's functions, hooks and plugins are the same.
 """
 
-# ruff: noqa: SLF001 - pytest has no public way to set up and tear down one test while another runs
-
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from stormwatch.journeys.load_pytest import forget_set_up, give_definitions, own_definition, own_stash
 from stormwatch.journeys.plugin import GIVEN_SECRETS
 
 
@@ -27,47 +25,20 @@ def isolated(item: pytest.Function, *, secrets: Mapping[str, str], base_url: str
         twin: Any = copy.copy(node)
         session = session or twin
         twin.parent, twin.session, twin.config = parent, session, config
-        twin.stash = _own_stash(node.stash)
+        twin.stash = own_stash(node.stash)
         nodes[node] = parent = twin
     own: Any = parent
     session.config = config
-    session._setupstate = type(session._setupstate)()
+    forget_set_up(session)
     definitions: dict[int, Any] = {}
 
     def private(definition: Any) -> Any:
-        known = definitions.get(id(definition))
-        if known is None:
-            known = definitions[id(definition)] = copy.copy(definition)
-            known.cached_result = None
-            known._finalizers = []
-            known.node = nodes.get(definition.node, definition.node)
-        return known
+        if id(definition) not in definitions:
+            definitions[id(definition)] = own_definition(definition, nodes)
+        return definitions[id(definition)]
 
-    session._fixturemanager = _OwnFixtures(session._fixturemanager, item, private)
-    known = own._fixtureinfo
-    own._fixtureinfo = replace(
-        known,
-        name2fixturedefs={name: [private(each) for each in found] for name, found in known.name2fixturedefs.items()},
-    )
-    own._initrequest()
+    give_definitions(own, item, private)
     return own
-
-
-class _OwnFixtures:
-    """pytest's manager of fixtures, as far as a run needs it: `request.getfixturevalue` finds the user's own definitions."""
-
-    def __init__(self, manager: Any, item: pytest.Function, private: Callable[[Any], Any]) -> None:
-        self._manager = manager
-        self._item = item
-        self._private = private
-
-    def getfixturedefs(self, argname: str, node: object) -> Sequence[Any] | None:
-        """What is visible to the test."""
-        found = self._manager.getfixturedefs(argname, self._item)
-        return found and [self._private(each) for each in found]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
 
 
 def _own_config(config: pytest.Config, secrets: Mapping[str, str], base_url: str) -> pytest.Config:
@@ -76,12 +47,6 @@ def _own_config(config: pytest.Config, secrets: Mapping[str, str], base_url: str
     own.option = copy.copy(config.option)
     if base_url:
         own.option.base_url = base_url
-    own.stash = _own_stash(config.stash)
+    own.stash = own_stash(config.stash)
     own.stash[GIVEN_SECRETS] = secrets
-    return own
-
-
-def _own_stash(stash: pytest.Stash) -> pytest.Stash:
-    own: Any = pytest.Stash()
-    own._storage = dict(cast("Any", stash)._storage)
     return own

@@ -38,6 +38,8 @@ class LoadJourney:
     browser: str = "chromium"
     base_url: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    client: str = field(default="", repr=False)
+    """Who visits, as `Client.as_text` writes it, with its secrets; empty: a browser as it is. A journey without a browser has none."""
     timeout: float = 60.0
     """Seconds that a run in a browser may take."""
     bounds: tuple[Bound, ...] = ()

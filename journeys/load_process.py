@@ -6,6 +6,7 @@ locust changes the standard library for itself (gevent), so it is never imported
 on stdin, a `LoadJob`; events go to stdout, a line each:
 
     {"event": "not-collected", "where": "file:line", "why": "…"}
+    {"event": "refused", "why": "…"}                           what was asked for cannot be, however often it is tried
     {"event": "ready", "journeys": {"checkout": "api", "browse": "browser"}}
     {"event": "began"}                                         the first user begins
     {"event": "progress", "seconds": 8.0, "users": 20, "journeys": {"checkout": 310}, "failures": 2, "per_second": 31.0}

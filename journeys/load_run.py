@@ -1,15 +1,13 @@
 """One run of an API journey by a user of a load: pytest's own set-up, call and teardown, and what came of it."""
 
-# ruff: noqa: SLF001 - pytest has no public way to set up and tear down one test while another runs
-
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Final
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from stormwatch.journeys.failure import explain
+from stormwatch.journeys.load_pytest import forget_instance, run_protocol, tear_down_all
 from stormwatch.journeys.plugin import MASKER, STEPS
 from stormwatch.journeys.report import Report, StepTimes
 from stormwatch.journeys.step import Steps
@@ -41,12 +39,9 @@ def run_once(item: pytest.Function) -> Report:
         del item.stash[_RAISED]
     if STEPS in item.stash:
         del item.stash[STEPS]
-    if item.cls is not None:
-        # A test in a class finds a new instance in every run, as it does in CI. pytest keeps the one it made on the item.
-        vars(item).pop("_instance", None)
-        vars(item)["_obj"] = None
+    forget_instance(item)
     # The next item is the module itself: what is narrower is torn down.
-    reports = runtestprotocol(item, log=False, nextitem=cast("Any", item.getparent(pytest.Module)))
+    reports = run_protocol(item, nextitem=item.getparent(pytest.Module))
     raised = item.stash.get(_RAISED, None)
     if raised is not None and not isinstance(raised, (Exception, pytest.fail.Exception, pytest.skip.Exception)):
         raise raised
@@ -57,7 +52,7 @@ def run_once(item: pytest.Function) -> Report:
 
 def tear_down(item: pytest.Function) -> None:
     """Let go of the fixtures of module and session, at the end of a user."""
-    cast("Any", item.session)._setupstate.teardown_exact(None)
+    tear_down_all(item.session)
 
 
 def _decided(reports: list[pytest.TestReport], raised: BaseException | None, steps: Steps | None) -> Report:

@@ -20,6 +20,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC, PERCENTILES_TO_REPORT, StatsEntry, StatsError
 
+from stormwatch.journeys import load_pytest
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.load_job import LoadJob, LoadJourney, Role
 from stormwatch.journeys.load_process import OFFERED
@@ -159,6 +160,9 @@ class LoadSession:
         if twice := {name for name in self._journeys if self._journeys.count(name) > 1}:
             why = f"several journeys are called {', '.join(sorted(twice))}; give them names in the configuration"
             self._owner.tell("not-collected", where="", why=why)
+            return True
+        if why := _refused(offered):
+            self._owner.tell("refused", why=why)
             return True
         self._owner.tell(
             "ready", journeys={each.journey.name: "browser" if each.in_browser else "api" for each in offered}
@@ -356,6 +360,22 @@ def _found(journey: LoadJourney, items: Sequence[pytest.Item]) -> Sequence[Offer
         return [Offered(journey=journey, item=fitting[0])]
     known = ", ".join(names.values()) or "no test at all"
     return f"there {'are several tests' if fitting else 'is no test'} {journey.test}; it has {known}"
+
+
+def _refused(offered: Sequence[Offered]) -> str:
+    """Why users of these journeys cannot be had at all; empty if they can."""
+    in_process = [each for each in offered if not each.in_browser]
+    if bent := [each.journey.name for each in in_process if each.journey.client]:
+        return (
+            f"{', '.join(bent)}: `client` says who visits with a browser, and the test uses none (no page, context or browser); "
+            "leave `client` out, and tell the test's own HTTP client what it needs"
+        )
+    if in_process and (lacking := load_pytest.missing(in_process[0].item)):
+        return (
+            f"pytest {pytest.__version__} has no {', '.join(lacking)}, which users in one process need; "
+            f"install one of pytest {load_pytest.KNOWN}, or load journeys in browsers alone"
+        )
+    return ""
 
 
 def _plain(name: str) -> str:

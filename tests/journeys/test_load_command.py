@@ -46,6 +46,10 @@ def folder(tmp_path: Path, shop: Shop) -> Path:
                 with open("log", "a") as log:
                     log.write("ended\\n")
 
+            def test_look(client, step):
+                with step("look"):
+                    client.get("/").raise_for_status()
+
             def test_refused(step):
                 with step("pay"):
                     assert False, f"refused: {os.environ['CARD']}"
@@ -67,6 +71,12 @@ def folder(tmp_path: Path, shop: Shop) -> Path:
                 every: 2m
                 timeout: 40s
                 journey: {{environment: {{CARD: canary-4711}}, secrets: {{card: "${{env:CARD}}"}}}}
+              - name: german
+                kind: journey
+                target: journeys/test_shop.py::test_look
+                every: 2m
+                timeout: 40s
+                journey: {{client: {{locale: de-DE}}}}
             objectives:
               - {{name: order-fast, probe: order, target: 95%, slower_than: 30s, window: 30d}}
               - {{name: pay-up, probe: order, step: pay, target: 99.9%, window: 30d}}
@@ -149,6 +159,15 @@ def test_an_objective_that_does_not_hold_is_exit_code_1_and_no_secret_is_shown(s
     assert "✗ refused-up fails: 0.000% of" in out
     assert "refused: ***" in out
     assert "canary" not in out + err
+
+
+def test_a_client_of_a_journey_without_a_browser_is_refused_and_not_ignored(start: Start) -> None:
+    code, out, err = ended(start("german", "order", "--for", "1s"))
+    assert (code, out) == (2, "")
+    assert err == (
+        "german: `client` says who visits with a browser, and the test uses none (no page, context or browser); leave "
+        "`client` out, and tell the test's own HTTP client what it needs\n"
+    )
 
 
 def test_sigterm_lets_runs_end_and_tells_what_was_seen(

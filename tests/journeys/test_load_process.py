@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stormwatch.journeys.client import Client
 from stormwatch.journeys.load import Load
 from stormwatch.journeys.load_job import Bound, LoadJob, LoadJourney
 from stormwatch.journeys.load_summary import LoadSummary
@@ -47,6 +48,12 @@ async def loaded(
     over = [event for event in events if event["event"] == "over"]
     assert over, events
     return LoadSummary.from_json(over[0]["summary"]), events
+
+
+async def said_of(job: LoadJob) -> Sequence[Mapping[str, Any]]:
+    """All that a load says which ends by itself."""
+    async with asyncio.timeout(HANG), Load.making(job, environment={}) as made:
+        return [event async for event in made.events()]
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -163,18 +170,16 @@ async def test_counts_are_exact_broken_runs_are_no_evidence_and_secrets_stay_hid
 
 async def test_a_file_that_does_not_load_is_named_with_its_line(suite: Path) -> None:
     file = write(suite, "from nowhere import nothing\n")
-    async with (
-        asyncio.timeout(HANG),
-        Load.making(LoadJob(journeys=(LoadJourney(name="", file=file),)), environment={}) as made,
-    ):
-        events = [event async for event in made.events()]
+    events = await said_of(LoadJob(journeys=(LoadJourney(name="", file=file),)))
     assert events[0]["event"] == "not-collected"
     assert events[0]["where"] == f"{file.name}:3"
     assert "nowhere" in events[0]["why"]
     assert events[-1]["code"] != 0
 
 
-async def test_a_journey_in_a_browser_is_run_by_a_few_users_beside_the_others(suite: Path, shop: Shop) -> None:
+async def test_a_journey_in_a_browser_is_run_by_a_few_users_who_are_the_client_that_it_asks_for(
+    suite: Path, tmp_path: Path, shop: Shop
+) -> None:
     program("chromium")
     file = write(
         suite,
@@ -186,14 +191,45 @@ async def test_a_journey_in_a_browser_is_run_by_a_few_users_beside_the_others(su
         def test_page(page, step):
             with step("open"):
                 page.goto("{shop.url}/")
+            with open({str(tmp_path / "log")!r}, "a") as log:
+                log.write(page.evaluate("navigator.language + ' ' + screen.width") + "\\n")
         """,
     )
-    job = LoadJob(journeys=(LoadJourney(name="", file=file),), users=3, spawn_rate=100, pause=0.2, browser_users=1)
+    journeys = (
+        LoadJourney(name="api", file=file, test="test_api"),
+        LoadJourney(name="page", file=file, test="test_page", client=Client(device="iPhone 13", locale="fr").as_text()),
+    )
+    job = LoadJob(journeys=journeys, users=3, spawn_rate=100, pause=0.2, browser_users=1)
     # How long a browser takes to start is not for a test to say: it ends when a page was opened.
     summary, events = await loaded(job, runs=1)
-    assert events[0]["journeys"] == {"test_api": "api", "test_page": "browser"}
+    assert events[0]["journeys"] == {"api": "api", "page": "browser"}
     assert summary.users == 3
     runs = {(entry.journey, entry.step): entry for entry in summary.entries}
-    assert runs["test_page", "open"].runs >= 1
-    assert runs["test_page", ""].failures == 0
-    assert runs["test_api", "get"].runs >= 1
+    assert runs["page", "open"].runs >= 1
+    assert runs["page", ""].failures == 0
+    assert runs["api", "get"].runs >= 1
+    seen = {tuple(words) for words in lines(tmp_path / "log")}
+    assert seen == {("fr", "390")}, "in each run the client that the journey asks for, as on schedule"
+
+
+async def test_a_pytest_that_lacks_what_users_in_one_process_need_is_told_with_its_version(suite: Path) -> None:
+    """Taken away where a later pytest might have it no more, before the first user begins."""
+    write(
+        suite,
+        """
+        def pytest_collection_finish(session):
+            del pytest.Function._initrequest
+            for item in session.items:
+                for (definition,) in item._fixtureinfo.name2fixturedefs.values():
+                    del definition._finalizers
+        """,
+        name="conftest.py",
+    )
+    file = write(suite, "def test_it(step): pass\n")
+    events = await said_of(LoadJob(journeys=(LoadJourney(name="it", file=file, test="test_it"),)))
+    assert events[0] == {
+        "event": "refused",
+        "why": f"pytest {pytest.__version__} has no Function._initrequest, FixtureDef._finalizers, which users in one "
+        "process need; install one of pytest 8.4 to 9.2, or load journeys in browsers alone",
+    }
+    assert [event["event"] for event in events[1:]] == ["ended"]
