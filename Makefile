@@ -41,6 +41,7 @@ check: $(VENV)/installed-dev types
 types: $(VENV)/installed-dev
 	@mkdir -p build/types/stormwatch
 	@for package in $(PACKAGES); do ln -sfn ../../../$$package build/types/stormwatch/$$package; done
+	@for module in $(notdir $(wildcard stormwatch/*.py)); do ln -sfn ../../../stormwatch/$$module build/types/stormwatch/$$module; done
 	$(BIN)/basedpyright
 
 bench: $(VENV)/installed-dev

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import uvloop
 
+import stormwatch
 from stormwatch.harness.audit_command import audit, replay_command
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.gameday_command import gameday
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="stormwatch",
-    help="Synthetic monitoring that has been proved to notice.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,6 +66,22 @@ AlertmanagerVersion = Annotated[
     str, typer.Option(metavar="VERSION", help="What its Alertmanager must be at least; newer ones know more receivers.")
 ]
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"stormwatch {stormwatch.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and do nothing else."),
+    ] = False,
+) -> None:
+    """Synthetic monitoring that has been proved to notice."""
 
 
 class DrillForm(StrEnum):

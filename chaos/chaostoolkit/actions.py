@@ -49,7 +49,8 @@ def inject_fault(  # noqa: PLR0917 - keyword-only arguments are not shown by `ch
     owner = owner_of(label) or identify()
     order = {
         "fault": document,
-        "on": None if on is None else {"name": target, **on},
+        # `chaos init` writes an empty mapping where nothing was typed in.
+        "on": {"name": target, **on} if on else None,
         "control": control,
         "lease": lease,
         "directory": str(_journal().directory),

@@ -56,30 +56,38 @@ def probe_fails_within(probe: str, within: float = 60.0, reason: str = "", url: 
     return _asked(ask, url=url, within=within)
 
 
-def alert_fires_within(alert: dict[str, str], within: float = 90.0, url: str = URL) -> bool:
-    """Whether an alert with these labels begins to fire within so many seconds of this run's first fault, or of now."""
-    begun = _begun()
+def alert_fires_within(alert: dict[str, str] | None = None, within: float = 90.0, url: str = URL) -> bool:
+    """Whether an alert with these labels begins to fire within so many seconds of this run's first fault, or of now.
+
+    Without labels: any alert.
+    """
+    begun, labels = _begun(), alert or {}
 
     async def fired(api: "_Api") -> bool:
         return any(
             one.after is AlertState.FIRING and begun <= one.at <= begun + within
-            for one in await api.transitions(alert, begun)
+            for one in await api.transitions(labels, begun)
         )
 
     return _asked(lambda api: _until(lambda: fired(api), begun + within), url=url, within=within)
 
 
-def alert_resolves_within(alert: dict[str, str], within: float = 300.0, url: str = URL) -> bool:
-    """Whether no alert with these labels fires any more, within so many seconds from now. It must have fired."""
-    now = time.time()
+def alert_resolves_within(alert: dict[str, str] | None = None, within: float = 300.0, url: str = URL) -> bool:
+    """Whether no alert with these labels fires any more, within so many seconds from now. It must have fired.
+
+    Without labels: no alert at all.
+    """
+    now, labels = time.time(), alert or {}
 
     async def resolved(api: "_Api") -> bool:
-        return not [one for one in await api.firing() if _matches(alert, one.alert.labels)]
+        return not [one for one in await api.firing() if _matches(labels, one.alert.labels)]
 
     async def ask(api: "_Api") -> bool:
-        fired = any(one.after is AlertState.FIRING for one in await api.transitions(alert, now - _LOOK_BACK))
+        fired = any(one.after is AlertState.FIRING for one in await api.transitions(labels, now - _LOOK_BACK))
         if not fired and await resolved(api):
-            raise MonitoringUnknown(f"an alert with {alert} did not fire in the last hour: there is nothing to resolve")
+            raise MonitoringUnknown(
+                f"an alert with {labels} did not fire in the last hour: there is nothing to resolve"
+            )
         return await _until(lambda: resolved(api), now + within)
 
     return _asked(ask, url=url, within=within)

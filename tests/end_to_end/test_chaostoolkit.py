@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stormwatch.chaos.chaostoolkit.actions import FaultRefused, inject_fault
+from stormwatch.chaos.chaostoolkit.actions import FaultRefused, inject_fault, undo_faults
 from stormwatch.chaos.chaostoolkit.probes import (
     MonitoringUnknown,
     alert_fires_within,
@@ -137,12 +137,18 @@ def drilled(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=100, check=False)
 
 
-@pytest.mark.usefixtures("chaos")
-def test_the_toolkit_knows_our_activities() -> None:
-    """With their arguments and what they are for."""
-    said = subprocess.run([sys.executable, "-m", OURS], capture_output=True, text=True, timeout=60, check=True)
+def test_the_toolkit_discovers_our_activities(chaos: Path, tmp_path: Path) -> None:
+    """With their arguments and what they are for; and its wizard makes an experiment of them that it finds valid.
 
-    found = {one["name"]: one for one in json.loads(said.stdout)["activities"]}
+    The wizard asks: title, a hypothesis?, a method?, which activity, this one?, then each argument, another one?, rollbacks?
+    """
+    answers = ["Payments vanish", "n", "y", "1", "y", "tcp-reset", "payments", "", "", "", "", "n", "n"]
+
+    subprocess.run([chaos, "discover", "--no-install", "stormwatch"], cwd=tmp_path, timeout=60, check=True)
+    subprocess.run([chaos, "init"], cwd=tmp_path, input="\n".join(answers), text=True, timeout=60, check=True)
+    subprocess.run([chaos, "validate", "experiment.json"], cwd=tmp_path, timeout=60, check=True)
+
+    found = {one["name"]: one for one in json.loads((tmp_path / "discovery.json").read_text())["activities"]}
     assert {name: one["type"] for name, one in found.items()} == {
         "inject_fault": "action",
         "undo_faults": "action",
@@ -152,7 +158,37 @@ def test_the_toolkit_knows_our_activities() -> None:
         "only_alerts_firing": "probe",
     }
     assert all(one["doc"] for one in found.values())
-    assert [one["name"] for one in found["inject_fault"]["arguments"]][:3] == ["kind", "target", "options"]
+    assert {one["name"]: one["type"] for one in found["inject_fault"]["arguments"]} == {
+        "kind": "string",
+        "target": "string",
+        "options": "mapping",
+        "control": "string",
+        "lease": "number",
+        "on": "mapping",
+    }
+    (made,) = json.loads((tmp_path / "experiment.json").read_text())["method"]
+    assert made["provider"] == {
+        "type": "python",
+        "module": f"{OURS}.actions",
+        "func": "inject_fault",
+        "arguments": {
+            "kind": "tcp-reset",
+            "target": "payments",
+            "options": {},
+            "control": "http://127.0.0.1:8474",
+            "lease": 15.0,
+            "on": {},
+        },
+    }
+
+
+def test_an_action_as_the_wizard_makes_it_injects_a_fault(house: House) -> None:
+    """Where nothing was typed in it writes empty mappings: no options, and no other target than a route."""
+    inject_fault("tcp-reset", "shop", options={}, control=house.control, on={})
+
+    assert house.faults() == ["tcp-reset"]
+    undo_faults()
+    assert house.faults() == []
 
 
 def test_chaos_run_injects_detects_and_heals(house: House, chaos: Path, tmp_path: Path) -> None:
