@@ -24,6 +24,7 @@ from stormwatch.chaos.dns_options import (
 from stormwatch.chaos.fault_kind import FaultKind
 from stormwatch.chaos.host_faults import HOST_FAULTS
 from stormwatch.chaos.http_options import HttpBody, HttpDelay, HttpHeader, HttpStatus
+from stormwatch.chaos.load_faults import LOAD_FAULTS
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.tcp_options import (
     TcpBandwidth,
@@ -313,6 +314,7 @@ FAULTS: Mapping[str, FaultKind[Options]] = {
     for kind in (
         *_ON_ROUTES,
         *HOST_FAULTS,
+        *LOAD_FAULTS,
         *BROWSER_FAULTS,
         *CONTAINER_FAULTS,
         *WORKLOAD_FAULTS,

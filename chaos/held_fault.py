@@ -118,13 +118,14 @@ class HeldFault:
         await to_the_end(asyncio.to_thread(begin_reaping, self._journal.directory, self._id, lease=self._lease))
         self._on_step(Step.RECORDED)
         self._injected = True
+        # While it is injected, too: what has to start and be heard of first may take longer than the lease.
+        self._renewing = asyncio.create_task(self._renew(), name=f"lease of {self._id}")
         await self._breakage.inject()
         if not await asyncio.to_thread(self._journal.holds, self._id):
             raise CannotBreak(
                 "its lease ran out while it was injected: the machine is too slow, or this process was stopped"
             )
         self._on_step(Step.INJECTED)
-        self._renewing = asyncio.create_task(self._renew(), name=f"lease of {self._id}")
         self._seen = await self._breakage.evidence()
         self._on_step(Step.HELD)
 

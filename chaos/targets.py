@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from stormwatch.chaos.browser_faults import BROWSER_TARGETS
 from stormwatch.chaos.container_faults import CONTAINER_TARGETS
 from stormwatch.chaos.host_targets import HOST_TARGETS
+from stormwatch.chaos.load_faults import LOAD_TARGETS
 from stormwatch.chaos.option import STRICT
 from stormwatch.chaos.target import TargetKind
 from stormwatch.chaos.toxiproxy_faults import TOXIPROXY_TARGETS
@@ -27,6 +28,7 @@ TARGETS: Mapping[str, TargetKind] = {
     for kind in (
         TargetKind("machine", Machine, "the machine that the drill runs on"),
         *HOST_TARGETS,
+        *LOAD_TARGETS,
         *BROWSER_TARGETS,
         *CONTAINER_TARGETS,
         *WORKLOAD_TARGETS,

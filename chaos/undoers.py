@@ -30,6 +30,7 @@ UNDOERS: Mapping[str, Undoer] = MappingProxyType(
         "clock": _in("host_clock", "undo_clock"),
         "file": _in("host_disk", "undo_file"),
         "stress": _in("host_stress", "undo_stress"),
+        "load": _in("load_faults", "undo_load"),
         "nft": _in("host_network", "undo_nft"),
         "qdisc": _in("host_network", "undo_qdisc"),
         "command": _in("host_command", "undo_command"),

@@ -6,6 +6,7 @@ import resource
 import secrets
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +19,15 @@ from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.host_faults import HOST_FAULTS
 from stormwatch.chaos.host_program import MARK, marked, within_session
+from stormwatch.chaos.load_faults import LOAD_FAULTS
 from stormwatch.chaos.process import command_line, environment, identify, running
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from tests.program import program
+from tests.servers import busy
 
-HELD = tuple(kind.name for kind in HOST_FAULTS)
-"""The faults of the host."""
+HELD = tuple(kind.name for kind in (*HOST_FAULTS, *LOAD_FAULTS))
+"""The faults that processes of the host carry out."""
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "clock-shift": {"by": "1d"},
@@ -32,6 +35,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "disk-stress": {"bytes": "1MiB"},
     "cpu-stress": {"workers": 1, "load": "5%"},
     "memory-stress": {"bytes": "4MiB"},
+    "load": {"users": 1, "pause": "100ms"},
     "net-loss": {"share": "50%"},
     "net-delay": {"delay": "10ms"},
     "net-rate": {"rate": "64kB"},
@@ -47,10 +51,17 @@ class Victim:
     directory: Path
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     target: Target = field(init=False)
+    _serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __post_init__(self) -> None:
         on = FAULTS[self.kind].on
-        document = {"process": self._process, "path": self._path, "network": self._network, "machine": dict}[on]()
+        document = {
+            "process": self._process,
+            "path": self._path,
+            "network": self._network,
+            "service": self._service,
+            "machine": dict,
+        }[on]()
         self.target = Target.from_json({"name": self.name, on: document}, TARGETS)
 
     @property
@@ -110,6 +121,9 @@ class Victim:
         _ip("-n", self.namespace, "link", "set", "lo", "up")
         return {"namespace": self.namespace, "interface": "lo"}
 
+    def _service(self) -> dict[str, Any]:
+        return {"url": self._serving.enter_context(busy.serving()).url}
+
     @property
     def namespace(self) -> str:
         """Of the network."""
@@ -138,6 +152,8 @@ class Victim:
                 found += [f"the file {path}" for path in (self.directory / "disk").iterdir()]
             case "network":
                 found += self._of_network()
+            case "service":
+                found += [str(path) for path in Path(tempfile.gettempdir()).glob(f"stormwatch-{self.id}")]
             case _:
                 found += [f"the file {path}" for path in self.directory.glob("broken")]
         return found
@@ -175,7 +191,7 @@ class Victim:
             case "network":
                 _ip("netns", "del", self.namespace)
             case _:
-                pass
+                self._serving.close()
         for process in marked(self.id):
             process.send(signal.SIGKILL)
 

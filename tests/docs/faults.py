@@ -27,6 +27,7 @@ SHOWN_IN: Mapping[str, str] = {
     "cpu": "tests/chaos/test_host_stress.py",
     "memory": "tests/chaos/test_host_stress.py",
     "io": "tests/chaos/test_host_stress.py",
+    "load": "tests/chaos/test_load_fault.py",
     "net": "tests/chaos/test_host_network.py",
     "command": "tests/chaos/test_host_command.py",
     "container": "tests/chaos/test_container_faults.py",
