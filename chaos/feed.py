@@ -127,6 +127,8 @@ class Feed:
         """The alerts that fire now, by their identity."""
         self.pending: dict[tuple[tuple[str, str], ...], Transition] = {}
         """The alerts whose condition holds, and which do not fire yet."""
+        self.told: dict[tuple[tuple[str, str], ...], Delivered] = {}
+        """What the receiver at the end of the way was told that it fires, and not yet that it is over."""
         self._failures: dict[str, str] = {}
         self._recordings: list[Recording] = []
         self._readers: list[_Reader] = []
@@ -174,6 +176,11 @@ class Feed:
 
     def delivered(self, delivered: Delivered) -> None:
         """Take what came to the receiver at the end of the way."""
+        key = tuple(sorted(delivered.labels.items()))
+        if delivered.resolved:
+            self.told.pop(key, None)
+        else:
+            self.told[key] = delivered
         for recording in self._recordings:
             recording.deliveries.append(delivered)
             recording.woke()

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stormwatch.chaos.matrix_cell import Alarm, Cell, Sight, State, catches, judge_cell
+from stormwatch.chaos.matrix_cell import (
+    Alarm,
+    Cell,
+    Sight,
+    State,
+    catches,
+    judge_cell,
+    lost,
+    told_after,
+    way_of,
+)
 from stormwatch.chaos.matrix_plan import Skipped
 
 VERSION = 1
@@ -38,8 +48,19 @@ class Outcome:
 
     @property
     def caught(self) -> tuple[Alarm, ...]:
-        """The alerts that said what is broken."""
+        """The alerts that said what is broken, whether that came to people or not."""
         return catches(self.cell, self.sight)
+
+    @property
+    def told_by(self) -> tuple[Alarm, ...]:
+        """The alerts that people heard of, the first one first."""
+        heard = [(after, one) for one in self.caught if (after := told_after(self.cell, one)) is not None]
+        return tuple(one for _, one in sorted(heard, key=lambda pair: pair[0]))
+
+    @property
+    def told_after(self) -> float | None:
+        """Seconds after the injection at which the first of them was heard of; None: nobody heard of anything."""
+        return told_after(self.cell, self.told_by[0]) if self.told_by else None
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` judges it again from what was seen."""
@@ -162,6 +183,20 @@ class Matrix:
         return tuple(one for one in self.outcomes if one.state.counts and not one.state.told)
 
     @property
+    def end_of_way(self) -> str:
+        """Where an alert has to come to, so that somebody counts as told: `receiver`, `Alertmanager`; empty: it has to fire."""
+        ends = (one.way.end for outcome in self.outcomes for one in outcome.cell.catchers if one.way)
+        return next(ends, "")
+
+    def lost(self) -> dict[Key, tuple[str, ...]]:
+        """Alerts that fired and came to nobody, with the cells: also where another one was heard of."""
+        found: dict[Key, list[str]] = {}
+        for one in self.outcomes:
+            for key in dict.fromkeys(alarm.key for alarm in lost(one.cell, one.sight)):
+                found.setdefault(key, []).append(one.cell.name)
+        return {key: tuple(names) for key, names in found.items()}
+
+    @property
     def false_alarms(self) -> tuple[Alarm, ...]:
         """What fired while nothing was broken."""
         return tuple(alarm for control in self.controls for alarm in control.alarms)
@@ -176,7 +211,7 @@ class Matrix:
         """Alerts that alone told of a fault, with the cells: switched off, nobody would hear of these."""
         found: dict[Key, list[str]] = {}
         for one in self.outcomes:
-            keys = {alarm.key for alarm in one.caught}
+            keys = {alarm.key for alarm in one.told_by}
             if one.state.told and len(keys) == 1:
                 found.setdefault(keys.pop(), []).append(one.cell.name)
         return {key: tuple(names) for key, names in found.items()}
@@ -186,13 +221,13 @@ class Matrix:
         told = [one for one in self.outcomes if one.state.told]
         if len({one.cell.dependency for one in told}) < 2:
             return {}
-        counted = Counter(key for one in told for key in {alarm.key for alarm in one.caught})
+        counted = Counter(key for one in told for key in {alarm.key for alarm in one.told_by})
         shares = {key: count / len(told) for key, count in counted.items()}
         return {key: share for key, share in shares.items() if share > VAGUE}
 
     def smallest_set(self) -> tuple[Key, ...]:
         """Alerts that together tell of all that was told of: greedy, so at most a little larger than the smallest one."""
-        open_cells = {one.cell.name: {alarm.key for alarm in one.caught} for one in self.outcomes if one.state.told}
+        open_cells = {one.cell.name: {alarm.key for alarm in one.told_by} for one in self.outcomes if one.state.told}
         chosen: list[Key] = []
         while open_cells:
             counted = Counter(key for keys in open_cells.values() for key in keys)
@@ -225,6 +260,8 @@ class Matrix:
             "dependencies": {name: one.as_json() for name, one in self.by("dependency").items()},
             "families": {name: one.as_json() for name, one in self.by("family").items()},
             "survivors": [{"cell": one.cell.name, "state": one.state.value, **explain(one)} for one in self.survivors],
+            "end_of_way": self.end_of_way,
+            "lost": [{"labels": dict(key), "cells": list(cells)} for key, cells in self.lost().items()],
             "never_fired": [dict(labels) for labels in self.never_fired()],
             "single_catchers": [
                 {"labels": dict(key), "cells": list(cells)} for key, cells in self.single_catchers().items()
@@ -280,11 +317,12 @@ def explain(outcome: Outcome) -> dict[str, str]:
     fault = f"{cell.fault.kind} on {cell.dependency}"
     reds = ", ".join(f"{one.probe} ({one.reason.value})" for one in sight.reds)
     others = ", ".join(dict.fromkeys(catcher_name(one.labels) for one in sight.alarms if not cell.may_tell(one.labels)))
+    if told := {State.LATE: _late, State.REACHED_NOBODY: _unheard}.get(state):
+        return {"what": f"{fault}: {told(outcome)}", "remedy": _remedy(outcome)}
     what = {
         State.SURVIVED: f"{fault}: nothing turned red in {sight.watched or 0:.0f} s; nobody would have heard of this",
         State.NOTICED: f"{fault}: {reds} turned red, and no alert fired in {sight.watched or 0:.0f} s",
         State.MISATTRIBUTED: f"{fault}: only {others} fired, and says nothing of {cell.dependency}",
-        State.LATE: f"{fault}: told after {outcome.caught[0].after if outcome.caught else 0:.0f} s, the configuration promises {cell.limit:.0f} s",
         State.NOISY: f"{fault}: {others} fired too, and nothing says that it depends on {cell.dependency}",
         State.NOT_RESOLVED: f"{fault}: not all was well and silent {cell.recovers:.0f} s after it was gone",
         State.FLAKY: f"{fault}: it ended differently each time",
@@ -295,8 +333,46 @@ def explain(outcome: Outcome) -> dict[str, str]:
     return {"what": what, "remedy": _remedy(outcome)}
 
 
+def _late(outcome: Outcome) -> str:
+    first, told, limit = outcome.told_by[0], outcome.told_after or 0.0, outcome.cell.limit
+    way = way_of(outcome.cell, first)
+    if way and first.after <= limit:
+        late = f"came to {show_end(way.end)} {told - first.after:.0f} s later"
+        return f"fired after {first.after:.0f} s and {late}, the configuration promises {way.within:.0f} s"
+    return f"told after {told:.0f} s, the configuration promises {limit:.0f} s"
+
+
+def _unheard(outcome: Outcome) -> str:
+    """What fired, and where it got lost."""
+    fired = outcome.caught[0]
+    said = f"{catcher_name(fired.labels)} fired after {fired.after:.0f} s, and reached nobody"
+    way, arrival = way_of(outcome.cell, fired), fired.arrival
+    if arrival and arrival.held_back:
+        return f"{said}: Alertmanager holds it back: {arrival.held_back}"
+    if way and way.closed:
+        return f"{said}: {way.closed}"
+    watched = f"in {(outcome.sight.watched or 0.0) - fired.after:.0f} s"
+    if arrival is None or arrival.alertmanager is None:
+        return f"{said}: Alertmanager did not get it {watched}"
+    return f"{said}: Alertmanager has it, and no message came {watched}"
+
+
+def _remedy_of_way(outcome: Outcome) -> str:
+    fired = outcome.caught[0]
+    way, arrival = way_of(outcome.cell, fired), fired.arrival
+    if arrival and arrival.held_back:
+        return "end what holds it back; `amtool silence query` and the `inhibit_rules` say what that is"
+    if way and way.closed:
+        return "a route for it: `amtool config routes test` with its labels says who is told"
+    if arrival is None or arrival.alertmanager is None:
+        return "see `alerting` and `alert_relabel_configs` of Prometheus, and `prometheus_notifications_dropped_total`"
+    return "see `alertmanager_notifications_failed_total`, and what its log says of this receiver"
+
+
 def _remedy(outcome: Outcome) -> str:
     cell, state = outcome.cell, outcome.state
+    if state is State.REACHED_NOBODY:
+        return _remedy_of_way(outcome)
     if state is State.NOTICED:
         return "give the probe's alert a severity that somebody hears of, or an objective with rules"
     if state is State.MISATTRIBUTED:
@@ -305,8 +381,10 @@ def _remedy(outcome: Outcome) -> str:
         return "name it under the route's `serves`, or give it `depends_on`, so that it stays silent"
     if state is State.LATE:
         return "see `stormwatch validate` for what takes so long"
-    if state is not State.SURVIVED:
-        return ""
+    return _remedy_of_survivor(cell) if state is State.SURVIVED else ""
+
+
+def _remedy_of_survivor(cell: Cell) -> str:
     kind = cell.fault.kind
     if kind == "tls-expires-soon":
         return f"a tls probe of {cell.dependency} with `expires_within`, or CertificateExpiring switched on for a probe that connects to it"
@@ -321,6 +399,11 @@ def _remedy(outcome: Outcome) -> str:
     if kind.startswith("dns-"):
         return "a dns probe of this name with `expect: answers`"
     return f"a probe that needs {cell.dependency} to do its work, not only to accept a connection"
+
+
+def show_end(end: str) -> str:
+    """The end of the way to people, in a sentence: `the receiver`."""
+    return f"the {end}" if end == "receiver" else end
 
 
 def catcher_name(labels: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.matrix_last_mile import Arrival, Way
 from stormwatch.probes.result import Outcome, Reason, Result
 
 
@@ -20,6 +21,8 @@ class Catcher:
     """Seconds after the injection in which it fires at the latest, by the configuration. Infinite: that is not known."""
     recovers: float
     """Seconds after the undo in which it is resolved at the latest."""
+    way: Way | None = None
+    """How it comes to people; None: that is not watched, and it is enough that it fires."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
@@ -28,13 +31,19 @@ class Catcher:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal. What is infinite is null."""
-        return {"labels": dict(self.labels), "within": _finite(self.within), "recovers": _finite(self.recovers)}
+        return {
+            "labels": dict(self.labels),
+            "within": _finite(self.within),
+            "recovers": _finite(self.recovers),
+            "way": self.way.as_json() if self.way else None,
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Catcher":
-        """Read what `as_json` wrote. Raises KeyError for anything else."""
+        """Read what `as_json` wrote, or an older version of it. Raises KeyError for anything else."""
         within, recovers = (math.inf if document[key] is None else document[key] for key in ("within", "recovers"))
-        return cls(labels=document["labels"], within=within, recovers=recovers)
+        way = document.get("way")
+        return cls(labels=document["labels"], within=within, recovers=recovers, way=Way.from_json(way) if way else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +127,8 @@ class Alarm:
     """Seconds after the injection (in a control: after its beginning)."""
     stale: bool = False
     """Whether what it told of is a run that began before the cell did: then it says nothing about this fault."""
+    arrival: Arrival | None = None
+    """What became of it on its way to people; None: nothing was heard of it, or nobody watched that."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
@@ -126,12 +137,23 @@ class Alarm:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` reads it back equal."""
-        return {"labels": dict(self.labels), "after": self.after, "stale": self.stale}
+        return {
+            "labels": dict(self.labels),
+            "after": self.after,
+            "stale": self.stale,
+            "arrival": self.arrival.as_json() if self.arrival else None,
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Alarm":
-        """Read what `as_json` wrote. Raises KeyError for anything else."""
-        return cls(labels=document["labels"], after=document["after"], stale=document["stale"])
+        """Read what `as_json` wrote, or an older version of it. Raises KeyError for anything else."""
+        arrival = document.get("arrival")
+        return cls(
+            labels=document["labels"],
+            after=document["after"],
+            stale=document["stale"],
+            arrival=Arrival.from_json(arrival) if arrival else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +261,8 @@ class State(StrEnum):
     """It was told of in time, and not all was well and silent again in time after the fault was gone."""
     LATE = "late"
     """It was told of, later than the configuration promises."""
+    REACHED_NOBODY = "reached-nobody"
+    """The right alert fired in time, and did not come to the end of the way to people, where that is watched."""
     MISATTRIBUTED = "misattributed"
     """Only alerts of others fired: somebody was told the wrong thing."""
     NOTICED = "noticed-only"
@@ -273,14 +297,17 @@ def judge_cell(cell: Cell, seen: Sight) -> State:
         return State.INCONCLUSIVE
     caught = catches(cell, seen)
     others = [one for one in seen.alarms if not one.stale and not cell.may_tell(one.labels)]
-    if caught and caught[0].after <= cell.limit:
+    told = [one for one in caught if told_after(cell, one) is not None]
+    if any(one.after <= cell.limit and _promptly(cell, one) for one in told):
         if others:
             return State.NOISY
         return State.KILLED if seen.recovered is not None else State.NOT_RESOLVED
-    if not seen.evidence.touched:
+    if not seen.evidence.touched and not any(one.after <= cell.limit for one in caught):
         return State.EQUIVALENT
-    if caught:
+    if told:
         return State.LATE
+    if caught:
+        return State.REACHED_NOBODY if waited_for(cell, seen) else State.INCONCLUSIVE
     if others:
         return State.MISATTRIBUTED
     if seen.watched < cell.limit or seen.busy:
@@ -292,6 +319,51 @@ def catches(cell: Cell, seen: Sight) -> tuple[Alarm, ...]:
     """The alerts that said what is broken, in the order in which they came."""
     wanted = {one.key for one in cell.catchers}
     return tuple(sorted((one for one in seen.alarms if one.key in wanted and not one.stale), key=lambda one: one.after))
+
+
+def told_after(cell: Cell, alarm: Alarm) -> float | None:
+    """Seconds after the injection at which somebody was told by an alert that says what is broken; None: nobody was.
+
+    Where its way to people is not watched, that is when it fired.
+    """
+    way = way_of(cell, alarm)
+    if way is None:
+        return alarm.after
+    return alarm.arrival.at(way.end) if alarm.arrival else None
+
+
+def still_on_the_way(cell: Cell, alarm: Alarm) -> float:
+    """Until when, in seconds after the injection, an alert that has not arrived may still do so; 0: nothing is to be waited for."""
+    way = way_of(cell, alarm)
+    held_back = alarm.arrival is not None and alarm.arrival.held_back
+    if way is None or way.closed or held_back or told_after(cell, alarm) is not None:
+        return 0.0
+    return alarm.after + way.within
+
+
+def waited_for(cell: Cell, seen: Sight) -> bool:
+    """Whether all that fired was given the time to arrive."""
+    return all((seen.watched or 0.0) >= still_on_the_way(cell, one) for one in catches(cell, seen))
+
+
+def lost(cell: Cell, seen: Sight) -> tuple[Alarm, ...]:
+    """The alerts that said what is broken, and did not come to people in the time that this takes, or cannot."""
+    return tuple(
+        one
+        for one in catches(cell, seen)
+        if told_after(cell, one) is None and (seen.watched or 0.0) >= still_on_the_way(cell, one)
+    )
+
+
+def way_of(cell: Cell, alarm: Alarm) -> Way | None:
+    """The way to people of an alert, where it is watched."""
+    return next((one.way for one in cell.catchers if one.key == alarm.key), None)
+
+
+def _promptly(cell: Cell, alarm: Alarm) -> bool:
+    """Whether it came to people as soon after it fired as it should."""
+    way, after = way_of(cell, alarm), told_after(cell, alarm)
+    return way is None or (after is not None and after <= alarm.after + way.within)
 
 
 def _finite(seconds: float) -> float | None:

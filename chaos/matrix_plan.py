@@ -5,7 +5,7 @@ facts of the configuration ──▶ Dependency ──▶ × FAULTS that fit ─
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.fault_kind import ROUTE, FaultKind
 from stormwatch.chaos.matrix_cell import Catcher, Cell
+from stormwatch.chaos.matrix_last_mile import Way
 from stormwatch.chaos.option import Options
 from stormwatch.chaos.route import Route, misplaced
 from stormwatch.chaos.target import Target
@@ -94,6 +95,8 @@ class Dependency:
 Elsewhere = Callable[[Mapping[str, str], FaultSpec], tuple[float, float] | None]
 """Of an alert with these labels: seconds at worst until the one that evaluates the rules fires it under a fault, and until it is over
 after the undo. None: nobody there makes it."""
+WayOf = Callable[[Mapping[str, str]], Way]
+"""How an alert with these labels comes to people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +175,13 @@ def plan_matrix(
     every_fault: bool = False,
     patience: float = PATIENCE,
     elsewhere: Elsewhere | None = None,
+    way_of: WayOf | None = None,
 ) -> MatrixPlan:
     """Every fitting fault on every dependency, and what the drills inject beside those.
 
     `evaluation` is the time in seconds between two evaluations of the rules. `every_fault` also takes faults of the proxy
     that are variations of others. Where the rules are evaluated `elsewhere`, the alerts that a drill expects tell of what it breaks, too.
+    Without `way_of` it is enough that an alert fires: who is told is not watched.
     """
     known = {one.name: one for one in dependencies}
     drills = list(drills)
@@ -187,6 +192,7 @@ def plan_matrix(
         evaluation=evaluation,
         patience=patience,
         elsewhere=elsewhere,
+        way_of=way_of,
         drills=drills,
     )
     cells: list[Cell] = []
@@ -252,6 +258,7 @@ class _Facts:
         evaluation: float,
         patience: float,
         elsewhere: Elsewhere | None,
+        way_of: WayOf | None,
         drills: Sequence[Drill],
     ) -> None:
         self._probes = {probe.name: probe for probe in probes}
@@ -260,6 +267,7 @@ class _Facts:
         self._evaluation = evaluation
         self._patience = patience
         self._elsewhere = elsewhere
+        self._way_of = way_of
         ours = [labels_of(rule) for rule in rules]
         expected = ((drill.fault.target, drill.alert) for drill in drills if elsewhere and drill.alert)
         self._expected: list[tuple[str, Mapping[str, str]]] = []
@@ -319,10 +327,10 @@ class _Facts:
             recovers=max((one.recovers for one in quick), default=self._look(probes)),
         )
 
-    def _note(self, catcher: Catcher, way: str, catchers: list[Catcher], ways: dict[str, float]) -> None:
-        catchers.append(catcher)
+    def _note(self, catcher: Catcher, failure: str, catchers: list[Catcher], ways: dict[str, float]) -> None:
+        catchers.append(replace(catcher, way=self._way_of(catcher.labels)) if self._way_of else catcher)
         if catcher.within <= self._patience:
-            ways[way] = min(catcher.within, ways.get(way, math.inf))
+            ways[failure] = min(catcher.within, ways.get(failure, math.inf))
             self._timed.add(catcher.key)
         else:
             self._untimed[catcher.key] = catcher.labels

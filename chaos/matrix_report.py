@@ -9,10 +9,10 @@ import jinja2
 from markupsafe import Markup, escape
 from rich.text import Text
 
-from stormwatch.chaos.matrix import Key, Matrix, Outcome, Score, catcher_name, explain
+from stormwatch.chaos.matrix import Key, Matrix, Outcome, Score, catcher_name, explain, show_end
 from stormwatch.chaos.matrix_cell import Cell, State
 from stormwatch.chaos.matrix_plan import MatrixPlan
-from stormwatch.chaos.verdict import show_seconds
+from stormwatch.chaos.verdict import show_labels, show_seconds
 from stormwatch.probes.units import show_duration
 
 SIGN = {
@@ -21,6 +21,7 @@ SIGN = {
     State.NOT_RESOLVED: "↺",
     State.LATE: "◷",
     State.MISATTRIBUTED: "⇄",
+    State.REACHED_NOBODY: "⊘",
     State.NOTICED: "○",
     State.SURVIVED: "✗",
     State.EQUIVALENT: "·",
@@ -35,6 +36,7 @@ MEANING = {
     State.NOT_RESOLVED: "told in time, and not well and silent again in time",
     State.LATE: "told later than the configuration promises",
     State.MISATTRIBUTED: "only alerts of others fired",
+    State.REACHED_NOBODY: "the right alert fired, and nobody was told",
     State.NOTICED: "a probe saw it, and nobody was told",
     State.SURVIVED: "nobody would have heard of this",
     State.EQUIVALENT: "no traffic met the fault",
@@ -65,6 +67,8 @@ def text_of(matrix: Matrix) -> Text:
             f"All windows of objectives were scaled by {matrix.scale}: which alert fires is shown, not when.\n",
             style="yellow",
         )
+    if matrix.end_of_way:
+        text.append(f"{told_means(matrix)}.\n")
     faults, rows = _grid(matrix)
     width = max((len(fault) for fault in faults), default=0)
     names = list(rows)
@@ -80,6 +84,13 @@ def text_of(matrix: Matrix) -> Text:
     for line, style in _lines(matrix):
         text.append(line + "\n", style=style)
     return text
+
+
+def told_means(matrix: Matrix) -> str:
+    """What it takes that somebody counts as told, where more than the firing of alerts was watched."""
+    if matrix.end_of_way == "receiver":
+        return "Told means that the message came to the receiver, not only that an alert fired"
+    return f"Told means that {matrix.end_of_way} had the alert and held it back for no reason, not only that it fired"
 
 
 def _style(state: State) -> str:
@@ -102,7 +113,7 @@ def _lines(matrix: Matrix) -> Iterable[tuple[str, str]]:
 
 
 def _worst_first(matrix: Matrix) -> list[Outcome]:
-    order = [State.UNSAFE, State.SURVIVED, State.NOTICED, State.MISATTRIBUTED, State.LATE, State.FLAKY, State.NOT_RESOLVED, State.NOISY, State.INCONCLUSIVE]  # fmt: skip
+    order = [State.UNSAFE, State.SURVIVED, State.NOTICED, State.REACHED_NOBODY, State.MISATTRIBUTED, State.LATE, State.FLAKY, State.NOT_RESOLVED, State.NOISY, State.INCONCLUSIVE]  # fmt: skip
     return sorted((one for one in matrix.outcomes if one.state in order), key=lambda one: order.index(one.state))
 
 
@@ -116,6 +127,11 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
             f"False alarms in {len(matrix.controls)} controls of {show_seconds(seconds)} altogether",
             [catcher_name(alarm.labels) for alarm in matrix.false_alarms] or ["none"],
         ),
+        (
+            "Alerts that fired and reached nobody",
+            [f"{_of_key(key)}: {', '.join(cells)}" for key, cells in matrix.lost().items()],
+        ),
+        (f"What came to {show_end(matrix.end_of_way)}", _arrivals(matrix)),
         ("Alerts that no fault made fire", [catcher_name_of(labels) for labels in matrix.never_fired()]),
         (
             "Faults that one alert alone told of, as long as was listened",
@@ -145,6 +161,20 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
     return [(title, lines) for title, lines in found if lines]
 
 
+def _arrivals(matrix: Matrix) -> list[str]:
+    """One line for each alert that people heard of: the slowest time on its way, and the labels with which it came."""
+    if not matrix.end_of_way:
+        return []
+    came: dict[Key, tuple[float, str]] = {}
+    for outcome in matrix.outcomes:
+        for one in outcome.told_by:
+            if one.arrival and (at := one.arrival.at(matrix.end_of_way)) is not None:
+                by = f" ({one.arrival.told_by})" if one.arrival.told_by else ""
+                slowest = max(0.0, at - one.after), f"{show_labels(one.arrival.labels)}{by}"
+                came[one.key] = max(came.get(one.key, slowest), slowest)
+    return [f"{what}: at most {show_seconds(took)} after it fired" for took, what in came.values()]
+
+
 def catcher_name_of(labels: Mapping[str, str]) -> str:
     """With its severity."""
     return f"{catcher_name(labels)} ({labels.get('severity', '?')})"
@@ -171,6 +201,8 @@ def markdown_of(matrix: Matrix) -> str:
     lines += [f"{len(matrix.outcomes)} of {matrix.planned} cells in {show_seconds(matrix.seconds)}.", ""]
     if matrix.scale != "1":
         lines += [f"All windows of objectives were scaled by {matrix.scale}.", ""]
+    if matrix.end_of_way:
+        lines += [f"{told_means(matrix)}.", ""]
     worst = _worst_first(matrix)
     if worst:
         lines += ["| cell | ended | what was seen | what would catch it |", "|---|---|---|---|"]
@@ -206,6 +238,7 @@ def html_of(matrix: Matrix) -> str:
         low=low,
         high=high,
         took=show_seconds(matrix.seconds),
+        told_means=told_means(matrix) if matrix.end_of_way else "",
         tone={0: "good", 1: "bad", 3: "unknown", 4: "bad"}[matrix.exit_code],
         worst=[(one, explain(one)) for one in _worst_first(matrix)],
         faults=faults,
@@ -231,8 +264,10 @@ def _code(text: str) -> Markup:
 
 
 def _tip(one: Outcome) -> str:
-    if one.caught:
-        return f"{one.state.value}: {catcher_name(one.caught[0].labels)} after {show_seconds(one.caught[0].after)}"
+    if one.told_after is not None:
+        first = one.told_by[0]
+        fired = f", fired after {show_seconds(first.after)}" if first.after != one.told_after else ""
+        return f"{one.state.value}: {catcher_name(first.labels)} after {show_seconds(one.told_after)}{fired}"
     # The text of an attribute: no element can stand in it.
     return f"{one.state.value}: {explain(one)['what']}".replace("`", "")
 
@@ -257,6 +292,8 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
     if document["scale"] != "1":
         lines.append(f"windows of objectives are scaled by {document['scale']}")
         lines += [f"  {held}" for held in document["held"]]
+    ways = {one.way.end: one.way for cell in cells for one in cell.catchers if one.way}
+    lines += [f"an alert counts when it came to {show_end(end)}" for end in ways]
     width = max((len(cell.name) for cell in cells), default=0)
     for cell in cells:
         who = "who depends on it is not known: any alert counts" if cell.alone else ", ".join(cell.subjects)
@@ -264,6 +301,8 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {cell.name:<{width}}  noticed within {limit:>6}  {who}")
         if not cell.catchers:
             lines.append(f"  {'':<{width}}  no alert can tell of it")
+        for closed, who in _closed(cell).items():
+            lines.append(f"  {'':<{width}}  {', '.join(who)}: {closed}")
     if document["untimed"]:
         lines.append("alerts that take longer than a cell waits; --scale makes their windows shorter:")
         lines += [f"  {catcher_name_of(labels)}" for labels in document["untimed"]]
@@ -271,3 +310,12 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
         lines.append("left out:")
         lines += [f"  {one['name']}: {one['why']}" for one in document["skipped"]]
     return lines
+
+
+def _closed(cell: Cell) -> dict[str, list[str]]:
+    """The alerts that Alertmanager brings to nobody who is watched, by why."""
+    found: dict[str, list[str]] = {}
+    for one in cell.catchers:
+        if one.way and one.way.closed:
+            found.setdefault(one.way.closed, []).append(catcher_name_of(one.labels))
+    return found

@@ -6,7 +6,7 @@ alert speaks of neither, both are run again, alone.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.feed import Feed, Recording
 from stormwatch.chaos.matrix import Control, Outcome
-from stormwatch.chaos.matrix_cell import Alarm, Catcher, Cell, Red, Sight
+from stormwatch.chaos.matrix_cell import Alarm, Catcher, Cell, Red, Sight, still_on_the_way, told_after
+from stormwatch.chaos.matrix_last_mile import arrival_of, still_told
 from stormwatch.chaos.verdict import show_labels
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Outcome as RunOutcome
@@ -50,6 +51,12 @@ class Chamber:
     """Seconds that are listened on after the first alert that tells; infinite: for all the time that a cell has."""
     patience: float = 120.0
     """Seconds in which all has to be well before a cell."""
+    all_clear: float = 0.0
+    """Seconds after the end of an alert in which the receiver at the end of the way is told of it, where that is watched."""
+    told_before: Sequence[Mapping[str, str]] = ()
+    """Alerts that ended so shortly before the first cell that the receiver may not have been told of it."""
+    told_until: float = 0.0
+    """Until when that may be so, in unix time."""
     lag: float = 0.0
     """Seconds after the undo of a fault in which an alert of it may still begin: where others evaluate what they read of us."""
     mended: dict[str, float] = field(default_factory=dict[str, float])
@@ -290,9 +297,17 @@ class _CellRun:
     async def _not_well(self) -> str:
         mended = (self._chamber.mended.get(name, -math.inf) for name in self._cell.probes)
         await _lagging(self._seen, max(mended, default=-math.inf), self._chamber)
-        end = self._clock.monotonic() + self._chamber.patience
-        await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
-        return self._why_not_well()
+        end = self._clock.monotonic() + self._chamber.patience + self._chamber.all_clear
+        await self._seen.until(lambda: not self._why_not_ready(), clock=self._clock, deadline=end)
+        return self._why_not_ready()
+
+    def _why_not_ready(self) -> str:
+        if why := self._why_not_well():
+            return why
+        silent = [one.labels for one in self._cell.catchers if one.key not in self._feed.firing]
+        before = self._chamber.told_before if self._clock.now() < self._chamber.told_until else ()
+        told = still_told(silent, [*(one.labels for one in self._feed.told.values()), *before])
+        return f"the receiver was not told that {show_labels(told)} is over" if told else ""
 
     def _why_not_well(self) -> str:
         if self._feed.failure:
@@ -319,11 +334,13 @@ class _CellRun:
         }
 
     async def _listen(self) -> None:
-        """Until an alert tells of it and traffic met it, or the time for it is over."""
+        """Until somebody is told of it, or the time for that is over: also for what has fired and is on its way."""
         end = self._clock.monotonic() + self._cell.limit
         settling = False
-        while self._clock.monotonic() < end and not self._trouble:
-            tick = min(end, self._clock.monotonic() + TICK)
+        while (
+            self._clock.monotonic() < (until := end if settling else max(end, self._arriving())) and not self._trouble
+        ):
+            tick = min(until, self._clock.monotonic() + TICK)
             await self._seen.until(_never if settling else self._caught, clock=self._clock, deadline=tick)
             await self._touched()
             if self._seen.failure:
@@ -351,19 +368,39 @@ class _CellRun:
             self._evidence = lost.evidence or self._evidence
             self._trouble = self._trouble or str(lost)
 
+    def _arriving(self) -> float:
+        """Until when, by the monotonic clock, what has fired may still come to people."""
+        late = max((still_on_the_way(self._cell, one) for one in self._fired()), default=0.0)
+        return self._clock.monotonic() + late - (self._clock.now() - (self._injected or 0.0))
+
     def _caught(self) -> bool:
-        return bool(self._told())
+        return any(told_after(self._cell, one) is not None for one in self._fired())
 
     def _told(self) -> set[tuple[tuple[str, str], ...]]:
+        return {one.key for one in self._fired()}
+
+    def _fired(self) -> list[Alarm]:
+        """The alerts that say what is broken, on their way to people or there."""
         catchers = {one.key for one in self._cell.catchers}
-        return {one.key for one in self._alarms() if one.key in catchers and not one.stale}
+        return [one for one in self._alarms() if one.key in catchers and not one.stale]
 
     def _alarms(self) -> tuple[Alarm, ...]:
         injected = self._injected
         if injected is None:
             return ()
         return tuple(
-            Alarm(labels=one.alert.labels, after=one.at - injected, stale=self._stale(one))
+            Alarm(
+                labels=one.alert.labels,
+                after=one.at - injected,
+                stale=self._stale(one),
+                arrival=arrival_of(
+                    one.alert.labels,
+                    one.since,
+                    injected=injected,
+                    notifications=self._seen.notifications,
+                    deliveries=self._seen.deliveries,
+                ),
+            )
             for one in self._seen.transitions
             if one.after is AlertState.FIRING and one.at >= injected and one.since >= injected
         )

@@ -615,6 +615,13 @@ def drill(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Of a matrix: also write the report as Markdown.")
     ] = None,
+    last_mile: Annotated[
+        bool,
+        typer.Option(
+            "--last-mile/--no-last-mile",
+            help="Of a matrix: an alert has to come to the receiver of `watch:`, or it is enough that it fires.",
+        ),
+    ] = True,
     threshold: Annotated[
         str, typer.Option(metavar="CELL", help="Find by bisection from which size on a fault is noticed.")
     ] = "",
@@ -640,9 +647,10 @@ def drill(
             resume=resume,
             watch=watch,
             plan=plan,
-            as_json=form is DrillForm.JSON,
+            form=drilling.Form(form.value),
             html=report,
             markdown=markdown,
+            last_mile=last_mile,
         )
         loaded = load_config(config)
         guard = guarding(loaded, environment=environment, data=data or state() / "data", watch=watch)

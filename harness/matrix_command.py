@@ -26,6 +26,7 @@ from stormwatch.chaos.guard import Guard, refusals
 from stormwatch.chaos.matrix import Control, Matrix, Outcome, catcher_name, explain, merge
 from stormwatch.chaos.matrix_cell import Cell, State
 from stormwatch.chaos.matrix_journal import MatrixJournal
+from stormwatch.chaos.matrix_junit import junit_of
 from stormwatch.chaos.matrix_plan import MatrixPlan, Skipped, dependencies_of, plan_matrix, tells_of_faults
 from stormwatch.chaos.matrix_report import html_of, markdown_of, plan_json, plan_lines, text_of
 from stormwatch.chaos.matrix_run import AT_ONCE, SETTLE, Chamber, run_matrix
@@ -38,15 +39,22 @@ from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive
 from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.live_chain import may_make
-from stormwatch.harness.matrix_watching import OutsideEvaluator, judged_elsewhere, outside_evaluator_of
+from stormwatch.harness.matrix_last_mile import LastMile, last_mile_of
+from stormwatch.harness.matrix_watching import OURS, Outside, OutsideEvaluator, judged_elsewhere, outside_evaluator_of
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.publishing import Form
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.harness.service import EVALUATION, Service
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.identity import labels_of
+
+NOT_SENT = (
+    "the last mile is not watched: what this matrix evaluates by itself is sent to nobody; "
+    "name a running stormwatch with --watch URL, or Prometheus under `watch:`"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +72,11 @@ class MatrixRequest:
     at_once: int = AT_ONCE
     watch: str = ""
     plan: bool = False
-    as_json: bool = False
+    form: Form = Form.TEXT
     html: Path | None = None
     markdown: Path | None = None
+    last_mile: bool = True
+    """Whether an alert has to come to where `watch:` looks last; else it is enough that it fires."""
 
 
 async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
@@ -76,11 +86,11 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     if asked.check_scale and not scaling.changed:
         raise Problem("--check-scale: nothing is scaled, so there is nothing to check; give --scale 1/60")
     whole, config = config, replace(config, rules=scaling.rules)
-    there = await outside_evaluator_of(config)
-    planned = _guarded(_planned(config, asked, there), guard.guard, clock.now())
+    outside = Outside(evaluator=await outside_evaluator_of(config), last_mile=await _last_mile(config, asked))
+    planned = _guarded(_planned(config, asked, outside), guard.guard, clock.now())
     if asked.plan:
         document = plan_json(planned, scale=str(scaling.factor), held=scaling.held)
-        _say(json.dumps(document, indent=2) if asked.as_json else "\n".join(plan_lines(document)))
+        _say(json.dumps(document, indent=2) if asked.form is Form.JSON else "\n".join(plan_lines(document)))
         return Exit.GOOD
     if not planned.cells:
         raise Problem(*_nothing_to_run(config, asked, planned))
@@ -88,7 +98,7 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
     with exclusive(state, [f"the matrix of {len(planned.cells)} cells"], clock=clock):
         await guard.permit([_as_drill(cell) for cell in planned.cells], clock)
         await drilling.heal()
-        matrix = await _run(config, planned, asked, clock, there=there)
+        matrix = await _run(config, planned, asked, clock, outside=outside)
         if asked.check_scale:
             matrix = replace(matrix, checks=await _checked(whole, matrix, asked, clock))
     _write(matrix, asked)
@@ -144,7 +154,7 @@ async def find_threshold(config: Config, name: str, asked: MatrixRequest, guard:
         for one in config.objectives
         if one.slower_than is not None and size.unit == "s" and one.name in cell.subjects
     ]
-    if asked.as_json:
+    if asked.form is Form.JSON:
         _say(json.dumps({"cell": name, "option": size.option, **answer.as_json(), "promises": promises}, indent=2))
     else:
         _say("; ".join([f"{cell.fault.kind} on {cell.dependency}: {answer.sentence()}", *promises]))
@@ -193,13 +203,11 @@ class _Keeper:
         await asyncio.to_thread(self._journal.control, control)
 
 
-async def _run(
-    config: Config, planned: MatrixPlan, asked: MatrixRequest, clock: Clock, *, there: OutsideEvaluator | None
-) -> Matrix:
+async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, clock: Clock, *, outside: Outside) -> Matrix:
     factor = str(read_factor(asked.scale))
     path = state_directory(os.environ) / "matrix.jsonl"
     keeper = _Keeper(MatrixJournal(path, planned.cells, scale=factor, repeat=asked.repeat), resume=asked.resume)
-    alerts = _alerts(config, planned, there)
+    alerts = _alerts(config, planned, outside.evaluator)
     began = clock.monotonic()
 
     def matrix() -> Matrix:
@@ -224,12 +232,12 @@ async def _run(
         async with (
             cancelled_by_signals(),
             _watched(config, asked.watch, clock) as own,
-            _judged(there, own, clock, alerts) as feed,
+            _judged(outside, own, clock, alerts) as feed,
         ):
             with screen:
                 await run_matrix(
                     _left(planned.cells, keeper.outcomes, asked.repeat),
-                    chamber(config, feed, clock, to_the_end=asked.to_the_end, lag=there.lag if there else 0.0),
+                    chamber(config, feed, clock, to_the_end=asked.to_the_end, outside=outside),
                     take=take,
                     take_control=keeper.control,
                     at_once=asked.at_once,
@@ -285,19 +293,20 @@ def _alerts(config: Config, planned: MatrixPlan, there: OutsideEvaluator | None)
 
 @asynccontextmanager
 async def _judged(
-    there: OutsideEvaluator | None, own: Feed, clock: Clock, alerts: Sequence[Mapping[str, str]]
+    outside: Outside, own: Feed, clock: Clock, alerts: Sequence[Mapping[str, str]]
 ) -> AsyncGenerator[Feed]:
-    """What cells are judged by: our own alerts, or those of Prometheus."""
-    if there is None:
+    """What cells are judged by: our own alerts, or those of Prometheus; and who was told, where that is watched."""
+    if not outside.watch:
         yield own
     else:
-        async with judged_elsewhere(there, own, clock, known=alerts) as feed:
+        async with judged_elsewhere(outside.watch, own, clock, known=alerts) as feed:
             yield feed
 
 
-def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = False, lag: float = 0.0) -> Chamber:
+def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = False, outside: Outside = OURS) -> Chamber:
     """What the cells of one run share: each fault has an undo record, and lines in the audit journal."""
     state = state_directory(os.environ)
+    all_clear = outside.last_mile.all_clear if outside.last_mile else 0.0
     return Chamber(
         feed=feed,
         clock=clock,
@@ -305,7 +314,10 @@ def chamber(config: Config, feed: Feed, clock: Clock, *, to_the_end: bool = Fals
         journal=AuditJournal(state / "audit.jsonl", clock=clock),
         objectives={one.name: one for one in config.objectives},
         settle=math.inf if to_the_end else SETTLE,
-        lag=lag,
+        lag=outside.evaluator.lag if outside.evaluator else 0.0,
+        all_clear=all_clear,
+        told_before=outside.last_mile.told_before if outside.last_mile else (),
+        told_until=clock.now() + all_clear,
     )
 
 
@@ -326,7 +338,7 @@ async def _watched(config: Config, url: str, clock: Clock) -> AsyncGenerator[Fee
         yield service.feed
 
 
-def _planned(config: Config, asked: MatrixRequest, there: OutsideEvaluator | None = None) -> MatrixPlan:
+def _planned(config: Config, asked: MatrixRequest, outside: Outside = OURS) -> MatrixPlan:
     drills = [drill for drill in config.drills if drill.side is Side.TARGET]
     planned = plan_matrix(
         dependencies_of(config.proxies.routes, config.targets.values(), config.probes, config.objectives, drills),
@@ -336,7 +348,8 @@ def _planned(config: Config, asked: MatrixRequest, there: OutsideEvaluator | Non
         evaluation=EVALUATION,
         drills=drills,
         every_fault=asked.every_fault,
-        elsewhere=there,
+        elsewhere=outside.evaluator,
+        way_of=outside.last_mile,
     )
     if not asked.only:
         return planned
@@ -369,6 +382,16 @@ def _as_drill(cell: Cell) -> Drill:
     return Drill(
         name=cell.name, fault=cell.fault, alert=ExpectedAlert(labels=labels, within=cell.limit), allow=cell.subjects
     )
+
+
+async def _last_mile(config: Config, asked: MatrixRequest) -> LastMile | None:
+    if not asked.last_mile:
+        return None
+    if not (config.watch.prometheus or asked.watch):
+        if config.watch:
+            Console(stderr=True).print(NOT_SENT, highlight=False)
+        return None
+    return await last_mile_of(config)
 
 
 def _left(cells: Sequence[Cell], outcomes: Sequence[Outcome], repeat: int) -> list[Cell]:
@@ -404,8 +427,12 @@ def _nothing_to_run(config: Config, asked: MatrixRequest, planned: MatrixPlan) -
 
 def _write(matrix: Matrix, asked: MatrixRequest) -> None:
     # First what cannot fail: a file that cannot be written must not take the report with it.
-    if asked.as_json:
+    if asked.form is Form.JSON:
         _say(json.dumps(matrix.as_json(), indent=2))
+    elif asked.form is Form.JUNIT:
+        _say(junit_of(matrix))
+    elif asked.form is Form.MARKDOWN:
+        _say(markdown_of(matrix).rstrip())
     else:
         Console().print(text_of(matrix), soft_wrap=True, highlight=False)
     for path, text in ((asked.html, html_of), (asked.markdown, markdown_of)):
@@ -450,9 +477,7 @@ class _Screen:
         self._under_way.pop(outcome.cell.name, None)
         self._done += 1
         self._progress.update(self._task, completed=self._done)
-        told = (
-            f"{catcher_name(outcome.caught[0].labels)} after {outcome.caught[0].after:.1f} s" if outcome.caught else ""
-        )
+        told = f"{catcher_name(outcome.told_by[0].labels)} after {outcome.told_after:.1f} s" if outcome.told_by else ""
         style = "green" if outcome.state is State.KILLED else "bold red" if outcome.state.counts else "yellow"
         self._console.print(
             f"[dim]{self._done:3}/{self.total}[/dim]  [{style}]{outcome.state.value:<14}[/{style}] "

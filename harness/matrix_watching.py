@@ -1,4 +1,4 @@
-"""A matrix that is judged by the alerts of the Prometheus of `watch:`: how long they take there, and by which names it knows them."""
+"""A matrix that is judged by the alerts of `watch:`: how long they take there, by which names it knows them, and who was told."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +11,7 @@ from stormwatch.chaos.matrix_plan import PATIENCE
 from stormwatch.harness.config import Config
 from stormwatch.harness.live_budget import ask, live_budget
 from stormwatch.harness.live_chain import LOOK, Live
+from stormwatch.harness.matrix_last_mile import LastMile
 from stormwatch.harness.watch_section import Watch
 from stormwatch.harness.watching import outside_feed
 from stormwatch.probes.clock import Clock
@@ -43,12 +44,26 @@ class OutsideEvaluator:
         return max(runs, default=0.0) + scrapes + max((one.interval for one in self.live.groups), default=0.0) + LOOK
 
 
-async def outside_evaluator_of(config: Config) -> OutsideEvaluator | None:
-    """Ask the Prometheus of `watch:` what it runs; None: our own evaluator decides. Raises Problem when it does not answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a matrix is judged by besides our own evaluator; nothing of it: by that alone."""
 
-    A matrix is judged by what fires, as it is without Prometheus: whether messages arrive is for drills. They would be waited for
-    a `group_interval` in each cell, because Alertmanager says nothing of an alert that comes back before it has told that it was over.
-    """
+    evaluator: OutsideEvaluator | None = None
+    last_mile: LastMile | None = None
+
+    @property
+    def watch(self) -> Watch:
+        """What has to be looked at."""
+        mile = self.last_mile.watch if self.last_mile else Watch()
+        return replace(mile, prometheus=self.evaluator.config.watch.prometheus if self.evaluator else "")
+
+
+OURS = Outside()
+"""Our own evaluator alone."""
+
+
+async def outside_evaluator_of(config: Config) -> OutsideEvaluator | None:
+    """Ask the Prometheus of `watch:` what it runs; None: our own evaluator decides. Raises Problem when it does not answer."""
     if not config.watch.prometheus:
         return None
     watch = Watch(prometheus=config.watch.prometheus)
@@ -87,13 +102,13 @@ class KnownAlerts(Feed):
 
 @asynccontextmanager
 async def judged_elsewhere(
-    there: OutsideEvaluator, own: Feed, clock: Clock, *, known: Iterable[Mapping[str, str]]
+    watch: Watch, own: Feed, clock: Clock, *, known: Iterable[Mapping[str, str]]
 ) -> AsyncGenerator[Feed]:
-    """The results of `own` and the alerts of Prometheus, for as long as the block lasts."""
+    """The results of `own`, the alerts of Prometheus where it is watched, and who was told, for as long as the block lasts."""
     feed = KnownAlerts(known)
-    async with outside_feed(there.config.watch, clock) as outside:
+    async with outside_feed(watch, clock) as outside:
         with (
-            own.passing_on(feed, transitions=False, notifications=False),
-            outside.passing_on(feed, transitions=True, notifications=False),
+            own.passing_on(feed, transitions=not watch.prometheus, notifications=not watch),
+            outside.passing_on(feed, transitions=True, notifications=True),
         ):
             yield feed

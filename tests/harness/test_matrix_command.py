@@ -11,6 +11,7 @@ from stormwatch.harness.config import Config, ConfigError, load
 from stormwatch.harness.drill_guarding import Guarding
 from stormwatch.harness.matrix_command import MatrixRequest, command, find_threshold
 from stormwatch.harness.problem import Exit, Problem
+from stormwatch.harness.publishing import Form
 
 CONFIG = """\
 # stormwatch.yaml
@@ -37,7 +38,7 @@ def guarded(config: Config, path: Path) -> Guarding:
 
 
 def planned(config: Config, path: Path, capsys: pytest.CaptureFixture[str], **asked: Any) -> dict[str, Any]:
-    request = MatrixRequest(plan=True, as_json=True, **asked)
+    request = MatrixRequest(plan=True, form=Form.JSON, **asked)
     assert asyncio.run(command(config, request, guarded(config, path))) == Exit.GOOD
     return json.loads(capsys.readouterr().out)
 

@@ -1,0 +1,57 @@
+"""A matrix as JUnit XML, for CI servers: a suite for each dependency, a case for each fault on it, and one for false alarms."""
+
+from xml.etree import ElementTree as ET
+
+from stormwatch.chaos.junit import xml_safe
+from stormwatch.chaos.matrix import Matrix, Outcome, catcher_name, explain
+from stormwatch.chaos.matrix_cell import State
+
+
+def junit_of(matrix: Matrix) -> str:
+    """What nobody is told of as they should is a failure, what is not known an error, what changed nothing is skipped."""
+    whole = ET.Element("testsuites", name="stormwatch drill --matrix")
+    by_dependency: dict[str, list[Outcome]] = {}
+    for one in matrix.outcomes:
+        by_dependency.setdefault(one.cell.dependency, []).append(one)
+    for name, outcomes in by_dependency.items():
+        suite = ET.SubElement(whole, "testsuite", name=xml_safe(name))
+        for one in outcomes:
+            _case(suite, one)
+    _quiet(ET.SubElement(whole, "testsuite", name="nothing is broken"), matrix)
+    for element in (*whole, whole):
+        _count(element)
+    ET.indent(whole)
+    return ET.tostring(whole, encoding="unicode", xml_declaration=True)
+
+
+def _case(suite: ET.Element, outcome: Outcome) -> None:
+    cell, state = outcome.cell, outcome.state
+    case = ET.SubElement(
+        suite,
+        "testcase",
+        classname=xml_safe(f"matrix.{cell.dependency}"),
+        name=xml_safe(cell.name.partition("/")[2]),
+        time=f"{sum(one.took for one in (outcome.sight, *outcome.repeats)):.3f}",
+    )
+    if state is State.KILLED:
+        return
+    tag = "skipped" if state is State.EQUIVALENT else "failure" if state.counts else "error"
+    said = explain(outcome)
+    found = ET.SubElement(case, tag, message=xml_safe(said["what"]))
+    if tag != "skipped":
+        found.set("type", state.value)
+        found.text = xml_safe("\n".join(filter(None, (said["what"], said["remedy"]))))
+
+
+def _quiet(suite: ET.Element, matrix: Matrix) -> None:
+    seconds = sum(one.seconds for one in matrix.controls)
+    case = ET.SubElement(suite, "testcase", classname="matrix", name="no alert fires", time=f"{seconds:.3f}")
+    if matrix.false_alarms:
+        names = ", ".join(dict.fromkeys(catcher_name(one.labels) for one in matrix.false_alarms))
+        ET.SubElement(case, "failure", type="false-alarm", message=xml_safe(names))
+
+
+def _count(element: ET.Element) -> None:
+    """The sums that a reader shows first."""
+    for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(name, str(sum(1 for _ in element.iter(tag))))
