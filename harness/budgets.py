@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Final
 
 from rich.table import Table
@@ -57,7 +58,16 @@ def _minutes(seconds: float) -> str:
 
 def _pace(standing: Standing) -> str:
     pace = standing.pace
-    return "" if pace is None else f"{float(pace[1]):.2g}x over {show_duration(pace[0])}"
+    return "" if pace is None else f"{show_burn(pace[1])} over {show_duration(pace[0])}"
+
+
+def show_burn(rate: Fraction) -> str:
+    """How fast a budget burns, as people say it: `180x`, `14.4x`, `0.3x`."""
+    if 0 < rate < Fraction(1, 100):
+        return "<0.01x"
+    places = 0 if rate >= 100 else 1 if rate >= 1 else 2
+    text = f"{float(rate):.{places}f}"
+    return f"{text.rstrip('0').rstrip('.') if places else text}x"
 
 
 def _gone(standing: Standing) -> str:
