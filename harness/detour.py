@@ -22,7 +22,7 @@ from stormwatch.chaos.fault_kind import ROUTE
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.route import Route, misplaced
 from stormwatch.chaos.tls_forgery import SpoilsHandshakes
-from stormwatch.chaos.tls_options import TlsExpiresSoon
+from stormwatch.chaos.tls_options import TlsExpiresSoon, TlsStalledHandshake
 from stormwatch.chaos.undo import state_directory
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config
@@ -117,12 +117,14 @@ def why_not(config: Config, drill: Drill) -> str:
             f"{kind.name} looks at requests, and those of {probe.name} are encrypted: "
             "take one of the tcp- or tls- faults, or a route with `tls`"
         )
+    if kind.looks_inside and not way.http:
+        return f"{kind.name} looks at requests of HTTP/1, and {probe.name} makes none: take one of the tcp- faults"
     if isinstance(options, TlsExpiresSoon):
         return (
             "tls-expires-soon needs a certificate that is right otherwise, so an issuer that the probe trusts: "
             "run it on a route with `issuer`"
         )
-    if isinstance(options, SpoilsHandshakes) and not way.tls:
+    if isinstance(options, SpoilsHandshakes | TlsStalledHandshake) and not way.tls:
         return f"{kind.name} is about TLS, and {probe.name} does not begin with it: take one of the tcp- faults"
     return ""
 
@@ -151,19 +153,24 @@ def _way(probe: Probe, drill: Drill) -> Way:
     """Where the fault has to stand. Raises ValueError when it cannot stand there."""
     kind, detour = FAULTS[drill.fault.kind], KINDS[probe.kind].detour
     if detour is None:
-        able = ", ".join(name for name, each in KINDS.items() if each.detour)
-        raise ValueError(f"probes of kind {probe.kind} cannot be bent, as {probe.name} is one; those of {able} can")
+        why = KINDS[probe.kind].no_detour or "is of a package that brings no detour"
+        raise ValueError(f"{probe.name} cannot be bent: its kind, {probe.kind}, {why}; run it on the target's side")
     if kind.on != ROUTE:
         raise ValueError(f"{kind.name} breaks a {kind.on}, and not what one probe meets: run it on the target's side")
     try:
         way = detour.way(probe.target, probe.settings)
     except ValueError as error:
         raise ValueError(f"{probe.name} cannot be bent: {error}") from error
+    if way.datagrams and not way.asks_names and is_address(way.place.host):
+        raise ValueError(
+            f"{probe.name} cannot be bent: it sends datagrams to an address, and a detour passes on connections and "
+            "questions for names; run it on the target's side"
+        )
     if kind.of_names and not way.asks_names:
         return _way_of_names(probe, way)
     if not kind.of_names and way.datagrams:
         raise ValueError(
-            f"{kind.name} is about connections, and {probe.name} asks over UDP: take one of the dns- faults"
+            f"{kind.name} is about connections, and {probe.name} sends datagrams: take one of the dns- faults"
         )
     return way
 
@@ -205,7 +212,9 @@ def _bent(probe: Probe, drill: Drill, *, via: str, upstream: Endpoint) -> Probe:
     kind = KINDS[probe.kind]
     assert kind.detour is not None
     names = FAULTS[drill.fault.kind].of_names and kind.detour.names_via
-    target, options = (names or kind.detour.via)(probe.target, probe.settings, via)
+    lead = names or kind.detour.via
+    assert lead is not None, "what sends datagrams meets no faults but those of names"
+    target, options = lead(probe.target, probe.settings, via)
     mark = {"drill": drill.name, "via": via, "upstream": str(upstream)}
     return replace(probe, check=BentCheck(kind.build(target, options), mark), settings=options)
 

@@ -1,5 +1,6 @@
 """The kind `journey`: a pytest test, run by a warm worker; its phases are its steps."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
 from stormwatch.journeys.retention import JOURNEY_BYTES, KEEP_SECONDS, Limits
 from stormwatch.journeys.traffic import TYPES, Share, TrafficReport
+from stormwatch.journeys.video import NoVideo, find_ffmpeg
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import Secret
 from stormwatch.probes.probe import Kind, Metric
@@ -71,8 +73,8 @@ class JourneyOptions:
     """What the fixture `secrets` gives the test, by name. It is masked in all that is kept of a run."""
     artifacts: Literal["on-failure", "always", "never"] = "on-failure"
     """When what `keep` names is kept."""
-    keep: tuple[Literal["page", "trace", "har", "steps"], ...] = ("page", "trace")
-    """What is kept: a picture of each page, the Playwright trace, the requests as a HAR file, a picture after each step."""
+    keep: tuple[Literal["page", "trace", "har", "steps", "video"], ...] = ("page", "trace")
+    """What is kept: a picture of each page, the Playwright trace, the requests as a HAR file, a picture after each step, a video."""
     artifacts_max_size: Bytes = JOURNEY_BYTES
     """How large the artifacts of all its runs together may become: the oldest runs go first."""
     artifacts_max_age: Seconds = KEEP_SECONDS
@@ -166,6 +168,7 @@ def write_down(report: Report, watch: Watch, folder: str) -> None:
         "third_parties": _told(report.traffic.third_parties),
         "pages": [page.as_json() for page in report.pages],
         "artifacts": [f"{folder}/{name}" for name in report.artifacts],
+        "no_video": report.no_video,
     }
     for key, value in evidence.items():
         if value:
@@ -218,6 +221,8 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
         options.client.check(options.browser)
     except ValueError as error:
         raise ValueError(f"client.{error}") from error
+    if "video" in options.keep and options.artifacts != "never":
+        _check_video(options)
     return JourneyCheck(
         Journey(
             file=file,
@@ -234,10 +239,24 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
     )
 
 
+def _check_video(options: JourneyOptions) -> None:
+    """Raises ValueError where no run of the journey could ever have a video."""
+    if options.secrets or options.client.secrets:
+        raise ValueError(
+            "keep: a journey that is given secrets has no video, because nobody can take them out of the pixels: take `video` out "
+            "of it; screenshots and traces are kept without them"
+        )
+    try:
+        find_ffmpeg({**os.environ, **options.environment})
+    except NoVideo as error:
+        raise ValueError(f"keep: {error}") from error
+
+
 KIND = Kind(
     name="journey",
     options=JourneyOptions,
     build=build,
+    no_detour="drives a browser, whose connections are its own",
     phase_metric=STEP_SECONDS,
     metrics=(
         *(STEPS_COMPLETED, CONSOLE_ERRORS, REQUESTS, RECEIVED, FAILED_REQUESTS),

@@ -11,7 +11,7 @@ from stormwatch.probes import certificate
 from stormwatch.probes.answer import expiry_message
 from stormwatch.probes.api_run import METRICS, Run
 from stormwatch.probes.api_step import BUILT_IN, ApiStep, Step, compile_step
-from stormwatch.probes.client import Client, build_client
+from stormwatch.probes.client import DETOUR, Client, build_client
 from stormwatch.probes.client_options import ClientOptions
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
@@ -188,6 +188,7 @@ KIND: Final = Kind(
     name="api",
     options=ApiOptions,
     build=build,
+    detour=DETOUR,
     phase_metric=Metric("stormwatch_api_step_duration_seconds", "Seconds of each step, all its attempts included"),
     metrics=METRICS,
     reasons=frozenset(

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 
 from stormwatch.probes import certificate
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, check_key_pair, load_trust
+from stormwatch.probes.detour import Detour, Way, connecting, refuse, resolver_of
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed, explain, explain_connection
 from stormwatch.probes.handshake import cipher_name
@@ -73,6 +74,9 @@ class BackendOptions:
 
     resolver: Annotated[str, _told("Name server to resolve by, `host:port`; the system's resolver when empty.")] = ""
     ip: Annotated[Family, _told("Which addresses to use. They are tried one after the other.")] = "any"
+    connect_to: Annotated[
+        str, _told("`host` or `host:port` to connect to instead of the target's. The certificate stays the target's.")
+    ] = ""
     username: Annotated[str, _told("Who to log in as.")] = ""
     password: Annotated[Secret, _told("Write it as `${env:NAME}` or `${file:PATH}`.")] = field(default="", repr=False)
     tls: Annotated[bool, _told("Demand TLS: a server without it is down, and is never sent the password.")] = False
@@ -115,6 +119,8 @@ class Backend:
     context: ssl.SSLContext | None
     trust: Trust | None
     server: Endpoint | None
+    detour: Endpoint | None
+    """Where connections go instead of to `place`, which is what is asked for and told of."""
 
     @classmethod
     def of(cls, kind: str, target: str, options: BackendOptions, *, port: int, unix: bool = False) -> Self:
@@ -129,6 +135,8 @@ class Backend:
             raise ValueError("ca_file, server_name, verify, certificate and key are for TLS: give `tls: true` too")
         if options.tls and path:
             raise ValueError("tls: a Unix socket has none")
+        if options.connect_to and path:
+            raise ValueError("connect_to: a target that is a Unix socket is connected to itself")
         if bool(options.certificate) != bool(options.key):
             raise ValueError("certificate and key belong together: give both or none")
         if options.certificate:
@@ -144,10 +152,18 @@ class Backend:
             context=tls_context(options) if options.tls else None,
             trust=load_trust(options.ca_file)[1] if options.tls and options.verify else None,
             server=Endpoint.parse(options.resolver, what="resolver", default_port=53) if options.resolver else None,
+            detour=Endpoint.parse(options.connect_to, what="connect_to", default_port=place.port)
+            if options.connect_to
+            else None,
         )
 
     def __str__(self) -> str:
         return UNIX + self.path if self.path else str(self.place)
+
+    @property
+    def door(self) -> Endpoint:
+        """Where connections go."""
+        return self.detour or self.place
 
     async def connect(self, watch: Watch, attempt: Callable[[str], Awaitable[T]]) -> tuple[T, str]:
         """What `attempt` made of the first address that it did not raise OSError for, and that address.
@@ -165,11 +181,11 @@ class Backend:
             try:
                 with watch.phase("resolve"):
                     addresses = await resolve(
-                        self.place.host, ip=self.ip, server=self.server, clock=watch.clock.monotonic
+                        self.door.host, ip=self.ip, server=self.server, clock=watch.clock.monotonic
                     )
             finally:
                 looked_up = watch.clock.monotonic()
-            addresses = watch.reach.permitted(addresses, self.place.host)
+            addresses = watch.reach.permitted(addresses, self.door.host)
             address = addresses[0]
             with watch.phase("connect"):
                 made, address = await self._first(addresses, attempt)
@@ -179,7 +195,7 @@ class Backend:
             watch.measure("probe_ip_protocol", family(address))
             if address:
                 watch.measure("probe_ip_addr_hash", address_hash(address))
-                watch.note("remote", str(Endpoint(address, self.place.port)))
+                watch.note("remote", str(Endpoint(address, self.door.port)))
 
     async def _first(self, addresses: tuple[str, ...], attempt: Callable[[str], Awaitable[T]]) -> tuple[T, str]:
         failure: ProbeFailed | ProbeBroken | None = None
@@ -187,7 +203,7 @@ class Backend:
             try:
                 return await attempt(address), address
             except OSError as error:
-                failure = explain_connection(error, Endpoint(address, self.place.port) if address else self)
+                failure = explain_connection(error, Endpoint(address, self.door.port) if address else self)
         assert failure is not None
         raise failure
 
@@ -242,7 +258,7 @@ class Backend:
     async def _dial(self, address: str) -> socket.socket:
         if not address:
             return await _dial(socket.AF_UNIX, self.path)
-        return await _dial(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, self.place.port))
+        return await _dial(socket.AF_INET6 if ":" in address else socket.AF_INET, (address, self.door.port))
 
     def refused_login(self, said: str) -> ProbeBroken:
         """The server is there and answers; it does not take what we hold. That is a mistake on our side."""
@@ -275,6 +291,29 @@ class Backend:
     def garbled(self, detail: object) -> ProbeFailed:
         """What came is no message of the protocol."""
         return ProbeFailed(Reason.PROTOCOL, f"what {self} answered is not {self.kind}: {show_words(str(detail))}")
+
+
+def detour_of(port: int, *, tls_port: int | None = None) -> Detour[Any]:
+    """How probes are led another way whose options are `BackendOptions`. `port` is the one that their kind has by default.
+
+    `tls_port` is the same with TLS, where that begins with the first byte; None: it is asked for first.
+    """
+
+    def way(target: str, options: BackendOptions) -> Way:
+        refuse(options, "connect_to")
+        if target.startswith(UNIX):
+            raise ValueError(
+                "target: a Unix socket is on this machine, and a detour passes on connections to addresses"
+            )
+        tls = options.tls and tls_port is not None
+        return Way(
+            place=Endpoint.parse(target, default_port=tls_port if tls else port),
+            resolver=resolver_of(options.resolver),
+            ip=options.ip,
+            tls=tls,
+        )
+
+    return connecting(way)
 
 
 def judge_speed(watch: Watch, most: float | None) -> None:

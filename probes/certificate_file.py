@@ -356,6 +356,7 @@ KIND: Final[Kind[Any]] = Kind(
     name="certificate-file",
     options=CertificateFileOptions,
     build=build,
+    no_detour="reads a file, and connects to nobody",
     phases=("read",),
     phase_metric=Metric(
         "stormwatch_certificate_file_duration_seconds", "Seconds of reading certificate files by phase"

@@ -11,6 +11,7 @@ from cryptography import x509
 from stormwatch.probes.certificate import Trust, load_trust
 from stormwatch.probes.client_options import ClientOptions
 from stormwatch.probes.curl import CURVES
+from stormwatch.probes.detour import Way, connecting, refuse, resolver_of
 from stormwatch.probes.endpoint import Endpoint, check_host, family, is_address
 from stormwatch.probes.proxy import NO_PROXIES, Proxies, Proxy, proxies_of_environment
 from stormwatch.probes.request import NO_HEADERS, USER_AGENT, Headers, Request, Settings, header_lines, make_request
@@ -230,3 +231,23 @@ def _proxies(options: ClientOptions, environ: Mapping[str, str]) -> Proxies:
         return proxies_of_environment(environ)
     proxy = Proxy.parse(options.proxy, options.proxy_auth)
     return Proxies(proxy, proxy, options.no_proxy)
+
+
+def _way(target: str, options: ClientOptions) -> Way:
+    refuse(options, "proxy", "proxy_from_environment", "connect_to", "source")
+    if options.ip == "every":
+        raise ValueError("ip: every: a detour has one address; choose another")
+    if options.version == "3":
+        raise ValueError("version: HTTP/3 is spoken over datagrams, and a detour passes on connections")
+    url = Url.parse(target)
+    return Way(
+        place=url.place,
+        resolver=resolver_of(options.resolver),
+        ip=options.ip,
+        tls=url.tls,
+        http=options.version != "2",  # without TLS that is HTTP/2 from the first byte
+    )
+
+
+DETOUR: Final = connecting(_way)
+"""How probes whose options are `ClientOptions` are led another way."""

@@ -5,7 +5,7 @@ and everything that is judged stay what they were, and only where the connection
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import dns.exception
@@ -27,11 +27,13 @@ class Way:
     ip: Family = "any"
     """Which of these addresses are used."""
     tls: bool = False
-    """Whether what passes is encrypted, at once or after it was asked for."""
+    """Whether TLS begins with the first byte."""
+    http: bool = False
+    """Whether what passes without TLS can be requests of HTTP/1, which faults of HTTP look into."""
     asks_names: bool = False
     """Whether what passes are questions to a name server."""
     datagrams: bool = False
-    """Whether it begins without a connection."""
+    """Whether it goes without a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,29 @@ class Detour(Generic[Options]):
     way: Callable[[str, Options], Way]
     """Where they go. Raises ValueError, one sentence that begins with the option, for a probe that cannot be led
     another way: its options lead elsewhere already, or what they mean through a detour is not plain."""
-    via: Callable[[str, Options, str], tuple[str, Options]]
-    """Target and options of the same probe that connects to `address:port`, and nowhere else."""
+    via: Callable[[str, Options, str], tuple[str, Options]] | None = None
+    """Target and options of the same probe that goes to `address:port`, and nowhere else; None: what it sends are
+    datagrams that nothing passes on."""
     names_via: Callable[[str, Options, str], tuple[str, Options]] | None = None
     """The same of one that asks the name server at `address:port` for its target's addresses; None: it asks for none."""
+
+
+def connecting(way: Callable[[str, Any], Way]) -> Detour[Any]:
+    """How probes are led another way whose options have `connect_to`, `ip` and `resolver`: nothing else changes."""
+    return Detour(way=way, via=_connect_to, names_via=_resolve_by)
+
+
+def asking_names(way: Callable[[str, Any], Way]) -> Detour[Any]:
+    """How probes that send datagrams are led another way: the question for their target's address alone is."""
+    return Detour(way=way, names_via=_resolve_by)
+
+
+def _connect_to(target: str, options: Any, via: str) -> tuple[str, Any]:
+    return target, replace(options, connect_to=via, ip="any")
+
+
+def _resolve_by(target: str, options: Any, via: str) -> tuple[str, Any]:
+    return target, replace(options, resolver=via)
 
 
 def refuse(options: Any, *names: str) -> None:

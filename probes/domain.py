@@ -358,6 +358,7 @@ KIND: Final = Kind(
     name="domain",
     options=DomainOptions,
     build=build,
+    no_detour="is broken, and never down, when its registry cannot be reached: no fault on the way turns it red",
     phases=("bootstrap", "ask"),
     phase_metric=Metric("stormwatch_domain_duration_seconds", "Seconds of a look at a domain name by phase"),
     metrics=(

@@ -316,6 +316,7 @@ KIND: Final = Kind(
     name="exec",
     options=ExecOptions,
     build=build,
+    no_detour="runs a program, whose connections are its own",
     phases=("start", "run"),
     phase_metric=Metric("stormwatch_exec_duration_seconds", "Seconds of a program's run by phase"),
     metrics=(

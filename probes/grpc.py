@@ -16,6 +16,7 @@ from stormwatch.probes.answer import expiry_message
 from stormwatch.probes.authorization import ClientCertificate
 from stormwatch.probes.certificate import NOT_VERIFIED, Trust, load_trust
 from stormwatch.probes.curl import CURVES, CurlEngine, Ended, connect_to, own_error
+from stormwatch.probes.detour import Way, connecting, refuse, resolver_of
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.grpc_wire import (
@@ -118,6 +119,8 @@ class GrpcOptions:
     """Newest TLS version to agree on."""
     resolver: str = ""
     """Name server to resolve by, `host:port`; the system's resolver when empty."""
+    connect_to: str = ""
+    """`host` or `host:port` to connect to instead of the target's. Authority and certificate stay the target's."""
     ip: Family = "any"
     """Which addresses to use: `any` tries the others when one family does not answer; `prefer-4` and `prefer-6` use one."""
     ip_fallback: bool = True
@@ -142,6 +145,9 @@ def build(target: str, options: GrpcOptions) -> Check:
     authority = name if options.server_name else str(place)
     return GrpcCheck(
         place=place,
+        door=Endpoint.parse(options.connect_to, what="connect_to", default_port=place.port)
+        if options.connect_to
+        else place,
         name=name,
         options=options,
         ca_file=ca_file,
@@ -157,6 +163,8 @@ class GrpcCheck:
     """Makes one call. Everything that does not change between runs is made by `build`."""
 
     place: Endpoint
+    door: Endpoint
+    """Where connections go; all else is about `place`."""
     name: str
     options: GrpcOptions
     ca_file: str
@@ -172,7 +180,7 @@ class GrpcCheck:
             with watch.phase("resolve"):
                 addresses = await self._resolve(watch)
                 call.address = addresses[0]
-                addresses = watch.reach.permitted(addresses, self.place.host)
+                addresses = watch.reach.permitted(addresses, self.door.host)
             call.address = addresses[0]
             await self._ask(watch, call, addresses)
             self._judge(watch, call)
@@ -180,7 +188,7 @@ class GrpcCheck:
             self._write_down(watch, call)
 
     async def _resolve(self, watch: Watch) -> tuple[str, ...]:
-        options, host = self.options, self.place.host
+        options, host = self.options, self.door.host
         if options.ip in _ONE_FAMILY and not options.ip_fallback and not is_address(host):
             only = _ONE_FAMILY[options.ip]
             return (await resolve(host, ip=only, server=self.server, clock=watch.clock.monotonic))[:1]
@@ -201,7 +209,7 @@ class GrpcCheck:
             if self.options.tls:
                 handle.setopt(pycurl.VERBOSE, 1)
                 handle.setopt(pycurl.DEBUGFUNCTION, call.handshake.take)
-            connect_to(handle, addresses, self.place.port)
+            connect_to(handle, addresses, self.door.port)
             # A backstop behind the deadline of the run, which cancels us first and is the one that is reported.
             handle.setopt(pycurl.TIMEOUT_MS, int(left * 1000) + 250)
             call.code = DEADLINE_EXCEEDED
@@ -316,7 +324,7 @@ class GrpcCheck:
         watch.measure("probe_ip_protocol", family(address))
         if address:
             watch.measure("probe_ip_addr_hash", address_hash(address))
-            watch.note("remote", str(Endpoint(address, self.place.port)))
+            watch.note("remote", str(Endpoint(address, self.door.port)))
         if len(watch.phases) > 1:
             for name, seconds in self._parts(watch, call):
                 if name != "resolve":
@@ -489,10 +497,17 @@ def _headers(metadata: Mapping[str, str | tuple[str, ...]]) -> Iterator[str]:
             yield metadata_line(name, value)
 
 
+def _way(target: str, options: GrpcOptions) -> Way:
+    refuse(options, "connect_to")
+    ip = options.ip if options.ip_fallback else _ONE_FAMILY.get(options.ip, options.ip)
+    return Way(place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=ip, tls=options.tls)
+
+
 KIND: Final = Kind(
     name="grpc",
     options=GrpcOptions,
     build=build,
+    detour=connecting(_way),
     phases=("resolve", "check"),
     phase_metric=Metric("probe_grpc_duration_seconds", "Seconds of a gRPC call by phase; check begins with connecting"),
     metrics=(

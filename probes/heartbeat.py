@@ -227,6 +227,7 @@ KIND: Final = Kind(
     name="heartbeat",
     options=HeartbeatOptions,
     build=build,
+    no_detour="waits for a job that reports, and connects to nobody",
     metrics=(
         Metric(
             "stormwatch_heartbeat_success_age_seconds", "Seconds since the job's last success, at the time of the run"

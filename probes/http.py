@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field
 
-from stormwatch.probes.client import Client, build_client
+from stormwatch.probes.client import DETOUR, Client, build_client
 from stormwatch.probes.client_options import ClientOptions
-from stormwatch.probes.detour import Detour, Way, refuse, resolver_of
 from stormwatch.probes.expectation import Expectations, ExpectHttp
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.judgement import judge
@@ -237,26 +236,6 @@ def _body(options: HttpOptions) -> bytes | None:
     except OSError as error:
         raise ValueError(f"body_file {options.body_file} cannot be read: {error.strerror}") from error
 
-
-def _way(target: str, options: HttpOptions) -> Way:
-    refuse(options, "proxy", "proxy_from_environment", "connect_to", "source")
-    if options.ip == "every":
-        raise ValueError("ip: every: a detour has one address; choose another")
-    if options.version == "3":
-        raise ValueError("version: HTTP/3 is spoken over datagrams, and a detour passes on connections")
-    url = Url.parse(target)
-    return Way(place=url.place, resolver=resolver_of(options.resolver), ip=options.ip, tls=url.tls)
-
-
-def _via(target: str, options: HttpOptions, via: str) -> tuple[str, HttpOptions]:
-    return target, replace(options, connect_to=via, ip="any")
-
-
-def _names_via(target: str, options: HttpOptions, via: str) -> tuple[str, HttpOptions]:
-    return target, replace(options, resolver=via)
-
-
-DETOUR: Final = Detour(way=_way, via=_via, names_via=_names_via)
 
 KIND: Final = Kind(
     name="http",

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field
 
+from stormwatch.probes.detour import Way, asking_names, resolver_of
 from stormwatch.probes.echo import Echoes, Flow, Trouble
 from stormwatch.probes.endpoint import Endpoint, address_hash, check_host, family, is_address
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
@@ -216,10 +217,16 @@ def _failure(trouble: Trouble, address: str) -> ProbeFailed | ProbeBroken:
     return ProbeFailed(Reason.UNREACHABLE, f"no answer from {address}: {trouble}", phase="rtt")
 
 
+def _way(target: str, options: IcmpOptions) -> Way:
+    place = Endpoint(check_host(target, what="target"), 0)  # packets without a port
+    return Way(place=place, resolver=resolver_of(options.resolver), ip=options.ip, datagrams=True)
+
+
 KIND: Final = Kind(
     name="icmp",
     options=IcmpOptions,
     build=build,
+    detour=asking_names(_way),
     phases=("resolve", "setup", "rtt"),
     phase_metric=Metric("probe_icmp_duration_seconds", "Seconds of an ICMP echo by phase; rtt is the mean, 0 for none"),
     metrics=(

@@ -12,7 +12,7 @@ from stormwatch.probes.backend import judge_speed, show_words
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.imap_response import Value, mailbox_name, pairs
 from stormwatch.probes.imap_session import ImapSession
-from stormwatch.probes.mail_server import MailOptions, MailServer, Wire, judge_certificate
+from stormwatch.probes.mail_server import MailOptions, MailServer, Wire, detour_of, judge_certificate
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -226,6 +226,7 @@ KIND: Final = Kind(
     name="imap",
     options=ImapOptions,
     build=build,
+    detour=detour_of("imap", port=PORT),
     phases=("resolve", "connect", "tls", "greeting", "capability", "login", "mailbox"),
     phase_metric=Metric("stormwatch_imap_duration_seconds", "Seconds of a look at a mailbox by phase"),
     metrics=(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 from pydantic import ConfigDict, Field
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, BackendOptions, judge_speed, show_words
+from stormwatch.probes.backend import Backend, BackendOptions, detour_of, judge_speed, show_words
 from stormwatch.probes.endpoint import Endpoint, check_host
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
@@ -170,7 +170,7 @@ class KafkaCheck:
         if place.port not in range(1, 65536):
             raise self.backend.garbled(f"a leader on port {port}")
         own_name = self.backend.name == self.backend.place.host
-        return replace(self.backend, place=place, name=place.host if own_name else self.backend.name)
+        return replace(self.backend, place=place, detour=None, name=place.host if own_name else self.backend.name)
 
     async def _round_trip(self, watch: Watch, session: "Session") -> None:
         message, topic, partition = secrets.token_hex(16).encode(), self.options.topic, self.options.partition
@@ -217,6 +217,7 @@ KIND: Final = Kind(
     name="kafka",
     options=KafkaOptions,
     build=build,
+    detour=detour_of(PORT, tls_port=TLS_PORT),
     phases=("resolve", "connect", "tls", "greeting", "login", "metadata", "publish", "receive"),
     phase_metric=Metric("stormwatch_kafka_duration_seconds", "Seconds of a look at Kafka by phase"),
     metrics=(

@@ -13,6 +13,8 @@ from pydantic import ConfigDict, Field
 from stormwatch.probes.answer import expiry_message
 from stormwatch.probes.backend import Backend, BackendOptions, Streams
 from stormwatch.probes.certificate import EARLIEST
+from stormwatch.probes.detour import Detour, Way, connecting, refuse, resolver_of
+from stormwatch.probes.endpoint import Endpoint
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.resolve import Family
@@ -46,6 +48,9 @@ class MailOptions:
 
     resolver: Annotated[str, _told("Name server to resolve by, `host:port`; the system's resolver when empty.")] = ""
     ip: Annotated[Family, _told("Which addresses to use. They are tried one after the other.")] = "any"
+    connect_to: Annotated[
+        str, _told("`host` or `host:port` to connect to instead of the target's. The certificate stays the target's.")
+    ] = ""
     tls: Annotated[
         Begin,
         _told(
@@ -93,6 +98,7 @@ class MailServer:
             BackendOptions(
                 resolver=options.resolver,
                 ip=options.ip,
+                connect_to=options.connect_to,
                 username=options.username,
                 password=options.password,
                 tls=options.tls != "none",
@@ -104,9 +110,7 @@ class MailServer:
             ),
             port=port,
         )
-        begin = options.tls
-        if begin == "auto":
-            begin = "implicit" if backend.place.port == IMPLICIT_PORTS[protocol] else "starttls"
+        begin = _begin(protocol, backend.place, options)
         return cls(backend=backend, protocol=protocol, tls=begin, mechanism=options.mechanism)
 
     @asynccontextmanager
@@ -131,6 +135,28 @@ class MailServer:
             if not data:
                 raise upgrade.ended()
             streams.writer.write(upgrade.feed(data))
+
+
+def _begin(protocol: MailProtocol, place: Endpoint, options: MailOptions) -> Literal["starttls", "implicit", "none"]:
+    if options.tls != "auto":
+        return options.tls
+    return "implicit" if place.port == IMPLICIT_PORTS[protocol] else "starttls"
+
+
+def detour_of(protocol: MailProtocol, *, port: int) -> Detour[Any]:
+    """How probes are led another way whose options are `MailOptions`. A mailbox that a message arrives in is not."""
+
+    def way(target: str, options: MailOptions) -> Way:
+        refuse(options, "connect_to")
+        place = Endpoint.parse(target, default_port=port)
+        return Way(
+            place=place,
+            resolver=resolver_of(options.resolver),
+            ip=options.ip,
+            tls=_begin(protocol, place, options) == "implicit",
+        )
+
+    return connecting(way)
 
 
 class Wire:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, judge_speed, show_words
+from stormwatch.probes.backend import Backend, detour_of, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -169,6 +169,7 @@ KIND: Final = Kind(
     name="mysql",
     options=MysqlOptions,
     build=build,
+    detour=detour_of(PORT),
     phases=("resolve", "connect", "greeting", "tls", "login", "query", "server"),
     phase_metric=Metric("stormwatch_mysql_duration_seconds", "Seconds of a look at MySQL or MariaDB by phase"),
     metrics=(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, BackendOptions, Streams, judge_speed, show_words
+from stormwatch.probes.backend import Backend, BackendOptions, Streams, detour_of, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT, Secret
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -234,6 +234,7 @@ KIND: Final = Kind(
     name="nats",
     options=NatsOptions,
     build=build,
+    detour=detour_of(PORT),
     phases=("resolve", "connect", "greeting", "tls", "login", "publish", "receive", "stream"),
     phase_metric=Metric("stormwatch_nats_duration_seconds", "Seconds of a look at NATS by phase"),
     metrics=(

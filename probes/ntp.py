@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from stormwatch.probes import ntp_packet
 from stormwatch.probes.connect import check_source, same_family
 from stormwatch.probes.datagram import Datagram, DatagramSocket
+from stormwatch.probes.detour import Way, asking_names, resolver_of
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.ntp_packet import KISSES, UNSYNCHRONIZED, Answer
@@ -214,10 +215,20 @@ def write_down(watch: Watch, sample: Sample) -> None:
     watch.note("ntp", evidence)
 
 
+def _way(target: str, options: NtpOptions) -> Way:
+    return Way(
+        place=Endpoint.parse(target, default_port=PORT),
+        resolver=resolver_of(options.resolver),
+        ip=options.ip,
+        datagrams=True,
+    )
+
+
 KIND: Final = Kind(
     name="ntp",
     options=NtpOptions,
     build=build,
+    detour=asking_names(_way),
     phases=("resolve", "exchange"),
     phase_metric=Metric("stormwatch_ntp_duration_seconds", "Seconds of an NTP probe by phase"),
     metrics=(

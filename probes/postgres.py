@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, Streams, judge_speed, show_words
+from stormwatch.probes.backend import Backend, Streams, detour_of, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -201,6 +201,7 @@ KIND: Final = Kind(
     name="postgres",
     options=PostgresOptions,
     build=build,
+    detour=detour_of(PORT),
     phases=("resolve", "connect", "tls", "login", "query", "server"),
     phase_metric=Metric("stormwatch_postgres_duration_seconds", "Seconds of a look at PostgreSQL by phase"),
     metrics=(

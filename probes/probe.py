@@ -69,6 +69,8 @@ class Kind(Generic[Options]):
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
     detour: Detour[Options] | None = None
     """How its probes are led another way, for drills on the prober's side; None: they are not."""
+    no_detour: str = ""
+    """Why not, as the rest of a sentence that begins with the kind: "sends nothing"."""
     variants: Callable[[Mapping[str, Any]], Sequence[Variant]] | None = None
     """The probes that an entry with these options, as they were written, stands for; none: it is one itself.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pydantic import ConfigDict
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, BackendOptions, judge_speed, show_words
+from stormwatch.probes.backend import Backend, BackendOptions, detour_of, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -178,6 +178,7 @@ KIND: Final = Kind(
     name="rabbitmq",
     options=RabbitmqOptions,
     build=build,
+    detour=detour_of(PORT, tls_port=TLS_PORT),
     phases=("resolve", "connect", "tls", "greeting", "login", "queues", "declare", "publish", "receive", "close"),
     phase_metric=Metric("stormwatch_rabbitmq_duration_seconds", "Seconds of a look at RabbitMQ by phase"),
     metrics=(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 from pydantic import ConfigDict, Field
 
 from stormwatch.probes import backend
-from stormwatch.probes.backend import Backend, BackendOptions, Streams, judge_speed, show_words
+from stormwatch.probes.backend import Backend, BackendOptions, Streams, detour_of, judge_speed, show_words
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -266,6 +266,7 @@ KIND: Final = Kind(
     name="redis",
     options=RedisOptions,
     build=build,
+    detour=detour_of(PORT, tls_port=PORT),
     phases=("resolve", "connect", "tls", "login", "ping", "commands", "round_trip", "info"),
     phase_metric=Metric("stormwatch_redis_duration_seconds", "Seconds of a look at Redis by phase"),
     metrics=(*backend.METRICS, Metric("stormwatch_redis_info", "Fields of INFO that `measure` names")),

@@ -13,7 +13,7 @@ from stormwatch.probes.backend import judge_speed, show_words
 from stormwatch.probes.delivery import ArrivesOptions, Delivery, Mailbox
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
 from stormwatch.probes.mail_message import Template, check_address, new_identity, owner_tag
-from stormwatch.probes.mail_server import MailOptions, MailServer, Wire, judge_certificate
+from stormwatch.probes.mail_server import MailOptions, MailServer, Wire, detour_of, judge_certificate
 from stormwatch.probes.options import STRICT
 from stormwatch.probes.pattern import Pattern, compile_pattern
 from stormwatch.probes.probe import Check, Kind, Metric
@@ -261,6 +261,7 @@ KIND: Final = Kind(
     name="smtp",
     options=SmtpOptions,
     build=build,
+    detour=detour_of("smtp", port=PORT),
     phases=("resolve", "connect", "tls", "greeting", "hello", "login", "mailbox", "mail", "delivery"),
     phase_metric=Metric("stormwatch_smtp_duration_seconds", "Seconds of a look at a mail server by phase"),
     metrics=(

@@ -257,7 +257,11 @@ def _way(target: str, options: TcpOptions) -> Way:
     if options.ip == "every":
         raise ValueError("ip: every: a detour has one address; choose another")
     return Way(
-        place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=options.ip, tls=_encrypts(options)
+        place=Endpoint.parse(target),
+        resolver=resolver_of(options.resolver),
+        ip=options.ip,
+        tls=options.tls,
+        http=not _encrypts(options),
     )
 
 

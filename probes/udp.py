@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from stormwatch.probes.connect import check_source, same_family
 from stormwatch.probes.datagram import DatagramSocket
+from stormwatch.probes.detour import Way, asking_names, resolver_of
 from stormwatch.probes.dialogue import BYTES, REGEX, Mismatch, octets, show
 from stormwatch.probes.endpoint import Endpoint, address_hash, family
 from stormwatch.probes.failure import ProbeFailed
@@ -317,10 +318,15 @@ def write_down(watch: Watch, exchanges: Sequence[Exchange]) -> None:
         watch.note("heard", wrong.decode("utf-8", "replace"))
 
 
+def _way(target: str, options: UdpOptions) -> Way:
+    return Way(place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=options.ip, datagrams=True)
+
+
 KIND: Final = Kind(
     name="udp",
     options=UdpOptions,
     build=build,
+    detour=asking_names(_way),
     phases=("resolve", "exchange"),
     phase_metric=Metric("stormwatch_udp_duration_seconds", "Seconds of a UDP probe by phase"),
     metrics=(

@@ -130,6 +130,7 @@ KIND: Final = Kind(
     name="unix",
     options=UnixOptions,
     build=build,
+    no_detour="connects to a socket of this machine, and a detour passes on connections to addresses",
     phases=("connect", "tls", "dialogue"),
     phase_metric=Metric("stormwatch_unix_duration_seconds", "Seconds of a dialogue over a Unix socket by phase"),
     metrics=METRICS,

@@ -14,6 +14,7 @@ from stormwatch.probes.backend import METRICS as WAY_METRICS
 from stormwatch.probes.backend import MOST, Backend, BackendOptions, Streams, judge_speed
 from stormwatch.probes.backend import REASONS as WAY_REASONS
 from stormwatch.probes.capture import Capture, CaptureError, Concealer, Source, Taker, takers
+from stormwatch.probes.detour import Way, connecting, refuse, resolver_of
 from stormwatch.probes.failure import ProbeFailed
 from stormwatch.probes.options import STRICT, File, Secret
 from stormwatch.probes.pattern import Pattern, compile_pattern
@@ -96,6 +97,8 @@ class WebsocketOptions:
     """Certificate and key for servers that ask for one."""
     resolver: str = ""
     """Name server to resolve by, `host:port`; the system's resolver when empty."""
+    connect_to: str = ""
+    """`host` or `host:port` to connect to instead of the target's. Host header and certificate stay the target's."""
     ip: Family = "any"
     """Which addresses to use. They are tried one after the other; `prefer-4` and `prefer-6` use one."""
     ip_fallback: bool = True
@@ -129,6 +132,7 @@ def build(target: str, options: WebsocketOptions) -> Check:
         BackendOptions(
             resolver=options.resolver,
             ip=_family(options),
+            connect_to=options.connect_to,
             tls=url.tls,
             ca_file=options.ca_file,
             server_name=options.server_name,
@@ -441,10 +445,17 @@ def _headers(options: WebsocketOptions) -> list[tuple[str, str]]:
     return found
 
 
+def _way(target: str, options: WebsocketOptions) -> Way:
+    refuse(options, "connect_to")
+    url = _parse(target)
+    return Way(place=url.place, resolver=resolver_of(options.resolver), ip=_family(options), tls=url.tls, http=True)
+
+
 KIND: Final = Kind(
     name="websocket",
     options=WebsocketOptions,
     build=build,
+    detour=connecting(_way),
     phases=("resolve", "connect", "tls", "processing", "transfer"),
     phase_metric=Metric(
         "probe_websocket_duration_seconds", "Seconds of a websocket by phase: transfer is the dialogue"

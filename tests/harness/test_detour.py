@@ -3,19 +3,22 @@
 import asyncio
 import json
 import os
+import re
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
+from dns.message import make_query
 
 from stormwatch.chaos.undo import UndoJournal, UndoState
+from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, load
-from stormwatch.harness.detour import detoured, on_prober_side
+from stormwatch.harness.detour import detoured, on_prober_side, why_not
 from stormwatch.harness.drilling import plan_of
 from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.problem import Problem
@@ -24,6 +27,7 @@ from stormwatch.probes.probe import Probe
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.run import run_once
+from tests.chaos.examples import ON_ROUTES, example
 from tests.servers import web
 from tests.servers.certificates import Authority
 from tests.servers.nameserver import NameServer, naming, zone
@@ -89,6 +93,9 @@ TCP = "kind: tcp, target: 'PLACE', tcp: {resolver: NAMES, tls: true, ca_file: CA
 PLAIN_TCP = "kind: tcp, target: 'PLACE', tcp: {resolver: NAMES}"
 DNS = "kind: dns, target: shop.test, dns: {server: NAMES}"
 DNS_OVER_TCP = "kind: dns, target: shop.test, dns: {server: NAMES, transport: tcp}"
+API = "kind: api, target: 'https://PLACE/', api: {resolver: NAMES, ca_file: CA, steps: [{name: front, url: ''}]}"
+WEBSOCKET = "kind: websocket, target: 'ws://PLACE/', websocket: {resolver: NAMES, expect: {status: [200]}}"
+UDP = f"kind: udp, target: 'shop.test:UDP', udp: {{resolver: NAMES, send_hex: {make_query('shop.test', 'A').to_wire().hex()}}}"
 
 BENT: list[tuple[str, str, Reason]] = [
     (HTTPS, "kind: tls-expired", Reason.CERTIFICATE),
@@ -102,6 +109,9 @@ BENT: list[tuple[str, str, Reason]] = [
     (PLAIN_TCP, "kind: dns-refused", Reason.DNS),
     (DNS, "kind: dns-nxdomain", Reason.DNS),
     (DNS_OVER_TCP, "kind: tcp-blackhole", Reason.TIMEOUT),
+    (API, "kind: tcp-reset", Reason.RESET),
+    (WEBSOCKET, "kind: http-status, status: 503", Reason.STATUS),
+    (UDP, "kind: dns-nxdomain", Reason.DNS),
 ]
 
 
@@ -111,6 +121,7 @@ async def test_the_bent_probe_alone_meets_the_fault(tmp_path: Path, written: str
     secure = "CA" in written
     async with shop(tmp_path, secure=secure) as served:
         probe = written.replace("PLACE", served.place).replace("NAMES", served.names.address)
+        probe = probe.replace("UDP", str(served.names.port))
         config = config_of(tmp_path, probe.replace("CA", str(served.ca)), fault)
         (drill,), (ordinary,) = config.drills, config.probes
         assert plan_of(config, drill).refusals == ()
@@ -170,7 +181,45 @@ REFUSED: list[tuple[str, str, str]] = [
         "kind: dns-nxdomain",
         "shop cannot be bent: transport: ",
     ),
-    ("kind: udp, target: '127.0.0.1:9', udp: {send: hello}", "kind: tcp-reset", "probes of kind udp cannot be bent"),
+    ("kind: udp, target: 'shop.test:9', udp: {send: hello}", "kind: tcp-reset", "tcp-reset is about connections, and"),
+    (
+        "kind: ntp, target: '127.0.0.1:9'",
+        "kind: dns-nxdomain",
+        "shop cannot be bent: it sends datagrams to an address, ",
+    ),
+    ("kind: udp, target: '[::1]:9', udp: {send: hello}", "kind: tcp-reset", "shop cannot be bent: it sends datagrams"),
+    ("kind: exec, target: /bin/true", "kind: tcp-reset", "shop cannot be bent: its kind, exec, runs a"),
+    ("kind: redis, target: 'unix:/run/redis.sock'", "kind: tcp-reset", "shop cannot be bent: target: a Unix socket"),
+    (
+        "kind: redis, target: shop.test, redis: {connect_to: 127.0.0.1}",
+        "kind: tcp-reset",
+        "shop cannot be bent: connect_to: ",
+    ),
+    (
+        "kind: smtp, target: shop.test, smtp: {connect_to: 127.0.0.1}",
+        "kind: tcp-reset",
+        "shop cannot be bent: connect_to: ",
+    ),
+    (
+        "kind: grpc, target: 'shop.test:1', grpc: {connect_to: 127.0.0.1}",
+        "kind: tcp-reset",
+        "shop cannot be bent: connect_to: ",
+    ),
+    (
+        "kind: websocket, target: 'ws://shop.test/', websocket: {connect_to: 127.0.0.1}",
+        "kind: tcp-reset",
+        "shop cannot be bent: connect_to: ",
+    ),
+    ("kind: grpc, target: 'shop.test:1'", "kind: http-status, status: 500", "http-status looks at requests of HTTP/1"),
+    ("kind: redis, target: shop.test", "kind: http-status, status: 500", "http-status looks at requests of HTTP/1"),
+    (
+        "kind: http, target: 'http://shop.test/', http: {version: '2'}",
+        "kind: http-status, status: 500",
+        "http-status looks at requests of HTTP/1",
+    ),
+    # TLS begins after it was asked for: there is no first handshake to spoil.
+    ("kind: smtp, target: shop.test", "kind: tls-expired", "tls-expired is about TLS"),
+    ("kind: nats, target: shop.test, nats: {tls: true}", "kind: tls-expired", "tls-expired is about TLS"),
 ]
 
 
@@ -182,6 +231,70 @@ def test_what_cannot_be_bent_is_refused_before_anything_begins(
     config = config_of(tmp_path, probe, fault)
     (told,) = plan_of(config, config.drills[0]).refusals
     assert told.startswith(refusal)
+
+
+PLAIN, SECURE = "without TLS", "with TLS"
+SAMPLES: dict[str, dict[str, str]] = {
+    "http": {PLAIN: "target: 'http://shop.test/'", SECURE: "target: 'https://shop.test/'"},
+    "dns": {
+        "over UDP": "target: shop.test, dns: {server: 127.0.0.1}",
+        "over TCP": "target: shop.test, dns: {server: 127.0.0.1, transport: tcp}",
+    },
+    "tls": {SECURE: "target: 'shop.test:443'"},
+    "tcp": {PLAIN: "target: 'shop.test:1'", SECURE: "target: 'shop.test:1', tcp: {tls: true}"},
+    "icmp": {PLAIN: "target: shop.test"},
+    "udp": {PLAIN: "target: 'shop.test:1', udp: {send: hello}"},
+    "ntp": {PLAIN: "target: shop.test"},
+    "api": {
+        PLAIN: "target: 'http://shop.test/', api: {steps: [{name: front, url: ''}]}",
+        SECURE: "target: 'https://shop.test/', api: {steps: [{name: front, url: ''}]}",
+    },
+    "grpc": {PLAIN: "target: 'shop.test:1'", SECURE: "target: 'shop.test:1', grpc: {tls: true}"},
+    "websocket": {PLAIN: "target: 'ws://shop.test/'", SECURE: "target: 'wss://shop.test/'"},
+    "redis": {PLAIN: "target: shop.test", SECURE: "target: shop.test, redis: {tls: true}"},
+    "postgres": {
+        PLAIN: "target: shop.test, postgres: {username: watcher}",
+        SECURE: "target: shop.test, postgres: {username: watcher, tls: true}",
+    },
+    "mysql": {
+        PLAIN: "target: shop.test, mysql: {username: watcher}",
+        SECURE: "target: shop.test, mysql: {username: watcher, tls: true}",
+    },
+    "nats": {PLAIN: "target: shop.test", SECURE: "target: shop.test, nats: {tls: true}"},
+    "rabbitmq": {
+        PLAIN: "target: shop.test, rabbitmq: {username: watcher}",
+        SECURE: "target: shop.test, rabbitmq: {username: watcher, tls: true}",
+    },
+    "kafka": {PLAIN: "target: shop.test", SECURE: "target: shop.test, kafka: {tls: true}"},
+    "smtp": {PLAIN: "target: shop.test", SECURE: "target: 'shop.test:465'"},
+    "imap": {PLAIN: "target: shop.test", SECURE: "target: 'shop.test:993'"},
+}
+"""Of each kind that can be bent the ways to go on which it depends whether a family of faults can stand there."""
+FAMILIES = ("tcp-", "tls-", "http-", "dns-")
+DRILLS = Path(__file__).parents[2] / "docs/reference/drills.md"
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_what_can_be_bent_is_what_the_reference_says(tmp_path: Path, kind: str) -> None:
+    """Every fault of routes is asked about on every way to go, and those of a family are answered alike."""
+    bent: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for word, probe in SAMPLES[kind].items():
+        config = config_of(tmp_path, f"kind: {kind}, {probe}", "kind: tcp-reset")
+        refusals = {name: why_not(config, replace(config.drills[0], fault=example(name, "shop"))) for name in ON_ROUTES}
+        assert refusals.pop("tls-expires-soon")
+        for family in FAMILIES:
+            (refused,) = {bool(why) for name, why in refusals.items() if name.startswith(family)}
+            bent[family] += [] if refused else [word]
+    told = {family: "yes" if words == list(SAMPLES[kind]) else "".join(words) or "no" for family, words in bent.items()}
+    assert f"| `{kind}` | {' | '.join(told[family] for family in FAMILIES)} |\n" in DRILLS.read_text()
+
+
+def test_every_kind_is_bent_or_says_why_not() -> None:
+    """The reference has the sentence."""
+    assert {name for name, kind in KINDS.items() if kind.detour} == set(SAMPLES)
+    told = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|$", DRILLS.read_text(), re.MULTILINE))
+    sentences = {name: kind.no_detour for name, kind in KINDS.items() if not kind.detour}
+    assert {name: told.get(name) for name in sentences} == sentences
 
 
 async def test_a_target_that_cannot_be_found_is_no_verdict(tmp_path: Path) -> None:

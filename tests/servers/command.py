@@ -10,7 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +25,60 @@ def invoke(
     *arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run `stormwatch` to its end, as `subprocess.run` does with `capture_output` and `text`. Raises TimeoutExpired."""
-    argv = ["stormwatch", *map(str, arguments)]
-    with tempfile.TemporaryDirectory() as streams:
-        out, err = Path(streams, "out"), Path(streams, "err")
-        child = _server().Process(
-            target=_run, args=(argv, cwd or Path.cwd(), dict(os.environ if env is None else env), out, err)
-        )
+    (done,) = invoke_all([Invocation(arguments, cwd or Path.cwd(), os.environ if env is None else env)], timeout)
+    return done
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One command."""
+
+    arguments: Sequence[str | Path]
+    cwd: Path
+    env: Mapping[str, str]
+
+
+def invoke_all(invocations: Sequence[Invocation], timeout: float) -> list[subprocess.CompletedProcess[str]]:
+    """Run several beside each other, all to their end. Raises TimeoutExpired of the first that does not come to it.
+
+    One thread at a time: what multiprocessing knows of its children is not made for two.
+    """
+    with ExitStack() as stack:
+        running = [stack.enter_context(_started(each)) for each in invocations]
+        until = time.monotonic() + timeout
+        return [_ended(each, until, timeout) for each in running]
+
+
+@dataclass(frozen=True)
+class _Running:
+    argv: list[str]
+    child: Any
+    streams: tuple[Path, Path]
+
+
+@contextmanager
+def _started(invocation: Invocation) -> Generator[_Running]:
+    """A command that is ended with the block at the latest."""
+    argv = ["stormwatch", *map(str, invocation.arguments)]
+    with tempfile.TemporaryDirectory() as directory:
+        streams = Path(directory, "out"), Path(directory, "err")
+        child = _server().Process(target=_run, args=(argv, invocation.cwd, dict(invocation.env), *streams))
         child.start()
-        child.join(timeout)
-        code = child.exitcode
-        if code is None:
-            child.kill()
+        try:
+            yield _Running(argv, child, streams)
+        finally:
+            if child.exitcode is None:
+                child.kill()
             child.join()
-        child.close()
-        said = [path.read_text() if path.exists() else "" for path in (out, err)]
-    if code is None:
-        raise subprocess.TimeoutExpired(argv, timeout, *said)
-    return subprocess.CompletedProcess(argv, code, *said)
+            child.close()
+
+
+def _ended(running: _Running, until: float, timeout: float) -> subprocess.CompletedProcess[str]:
+    running.child.join(max(0.0, until - time.monotonic()))
+    said = [path.read_text() if path.exists() else "" for path in running.streams]
+    if running.child.exitcode is None:
+        raise subprocess.TimeoutExpired(running.argv, timeout, *said)
+    return subprocess.CompletedProcess(running.argv, running.child.exitcode, *said)
 
 
 def _server() -> Any:
