@@ -85,7 +85,8 @@ class GatheredRuns:
             decided = decide(item, call, report, run=self._run, recorder=self._recorder, file=item.path)
             if decided.outcome is not Outcome.UP and not decided.where:
                 decided = replace(decided, where=f"{item.path}:{(item.location[1] or 0) + 1}")
-            decided = replace(decided, artifacts=tuple(str(path) for path in self._recorder.artifacts))
+            artifacts = tuple(str(path) for path in self._recorder.artifacts)
+            decided = replace(decided, artifacts=artifacts, no_video=self._recorder.no_video)
             said = {
                 "node": item.nodeid,
                 "file": str(item.path),

@@ -81,7 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--stormwatch-keep",
         metavar="LIST",
         default="page,trace",
-        help="What is kept there, with commas between: page, trace, har, steps. Default: page,trace.",
+        help="What is kept there, with commas between: page, trace, har, steps, video. Default: page,trace.",
     )
     group.addoption(
         "--stormwatch-client",
@@ -151,12 +151,19 @@ def _gather(config: pytest.Config, recorder: "Recorder") -> None:
 
 
 def _kept(text: str) -> frozenset[str]:
-    known = {"page", "trace", "har", "steps"}
+    known = {"page", "trace", "har", "steps", "video"}
     asked = {name.strip() for name in text.split(",")} - {""}
     if unknown := asked - known:
         raise pytest.UsageError(
             f"--stormwatch-keep does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(known))}"
         )
+    if "video" in asked:
+        from stormwatch.journeys.video import NoVideo, find_ffmpeg
+
+        try:
+            find_ffmpeg()
+        except NoVideo as error:
+            raise pytest.UsageError(f"--stormwatch-keep: {error}") from error
     return frozenset(asked)
 
 

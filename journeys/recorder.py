@@ -1,4 +1,4 @@
-"""Record always, keep on failure: the trace and the screenshot of a journey, its page's address, its console errors.
+"""Record always, keep on failure: trace, screenshot and video of a journey, its page's address, its console errors.
 
 A pytest plugin, registered only where artifacts are asked for (by the worker, or by `--stormwatch-artifacts`). What is
 kept is taken at the moment of the failure, before any fixture is torn down, so that the picture shows what went wrong.
@@ -8,6 +8,7 @@ import contextlib
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -21,6 +22,7 @@ from stormwatch.journeys.picture import photograph
 from stormwatch.journeys.plugin import LISTENERS, MASKER
 from stormwatch.journeys.step import Step
 from stormwatch.journeys.traffic import Exchange, Traffic, shown
+from stormwatch.journeys.video import SECONDS, Camera
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, WebError
@@ -37,6 +39,8 @@ STEP_PICTURES = 30
 """How many pictures of steps one run may have: they wait in memory for its outcome."""
 PICTURE_MS = 3000.0
 """How long a picture may take, in milliseconds: a page that hangs in a script gives none."""
+CLOSING = 0.5
+"""Seconds of a run that are left for what its fixtures do after it."""
 
 
 class Recorder:
@@ -49,6 +53,8 @@ class Recorder:
         self.always = False
         """Keep artifacts of a run that passed, too."""
         self.picture_ms = PICTURE_MS
+        self.until: float | None = None
+        """When the run has to be over, in seconds of `time.monotonic`."""
         self.on_browser: Callable[[Browser], None] = lambda _browser: None
         self.on_context: Callable[[BrowserContext], None] = lambda _context: None
         self.on_artifact: Callable[[Path], None] = lambda _path: None
@@ -65,8 +71,11 @@ class Recorder:
         self.artifacts: list[Path] = []
         """What was kept of this run."""
         self.keep: frozenset[str] = KEPT
-        """Which of `page`, `trace`, `har` and `steps` are kept."""
+        """Which of `page`, `trace`, `har`, `steps` and `video` are kept."""
+        self.no_video = ""
+        """Why this run has no video, though it was to be kept."""
         self.masker = config.stash[MASKER]
+        self._camera = Camera(self.masker)
         self._step_pictures: list[tuple[str, bytes]] = []
         self._answers: dict[Request, Response] = {}
         # Two recordings of one context are an error: the official option, where it is used, goes first.
@@ -86,6 +95,8 @@ class Recorder:
         self.artifacts.clear()
         self._step_pictures.clear()
         self._recording.clear()
+        self._camera.discard()
+        self.no_video = ""
         for context in self.contexts:
             self._record(context)
 
@@ -179,6 +190,7 @@ class Recorder:
         if self._scopes and self._scopes[-1] != "function":
             self._lasting.append(context)
         context.on("close", self._closed)
+        context.on("page", self._film)
         context.on("console", self._console)
         context.on("weberror", self._web_error)
         if self.observes:
@@ -196,6 +208,13 @@ class Recorder:
             # No film strip: it costs a tenth of the run, and the snapshots of the page show more.
             context.tracing.start(screenshots=False, snapshots=True, sources=True)
             self._recording.append(context)
+        for page in context.pages:
+            self._film(page)
+
+    def _film(self, page: "Page") -> None:
+        if "video" in self.keep and (self.keep_in or self.folder):
+            with _whatever_the_browser_says():
+                self._camera.film(page)
 
     def _take_step_picture(self, name: str) -> None:
         pages = self._pages()
@@ -268,7 +287,9 @@ class Recorder:
                 with _whatever_the_browser_says():
                     context.tracing.stop()
             self._recording.clear()
+            self._camera.discard()
             return
+        self._camera.cut(time.time())
         folder.mkdir(parents=True, exist_ok=True)
         for number, context in enumerate(self._recording, start=1):
             with _whatever_the_browser_says():
@@ -281,6 +302,12 @@ class Recorder:
             with _whatever_the_browser_says():
                 if picture := photograph(page, self.masker, timeout=self.picture_ms):
                     self._write(folder / (f"page-{number}.png" if len(pages) > 1 else "page.png"), picture)
+        if "video" in self.keep:
+            left = self.until - time.monotonic() - CLOSING if self.until is not None else SECONDS
+            # Last, because it takes longest.
+            for path in self._camera.develop(folder, seconds=left):
+                self._kept(path)
+            self.no_video = self._camera.complaint
 
     def _keep_recording(self, context: "BrowserContext", folder: Path, number: str) -> None:
         # As it was recorded it holds what was typed. That is for the worker's own directory, and for no other.

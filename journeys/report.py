@@ -52,6 +52,8 @@ class Report:
     """The documents that were shown, and how fast."""
     artifacts: tuple[str, ...] = ()
     """File names inside the directory that the run was given."""
+    no_video: str = ""
+    """Why there is no video among them, where one was to be kept."""
     retire: str = ""
     """Why this worker must not run again; empty if it may."""
 

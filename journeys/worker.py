@@ -241,6 +241,7 @@ class WarmSession:
         session.config.stash[ON_LEFTOVER] = self._left_behind
         recorder.masker.add(request["secrets"].values())
         recorder.observes = request["observe"]
+        until = recorder.until = time.monotonic() + request["seconds"]
         # The other half is for the trace.
         recorder.picture_ms = min(PICTURE_MS, reserve(request["seconds"]) * 500)
         if "browser" in getattr(found, "fixturenames", ()) and recorder.browser is None:
@@ -251,7 +252,7 @@ class WarmSession:
         if STEPS in found.stash:
             del found.stash[STEPS]
         try:
-            with self._patience.until(time.monotonic() + request["seconds"]):
+            with self._patience.until(until):
                 # The next item is the module itself: the function's (and its class's) fixtures go, those of the module
                 # and of the session stay.
                 session.config.hook.pytest_runtest_protocol(item=found, nextitem=cast("Any", module))
@@ -267,6 +268,7 @@ class WarmSession:
                 report,
                 steps=run.steps(found),
                 artifacts=tuple(sorted(path.name for path in recorder.artifacts)),
+                no_video=recorder.no_video,
                 retire=self._why_retire(),
             ).as_json(),
         )
