@@ -59,7 +59,7 @@ class LastMile:
 
 
 async def last_mile_of(config: Config) -> LastMile | None:
-    """Ask Alertmanager what it runs. None: it is not watched. Raises Problem where nothing could be said of who is told."""
+    """Ask Alertmanager what it runs. None: it is not watched. Raises Problem as `sure_of`, and when it does not answer."""
     watch = config.watch
     if not (watch.alertmanager or watch.receiver):
         return None
@@ -68,7 +68,11 @@ async def last_mile_of(config: Config) -> LastMile | None:
             "watch.receiver: how long a message may take is asked of Alertmanager: name it under `watch: alertmanager`, "
             + WITHOUT
         )
-    live = await ask(watch)
+    return sure_of(watch, await ask(watch))
+
+
+def sure_of(watch: Watch, live: Live) -> LastMile:
+    """The last mile, as far as it leads to an answer. Raises Problem where nothing could be said of who is told."""
     if not live.tells:
         raise Problem(f"watch.alertmanager: Prometheus sends to no Alertmanager: name one under `alerting`, {WITHOUT}")
     assert live.routing is not None  # it was asked
