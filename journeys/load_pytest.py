@@ -54,13 +54,6 @@ def tear_down_all(session: pytest.Session) -> None:
     cast("Any", session)._setupstate.teardown_exact(None)
 
 
-def forget_instance(item: pytest.Function) -> None:
-    """A test in a class finds a new instance in every run, as it does in CI. pytest keeps the one it made on the item."""
-    if item.cls is not None:
-        vars(item).pop("_instance", None)
-        vars(item)["_obj"] = None
-
-
 def forget_set_up(session: pytest.Session) -> None:
     """A copy of a session has set up nothing yet."""
     own = cast("Any", session)

@@ -7,9 +7,10 @@ from typing import Final
 import pytest
 
 from stormwatch.journeys.failure import explain
-from stormwatch.journeys.load_pytest import forget_instance, run_protocol, tear_down_all
+from stormwatch.journeys.load_pytest import run_protocol, tear_down_all
 from stormwatch.journeys.plugin import MASKER, STEPS
 from stormwatch.journeys.report import Report, StepTimes
+from stormwatch.journeys.rerun import as_collected
 from stormwatch.journeys.step import Steps
 from stormwatch.probes.result import Outcome, Reason
 
@@ -39,7 +40,7 @@ def run_once(item: pytest.Function) -> Report:
         del item.stash[_RAISED]
     if STEPS in item.stash:
         del item.stash[STEPS]
-    forget_instance(item)
+    as_collected(item)
     # The next item is the module itself: what is narrower is torn down.
     reports = run_protocol(item, nextitem=item.getparent(pytest.Module))
     raised = item.stash.get(_RAISED, None)

@@ -49,6 +49,7 @@ from stormwatch.journeys.patience import Patience, reserve
 from stormwatch.journeys.plugin import GIVEN_SECRETS, JOURNAL, LISTENERS, ON_LEFTOVER, STEPS
 from stormwatch.journeys.recorder import PICTURE_MS, Recorder
 from stormwatch.journeys.report import Report
+from stormwatch.journeys.rerun import as_collected
 from stormwatch.journeys.step import Step
 from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.result import Outcome, Reason
@@ -248,7 +249,7 @@ class WarmSession:
             self._owner.tell("browser-wanted")
         self._faults = browser_fault.in_force(self._file, request["run"], directory=fault_directory(), now=time.time())
         module = found.getparent(pytest.Module)
-        _fresh_instance(found)
+        as_collected(found)
         if STEPS in found.stash:
             del found.stash[STEPS]
         try:
@@ -330,13 +331,6 @@ def _short_names(name: str, item: pytest.Item) -> set[str]:
     parts = parameters.removesuffix("]")
     own = {parts.removeprefix(f"{browser}-"), parts.removesuffix(f"-{browser}")} - {parts} if browser else set[str]()
     return {test, *(f"{test}[{each}]" for each in own if bracket)}
-
-
-def _fresh_instance(item: pytest.Item) -> None:
-    # A test in a class finds a new instance in every run, as it does in CI. pytest keeps the one it made on the item.
-    if getattr(item, "cls", None) is not None:
-        vars(item).pop("_instance", None)
-        vars(item)["_obj"] = None
 
 
 def _is_installed(path: Path) -> bool:
