@@ -1,170 +1,323 @@
-"""One journey three ways: in a warm worker of ours, by a cold `pytest`, and as a bare Playwright script with a warm browser.
+"""One journey in a warm worker, beside a bare Playwright script, a cold `pytest`, and @elastic/synthetics; all in one Chromium.
 
-    python -m bench.journeys [--runs N] [--json]
+    python -m bench.journeys [--runs N] [--cold-runs N] [--format json]
 
-The journey opens two pages of a small server on loopback, clicks a link, and waits for a heading. The three take turns, so
-that whatever else the machine does hits all of them. Two bars: warm at most 1.1 times bare, cold at least 3 times warm.
+The journey opens two pages of a small server on loopback, clicks a link, and waits for a heading. All take turns, so that
+whatever else the machine does hits all of them. Two bars: warm at most 1.1 times bare, cold at least 3 times warm.
 
-warm        `WorkerPool.run`, from the call to its report: our process, the pipe, pytest, fixtures, steps, and the trace
-            that is recorded in case the run fails. `warm, no artifacts` is the same without recording.
-cold        `python -m pytest` on the same file, from start to exit
-bare        new context, the same calls, context closed, in one Python process that keeps its browser
+warm                  `WorkerPool.run`, from the call to its report: our process, the pipe, pytest, fixtures, steps, and the
+                      trace that is recorded in case the run fails
+warm, no artifacts    the same without recording; `plain`: and without a look at requests and Web Vitals
+bare                  new context, the same calls, context closed, in one Python process that keeps its browser
+cold pytest           `python -m pytest` on the same file, from start to exit
+elastic, cold         @elastic/synthetics for one journey, from start to exit, as its own agent does for each run; without npx,
+                      which takes another second. `rich`: with what the agent asks for
+elastic, one process  very many journeys, one after another in one process and one browser. It has no schedule for that, and
+                      ends when all have run: it is what its engine could do, and not what anybody gets on a schedule
+
+Processor time is that of all processes of a way, browser and driver included, of the server none; of a warm way also what
+it used between its turns. `runs/min/core` is how many runs a core has processor time for. Memory is the most that was in use at
+once in three more runs, each process for itself: what processes share is counted for each of them.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, Protocol
 
+from bench._elastic import PLAIN, RICH, Elastic, ElasticMissing
+from bench._processes import TAG, cpu_of, metered, resident_bytes, tagged
+from bench._two_pages import ROOT, SCRIPT, TEST, serving
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.probes.result import Outcome
 
-RUNS = 15
-COLD_RUNS = 5
+RUNS: Final = 30
+COLD_RUNS: Final = 10
+WARMING: Final = 2
+"""Rounds before those that are measured."""
+WEIGHING: Final = 3
+"""Runs whose memory is looked at. They are not timed: looking takes time."""
+LOOKS: Final = 0.05
 WARM_BAR, COLD_BAR = 1.1, 3.0
 
-TEST = """
-from playwright.sync_api import Page, expect
 
-def test_two_pages(page: Page, step):
-    with step("open"):
-        page.goto("{url}/")
-    with step("follow"):
-        page.get_by_role("link", name="Next").click()
-        expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
-"""
+class Way(Protocol):
+    """One way to run the journey."""
 
-BARE = """
-import sys
-from playwright.sync_api import expect, sync_playwright
-from stormwatch.journeys.chromium import launch_args
+    tag: str
+    """By which its processes are known."""
+    is_cold: bool
+    """Whether each run starts all processes anew, and tells its own processor time."""
 
-with sync_playwright() as playwright:
-    options = launch_args({{}}, downloaded=playwright.chromium.executable_path)
-    browser = playwright.chromium.launch(**options)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto("{url}/")
-        page.get_by_role("link", name="Next").click()
-        expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
-        context.close()
-        print("done", flush=True)
-"""
+    async def run(self) -> tuple[float, float]:
+        """One run: how long it took, and the processor time that its living processes do not tell of. Both in seconds."""
+        ...
 
 
-class _Pages(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+@dataclass(slots=True)
+class Warm:
+    """A worker of ours, with a pool of its own."""
 
-    def do_GET(self) -> None:
-        body = b"<h1>Thank you</h1>" if self.path == "/next" else b"<h1>Shop</h1><a href=/next>Next</a>"
-        body = b"<!doctype html><link rel=icon href=data:,><title>bench</title>" + body
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    tag: str
+    pool: WorkerPool
+    file: Path
+    artifacts: bool = True
+    observe: bool = True
+    is_cold: bool = False
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
-        """Say nothing."""
+    async def run(self) -> tuple[float, float]:
+        """One run, and what the pool itself used for it."""
+        journey = Journey(file=self.file, test="test_two_pages", environment={TAG: self.tag})
+        began, used = time.perf_counter(), time.thread_time()
+        report = await self.pool.run(journey, seconds=60, folder="run" if self.artifacts else "", observe=self.observe)
+        seconds, own = time.perf_counter() - began, time.thread_time() - used
+        if report.outcome is not Outcome.UP:
+            raise SystemExit(f"{self.tag}: the journey is {report.outcome}: {report.sentence}")
+        return seconds, own
 
 
-async def measure(runs: int) -> dict[str, list[float]]:
-    """Seconds of each run of each way; what only warms up is left out."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    with tempfile.TemporaryDirectory(prefix="stormwatch-bench-") as folder:
-        file, script = Path(folder, "test_two_pages.py"), Path(folder, "bare.py")
-        file.write_text(TEST.format(url=url))
-        script.write_text(BARE.format(url=url))
-        Path(folder, "pytest.ini").write_text("[pytest]\n")
-        pool = WorkerPool(artifacts=Path(folder, "artifacts"))
-        bare = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert bare.stdin is not None
-        assert bare.stdout is not None
-        bare.stdout.readline()
+@dataclass(slots=True)
+class Lasting:
+    """A process that runs the journey once for each line that it is sent, and says `ready` when it could again."""
 
-        async def warm(artifacts: str, environment: dict[str, str], *, observe: bool = True) -> None:
-            journey = Journey(file=file, test="test_two_pages", environment=environment)
-            report = await pool.run(journey, seconds=60, folder=artifacts, observe=observe)
-            assert report.outcome is Outcome.UP, report
+    tag: str
+    process: asyncio.subprocess.Process
+    says: asyncio.StreamReader
+    is_cold: bool = False
 
-        async def script_once() -> None:
-            assert bare.stdin is not None
-            assert bare.stdout is not None
-            bare.stdin.write("again\n")
-            bare.stdin.flush()
-            assert (await asyncio.to_thread(bare.stdout.readline)) == "done\n"
-
-        async def cold() -> None:
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
-            process = await asyncio.create_subprocess_exec(
-                *command, cwd=folder, stdout=asyncio.subprocess.DEVNULL, env=os.environ
-            )
-            assert await process.wait() == 0
-
-        ways: dict[str, Callable[[], Awaitable[None]]] = {
-            "warm": lambda: warm("run", {}),
-            "warm, no artifacts": lambda: warm("", {"PLAIN": "yes"}),
-            "warm, not observed": lambda: warm("", {"PLAIN": "yes"}, observe=False),
-            "bare": script_once,
-            "cold": cold,
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, tag: str, command: Sequence[str], folder: Path, *, ears: str) -> "AsyncGenerator[Lasting]":
+        """Started, and ready; ended with all that it started. `ears`: which of its outputs says so."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env={**os.environ, TAG: tag},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if ears == "stdout" else asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE if ears == "stderr" else None,
+        )
+        says = process.stdout if ears == "stdout" else process.stderr
+        assert says is not None
+        way = cls(tag, process, says)
         try:
-            for number in range(runs + 2):
-                for name, way in ways.items():
-                    if name == "cold" and not 1 <= number < COLD_RUNS + 2:
-                        continue
-                    began = time.perf_counter()
-                    await way()
-                    if number >= 2:
-                        seconds[name].append(time.perf_counter() - began)
+            await way._ready()
+            yield way
         finally:
-            bare.stdin.close()
-            bare.wait()
-            await pool.aclose()
-            server.shutdown()
-            server.server_close()
-    return seconds
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
+
+    async def run(self) -> tuple[float, float]:
+        """One run."""
+        assert self.process.stdin is not None
+        began = time.perf_counter()
+        self.process.stdin.write(b"again\n")
+        await self._ready()
+        return time.perf_counter() - began, 0.0
+
+    async def _ready(self) -> None:
+        while (line := await self.says.readline()) != b"ready\n":
+            if not line:
+                raise SystemExit(f"{self.tag}: the process ended")
+
+
+@dataclass(slots=True)
+class Cold:
+    """A command for each run."""
+
+    tag: str
+    command: Sequence[str]
+    folder: Path
+    is_cold: bool = True
+
+    async def run(self) -> tuple[float, float]:
+        """One run, with the processor time of all that it started."""
+        process = await asyncio.create_subprocess_exec(
+            *map(str, metered(self.command)),
+            cwd=self.folder,
+            env={**os.environ, TAG: self.tag, "PYTHONPATH": str(ROOT)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        out, _ = await process.communicate()
+        used = json.loads(out)
+        if used["code"] or used["left"]:
+            said = f"exit code {used['code']}, {used['left']} processes left"
+            raise SystemExit(f"{self.tag}: {said}: {' '.join(self.command)}")
+        return used["seconds"], used["cpu"]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was seen of one way."""
+
+    seconds: list[float] = field(default_factory=list[float])
+    cpu: float = 0.0
+    """Seconds of all runs together."""
+    peak: int = 0
+    """Bytes."""
+
+    def as_json(self) -> Mapping[str, float]:
+        """Per run."""
+        cpu = self.cpu / len(self.seconds)
+        return {
+            "runs": len(self.seconds),
+            "p50_ms": statistics.median(self.seconds) * 1e3,
+            "p95_ms": statistics.quantiles(self.seconds, n=20, method="inclusive")[-1] * 1e3,
+            "best_ms": min(self.seconds) * 1e3,
+            "cpu_seconds": cpu,
+            "runs_per_minute_and_core": 60 / cpu,
+            "peak_mb": self.peak / 1e6,
+        }
+
+
+@contextlib.asynccontextmanager
+async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) -> AsyncGenerator[Sequence[Way]]:
+    """All ways, ready to run. `stock`: how many journeys one process of @elastic/synthetics is given."""
+    suite = folder / "suite"
+    suite.mkdir()
+    file, script = suite / "test_two_pages.py", folder / "bare.py"
+    file.write_text(TEST.format(url=url))
+    script.write_text(SCRIPT.format(url=url))
+    (suite / "pytest.ini").write_text("[pytest]\n")
+    async with contextlib.AsyncExitStack() as stack:
+
+        def pool() -> WorkerPool:
+            made = WorkerPool(artifacts=folder / "artifacts")
+            stack.push_async_callback(made.aclose)
+            return made
+
+        async def lasting(tag: str, command: Sequence[str], *, ears: str) -> Way:
+            return await stack.enter_async_context(Lasting.started(tag, command, folder, ears=ears))
+
+        pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file))
+        ways: list[Way] = [
+            Warm("warm", pool(), file),
+            Warm("warm, no artifacts", pool(), file, artifacts=False),
+            Warm("warm, plain", pool(), file, artifacts=False, observe=False),
+            await lasting("bare", (sys.executable, str(script)), ears="stdout"),
+            Cold("cold pytest", pytest, suite),
+        ]
+        for name, options in (("rich", RICH), ("plain", PLAIN)):
+            if elastic is not None:
+                once = elastic.command(folder / f"elastic-{name}-once", url, options)
+                many = elastic.command(folder / f"elastic-{name}", url, options, runs=stock)
+                ways.append(Cold(f"elastic, cold, {name}", once, folder))
+                ways.append(await lasting(f"elastic, one process, {name}", many, ears="stderr"))
+        yield ways
+
+
+async def measure(ways: Sequence[Way], *, runs: int, cold_runs: int) -> Mapping[str, Figures]:
+    """Let all take turns."""
+    figures = {way.tag: Figures() for way in ways}
+    before: Mapping[str, float] = {}
+    for number in range(runs + WARMING):
+        if number == WARMING:
+            before = {way.tag: cpu_of(tagged(way.tag)) for way in ways}
+        for way in ways:
+            # Nothing of a cold one gets warm but the disk's cache: once is enough.
+            if way.is_cold and not WARMING - 1 <= number < cold_runs + WARMING:
+                continue
+            seconds, cpu = await way.run()
+            if number >= WARMING:
+                figures[way.tag].seconds.append(seconds)
+                figures[way.tag].cpu += cpu
+    for way in ways:
+        if not way.is_cold:
+            figures[way.tag].cpu += cpu_of(tagged(way.tag)) - before[way.tag]
+    for way in ways:
+        figures[way.tag].peak = await _weighed(way)
+    return figures
+
+
+async def _weighed(way: Way) -> int:
+    """The most bytes that its processes had at once."""
+    peak, over = 0, threading.Event()
+
+    def look() -> None:
+        nonlocal peak
+        while not over.wait(LOOKS):
+            peak = max(peak, resident_bytes(tagged(way.tag)))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(WEIGHING):
+            await way.run()
+    finally:
+        over.set()
+        looking.join()
+    return peak
+
+
+async def _bench(asked: argparse.Namespace, elastic: Elastic | None) -> Mapping[str, Figures]:
+    # It ends when all have run, and it must not.
+    stock = asked.runs + WARMING + WEIGHING + 1
+    with serving() as url, tempfile.TemporaryDirectory(prefix="stormwatch-bench-", ignore_cleanup_errors=True) as name:
+        async with stage(url, Path(name), elastic, stock=stock) as ways:
+            return await measure(ways, runs=asked.runs, cold_runs=asked.cold_runs)
+
+
+def ratios(p50: Mapping[str, float], cpu: Mapping[str, float]) -> Mapping[str, float]:
+    """What the bars are about, and how far the peer is."""
+    found = {
+        "warm / bare": p50["warm"] / p50["bare"],
+        "warm without artifacts / bare": p50["warm, no artifacts"] / p50["bare"],
+        "cold pytest / warm": p50["cold pytest"] / p50["warm"],
+    }
+    for ours, theirs in (("warm", "rich"), ("warm, plain", "plain")):
+        for how in ("cold", "one process"):
+            if (tag := f"elastic, {how}, {theirs}") in p50:
+                found[f"{tag} / {ours}"] = p50[tag] / p50[ours]
+                found[f"CPU: {tag} / {ours}"] = cpu[tag] / cpu[ours]
+    return found
+
+
+def table(answer: Mapping[str, Any]) -> str:
+    """For people."""
+    head = ("runs", "p50 ms", "p95 ms", "CPU s", "runs/min/core", "peak MB")
+    lines = [f"{'':30}" + "".join(f"{each:>15}" for each in head)]
+    for way, found in answer["ways"].items():
+        lines.append(
+            f"{way:30}{found['runs']:15}{found['p50_ms']:15.0f}{found['p95_ms']:15.0f}{found['cpu_seconds']:15.2f}"
+            f"{found['runs_per_minute_and_core']:15.0f}{found['peak_mb']:15.0f}"
+        )
+    lines.append("")
+    bars = {"warm / bare": f"bar: at most {WARM_BAR}", "cold pytest / warm": f"bar: at least {COLD_BAR:g}"}
+    for name, ratio in answer["ratios"].items():
+        lines.append(f"{name:50}{ratio:8.2f}  {bars.get(name, '')}".rstrip())
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and print; the exit code is that of Python, the bars are shown and not enforced."""
     parser = argparse.ArgumentParser(prog="python -m bench.journeys")
-    parser.add_argument("--runs", type=int, default=RUNS)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of what is warm")
+    parser.add_argument("--cold-runs", type=int, default=COLD_RUNS)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
     asked, _ = parser.parse_known_args()
-    seconds = asyncio.run(measure(asked.runs))
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {
-        "warm / bare": medians["warm"] / medians["bare"],
-        "warm without artifacts / bare": medians["warm, no artifacts"] / medians["bare"],
-        "cold / warm": medians["cold"] / medians["warm"],
-    }
-    if asked.json:
-        print(
-            json.dumps({"median_seconds": medians, "ratios": ratios, "runs": {n: len(v) for n, v in seconds.items()}})
-        )
-        return
-    for name, values in seconds.items():
-        print(
-            f"{name:20} median {medians[name] * 1000:7.0f} ms   best {min(values) * 1000:7.0f} ms   {len(values)} runs"
-        )
-    print(f"warm / bare {ratios['warm / bare']:.2f} (bar: at most {WARM_BAR}); ", end="")
-    print(f"without artifacts {ratios['warm without artifacts / bare']:.2f}; ", end="")
-    print(f"cold / warm {ratios['cold / warm']:.1f} (bar: at least {COLD_BAR})")
+    elastic = None
+    try:
+        elastic = Elastic.install()
+    except ElasticMissing as error:
+        print(error, file=sys.stderr)
+    figures = asyncio.run(_bench(asked, elastic))
+    ways = {way: each.as_json() for way, each in figures.items()}
+    p50, cpu = ({way: each[what] for way, each in ways.items()} for what in ("p50_ms", "cpu_seconds"))
+    answer = {"ways": ways, "ratios": ratios(p50, cpu)}
+    print(json.dumps(answer) if asked.format == "json" else table(answer))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""Memory of one warm worker over many runs: that of the worker, its driver and its browser, and what is left at the end.
+
+    python -m bench.journeys_memory [--runs 500] [--every 50] [--format json]
+
+The same journey as in `bench.journeys`, recorded and observed as on schedule, run after run. First in one worker that is never
+replaced, then with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at between two runs.
+It is PSS: what processes share is divided among them.
+
+The slope is that of a line through what was seen after the first runs, in which caches fill. Bar: at most 10 kB a run in the
+worker that is never replaced (5 MB in 500 runs, 2 MB until it would be), and no process, descriptor or file left at the end.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench._processes import TAG, Size, size_of, tagged
+from bench._two_pages import TEST, serving
+from stormwatch.journeys.pool import RUNS_PER_WORKER, Journey, WorkerPool
+from stormwatch.probes.result import Outcome
+
+RUNS: Final = 500
+EVERY: Final = 50
+SLOPE_BAR: Final = 10_000
+"""Bytes a run."""
+_SETTLED: Final = 0.2
+"""The part of the runs in which caches fill."""
+_TAG: Final = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was there after so many runs."""
+
+    runs: int
+    worker: Size
+    """Our process."""
+    driver: Size
+    """Playwright's node."""
+    browser: Size
+    """All of Chromium."""
+    files: int
+    """In the worker's directory."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all together."""
+        return self.worker.own_bytes + self.driver.own_bytes + self.browser.own_bytes
+
+    @property
+    def processes(self) -> int:
+        """Of all together."""
+        return self.worker.processes + self.driver.processes + self.browser.processes
+
+    @property
+    def descriptors(self) -> int:
+        """Of all together."""
+        return self.worker.descriptors + self.driver.descriptors + self.browser.descriptors
+
+
+def look(runs: int, scratch: Path) -> Look:
+    """Look at all processes now."""
+    roles: dict[str, set[int]] = {"worker": set(), "driver": set(), "browser": set()}
+    for pid in tagged(_TAG):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        role = "worker" if b"journeys.worker" in command else "driver" if b"playwright/driver" in command else "browser"
+        roles[role].add(pid)
+    files = sum(path.is_file() for path in scratch.rglob("*"))
+    return Look(runs=runs, files=files, **{role: size_of(frozenset(pids)) for role, pids in roles.items()})
+
+
+async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> Mapping[str, Any]:
+    """So many runs in a row, what was seen every so often, and what is left."""
+    with tempfile.TemporaryDirectory(prefix="swb-") as name:
+        folder = Path(name)
+        suite, scratch = folder / "suite", folder / "tmp"
+        suite.mkdir()
+        scratch.mkdir()
+        file = suite / "test_two_pages.py"
+        file.write_text(TEST.format(url=url))
+        (suite / "pytest.ini").write_text("[pytest]\n")
+        tempfile.tempdir = str(scratch)
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        pool = WorkerPool(artifacts=folder / "artifacts", runs_per_worker=runs_per_worker)
+        journey = Journey(file=file, test="test_two_pages", environment={TAG: _TAG})
+        looks: list[Look] = []
+        try:
+            for number in range(1, runs + 1):
+                report = await pool.run(journey, seconds=60, folder="run")
+                if report.outcome is not Outcome.UP:
+                    raise SystemExit(f"run {number} is {report.outcome}: {report.sentence}")
+                if number % every == 0 or number == 1:
+                    looks.append(await asyncio.to_thread(look, number, scratch))
+        finally:
+            await pool.aclose()
+            tempfile.tempdir = None
+        return {
+            "runs_per_worker": runs_per_worker,
+            "looks": [{**asdict(each), "bytes": each.bytes} for each in looks],
+            "bytes_per_run": slope(looks, runs),
+            "left": {
+                "processes": len(tagged(_TAG)),
+                "descriptors": len(list(Path("/proc/self/fd").iterdir())) - descriptors,
+                "files": sum(path.is_file() for path in scratch.rglob("*")),
+            },
+        }
+
+
+def slope(looks: Sequence[Look], runs: int) -> float:
+    """Bytes a run, from when caches are filled."""
+    settled = [each for each in looks if each.runs >= runs * _SETTLED]
+    if len(settled) < 2:
+        return 0.0
+    return statistics.linear_regression([each.runs for each in settled], [each.bytes for each in settled]).slope
+
+
+def table(answer: Mapping[str, Any]) -> str:
+    """For people."""
+    lines: list[str] = []
+    for name, found in answer.items():
+        lines.append(f"{name}: MB in memory")
+        lines.append(f"{'runs':>8}" + "".join(f"{each:>13}" for each in ("worker", "driver", "browser", "all")))
+        lines[-1] += "".join(f"{each:>13}" for each in ("processes", "descriptors", "files"))
+        for each in found["looks"]:
+            parts = [each[role] for role in ("worker", "driver", "browser")]
+            lines.append(
+                f"{each['runs']:8}"
+                + "".join(f"{part['own_bytes'] / 1e6:13.1f}" for part in parts)
+                + f"{each['bytes'] / 1e6:13.1f}"
+                + "".join(f"{sum(part[what] for part in parts):13}" for what in ("processes", "descriptors"))
+                + f"{each['files']:13}"
+            )
+        left = ", ".join(f"{count} {what}" for what, count in found["left"].items())
+        lines += [f"{found['bytes_per_run'] / 1e3:.1f} kB a run; left at the end: {left}", ""]
+    return "\n".join(lines[:-1])
+
+
+def main() -> bool:
+    """Run, and print. Returns whether the bar is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.journeys_memory")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--every", type=int, default=EVERY)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+    asked, _ = parser.parse_known_args()
+    answer: dict[str, Any] = {}
+    with serving() as url:
+        for name, limit in (("never replaced", sys.maxsize), ("by default", RUNS_PER_WORKER)):
+            answer[name] = asyncio.run(watched(url, runs=asked.runs, every=asked.every, runs_per_worker=limit))
+    print(json.dumps(answer) if asked.format == "json" else table(answer))
+    missed = answer["never replaced"]["bytes_per_run"] > SLOPE_BAR
+    missed |= any(any(found["left"].values()) for found in answer.values())
+    if missed:
+        print(f"bar missed: at most {SLOPE_BAR / 1e3:g} kB a run, and nothing left", file=sys.stderr)
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
