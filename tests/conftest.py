@@ -1,4 +1,6 @@
-"""Fixtures of the whole suite: asyncio for async tests, and a state directory of its own for each test."""
+"""Fixtures of the whole suite: asyncio for async tests, a state directory of its own for each test, long files first."""
+
+import itertools
 
 import pytest
 from hypothesis import settings
@@ -6,6 +8,8 @@ from hypothesis import settings
 # How long one example takes says how busy the machine is. Everything else is as Hypothesis has it, here and in CI.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -16,5 +20,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the state directory of the person who runs it."""
-    monkeypatch.setenv("STORMWATCH_STATE", str(tmp_path_factory.mktemp("state")))
+    """No test reads or writes the state directory of the person who runs it. Most of them write none: it is not made."""
+    state = tmp_path_factory.getbasetemp() / "states" / str(next(_NUMBERS))
+    monkeypatch.setenv("STORMWATCH_STATE", str(state))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: processes that share the files are then done at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from stormwatch.harness.config import ConfigError, load
 from tests.harness.test_service import served
+from tests.servers.command import invoke
 from tests.servers.pagerduty import KEY, PagerDuty
 from tests.servers.process import free_port
 from tests.servers.receiver import Receiver
@@ -20,7 +20,6 @@ from tests.servers.sms import TOKEN as SMS_TOKEN
 from tests.servers.sms import SmsGateway
 from tests.servers.teams import Teams
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
 defaults: {{every: 200ms, timeout: 80ms, confirm: {{attempts: 2, after: 10ms}}}}
 probes:
@@ -42,8 +41,7 @@ def written(directory: Path, notify: str) -> Path:
 
 def run(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
     """The command, with the key and what else is given in its environment."""
-    command = [str(each) for each in (STORMWATCH, *arguments)]
-    return subprocess.run(command, env={"KEY": KEY, **environ}, capture_output=True, text=True, timeout=60, check=False)
+    return invoke(*arguments, env={"KEY": KEY, **environ})
 
 
 def test_a_test_alert_goes_the_real_way_and_the_answers_are_shown(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from stormwatch.harness.config import Config, load
 from stormwatch.harness.drill_guarding import budgets_of, exclusive, guarding
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.probes.clock import SystemClock
+from tests.servers.command import invoke
 
 CLOCK = SystemClock()
 HOUR = 3600
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 FILE = """\
 probes:
   - {name: checkout, kind: http, target: "http://127.0.0.1:18080/", every: 60s, timeout: 2s}
@@ -105,10 +104,8 @@ def test_two_answers_to_which_environment_this_is_are_none(tmp_path: Path) -> No
 
 def drill(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`stormwatch drill` there."""
-    return subprocess.run(
-        [STORMWATCH, "drill", *options], cwd=directory, capture_output=True, text=True, timeout=110, check=False,
-        env={**os.environ, "STORMWATCH_STATE": str(directory / "state")},
-    )  # fmt: skip
+    environ = {**os.environ, "STORMWATCH_STATE": str(directory / "state")}
+    return invoke("drill", *options, cwd=directory, env=environ, timeout=110)
 
 
 def test_a_refusal_is_2_and_leaves_no_trace(tmp_path: Path) -> None:
