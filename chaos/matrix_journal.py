@@ -51,10 +51,16 @@ class MatrixJournal:
             return None
 
     def _append(self, document: Mapping[str, Any]) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-            os.fsync(file.fileno())
+        line = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            # What a death tore off must not take the next line with it.
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            line = b"\n" * torn + line
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(descriptor)
 
 
 def _document(line: str) -> dict[str, Any] | None:

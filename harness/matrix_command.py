@@ -37,6 +37,7 @@ from stormwatch.harness import drilling
 from stormwatch.harness.alerts_section import Alerts
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive
+from stormwatch.harness.evaluation import EVALUATION
 from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.live_chain import may_make
 from stormwatch.harness.matrix_last_mile import LastMile, last_mile_of
@@ -45,7 +46,7 @@ from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.publishing import Form
 from stormwatch.harness.remedy import did_you_mean
-from stormwatch.harness.service import EVALUATION, Service
+from stormwatch.harness.service import Service
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.probes.units import show_duration
@@ -183,6 +184,11 @@ class _Keeper:
     def __init__(self, journal: MatrixJournal, *, resume: bool) -> None:
         self._journal = journal
         before = journal.read() if resume else None
+        if resume and before is None and journal.path.exists():
+            raise Problem(
+                f"--resume: what is kept in {journal.path} is of another matrix: give the same cells, --scale and --repeat, "
+                "with the same configuration, or leave --resume out, and that is forgotten"
+            )
         self.outcomes, self.controls = (list(before[0]), list(before[1])) if before else ([], [])
         if before is None:
             try:

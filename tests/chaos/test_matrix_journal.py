@@ -28,6 +28,19 @@ def test_what_was_found_is_there_after_a_death(tmp_path: Path) -> None:
     )
 
 
+def test_a_torn_line_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    """After a second death both that came after the first are there."""
+    first = journal(tmp_path)
+    first.begin()
+    with first.path.open("a") as file:
+        file.write('{"outcome": {"cell": ')
+    again = journal(tmp_path)
+    again.outcome(outcome("b"))
+    again.outcome(outcome("c"))
+
+    assert journal(tmp_path).read() == ((outcome("b"), outcome("c")), ())
+
+
 def test_what_another_matrix_found_is_not_taken_for_ours(tmp_path: Path) -> None:
     """Other cells, another scale, another number of rounds: nothing to go on with."""
     journal(tmp_path).begin()

@@ -119,6 +119,19 @@ def test_a_matrix_that_cannot_be_kept_is_not_begun(tmp_path: Path, monkeypatch: 
         asyncio.run(command(config, MatrixRequest(), guarded(config, tmp_path)))
 
 
+def test_another_matrix_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what it found thrown away."""
+    (tmp_path / "state").mkdir()
+    kept = tmp_path / "state" / "matrix.jsonl"
+    kept.write_text('{"matrix":"of others"}\n')
+    monkeypatch.setenv("STORMWATCH_STATE", str(tmp_path / "state"))
+    config = configured(tmp_path)
+    with pytest.raises(Problem, match=r"--resume: what is kept in .*matrix\.jsonl is of another matrix: give the same"):
+        asyncio.run(command(config, MatrixRequest(resume=True), guarded(config, tmp_path)))
+
+    assert kept.read_text() == '{"matrix":"of others"}\n'
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
