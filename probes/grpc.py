@@ -499,7 +499,8 @@ def _headers(metadata: Mapping[str, str | tuple[str, ...]]) -> Iterator[str]:
 
 def _way(target: str, options: GrpcOptions) -> Way:
     refuse(options, "connect_to")
-    ip = options.ip if options.ip_fallback else _ONE_FAMILY.get(options.ip, options.ip)
+    only = options.ip in _ONE_FAMILY and not options.ip_fallback
+    ip = _ONE_FAMILY[options.ip] if only else options.ip
     return Way(place=Endpoint.parse(target), resolver=resolver_of(options.resolver), ip=ip, tls=options.tls)
 
 
