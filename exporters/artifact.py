@@ -14,6 +14,8 @@ class What(StrEnum):
     """A page at the moment of the failure."""
     STEP_PICTURE = "step-picture"
     """A page after a step."""
+    VIDEO = "video"
+    """What a page showed while the run went on."""
     TRACE = "trace"
     """Playwright's trace."""
     HAR = "har"
@@ -51,4 +53,4 @@ def _what(path: str) -> What:
     file = PurePosixPath(path)
     if file.suffix == ".png":
         return What.STEP_PICTURE if file.name.startswith("step-") else What.PICTURE
-    return {".zip": What.TRACE, ".har": What.HAR}.get(file.suffix, What.OTHER)
+    return {".webm": What.VIDEO, ".zip": What.TRACE, ".har": What.HAR}.get(file.suffix, What.OTHER)

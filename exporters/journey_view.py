@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from stormwatch.exporters.artifact import Artifact, artifacts_of
+from stormwatch.exporters.artifact import Artifact, What, artifacts_of
 from stormwatch.probes.result import Phase, Result
 
 RUNS: Final = 30
@@ -161,6 +161,11 @@ class JourneyView:
     vitals: tuple[Vital, ...]
     gone: frozenset[str] = frozenset()
     """Paths of artifacts that evidence names and that are not kept any more."""
+
+    @property
+    def has_video(self) -> bool:
+        """Whether the last failure is shown with one."""
+        return self.failure is not None and any(each.what is What.VIDEO for each in self.failure.artifacts)
 
     @property
     def longest(self) -> float:

@@ -15,6 +15,7 @@ FACTS = (
     "flapping",
     "last_failure",
     "picture",
+    "video",
     "trace",
     "runbook_url",
     "runbook",

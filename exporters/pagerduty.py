@@ -71,6 +71,7 @@ def event(notification: Notification, message: Message, routing_key: str) -> dic
             ("Dashboard", told.get("dashboard", "") or told.get("dashboard_url", "")),
             ("Status page", notification.generator_url or message.page),
             ("Picture of the failure", told.get("picture", "")),
+            ("Video of the failure", told.get("video", "")),
             ("Trace of the failure", told.get("trace", "")),
         )
         if address.startswith(("https://", "http://"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stormwatch.exporters.artifact import artifacts_of
+from stormwatch.exporters.artifact import What, artifacts_of
 from stormwatch.exporters.exposition import number
 from stormwatch.exporters.history import Stretch
 from stormwatch.exporters.journey_view import console_errors_of
@@ -24,6 +25,8 @@ from stormwatch.probes.units import show_duration
 TEMPLATES = Path(__file__).parent / "templates"
 SIGNS = {"up": "✓", "down": "✗", "broken": "?", "waiting": "…"}
 """Beside each colour: colour is never the only sign."""
+WATCHING = 120
+"""Seconds after which a page with a video loads itself again, at the earliest: that ends the video."""
 NAMED = 3
 """How many probes the verdict names before it counts the rest."""
 _SEVERITIES = ("page", "high", "ticket", "info")
@@ -50,6 +53,8 @@ def render_overview(view: OverviewView) -> str:
 
 def render_probe(view: ProbeView) -> str:
     """The page of one probe as HTML: now, the last day, the last run, the last failures."""
+    if view.refresh and view.journey and view.journey.has_video:
+        view = replace(view, refresh=max(view.refresh, WATCHING))
     return (
         page_environment()
         .get_template("probe.html")
@@ -227,11 +232,12 @@ def _facts(result: Result) -> dict[str, Any]:
     }
 
 
-def _artifacts(result: Result, gone: Collection[str] = frozenset()) -> tuple[list[str], list[str]]:
-    """(pictures, other files) that a journey kept, without those that are gone."""
-    names = [each.path for each in artifacts_of(result) if each.path not in gone]
-    pictures = [name for name in names if name.endswith(".png")]
-    return pictures, [name for name in names if name not in pictures]
+def _artifacts(result: Result, gone: Collection[str] = frozenset()) -> tuple[list[str], list[str], list[str]]:
+    """(pictures, videos, other files) that a journey kept, without those that are gone."""
+    kept = [each for each in artifacts_of(result) if each.path not in gone]
+    pictures = [each.path for each in kept if each.what in {What.PICTURE, What.STEP_PICTURE}]
+    videos = [each.path for each in kept if each.what is What.VIDEO]
+    return pictures, videos, [each.path for each in kept if each.path not in {*pictures, *videos}]
 
 
 def _expiry(result: Result, now: float) -> str:

@@ -126,6 +126,7 @@ def _actions(message: Message) -> list[dict[str, str]]:
         ("Dashboard", told.annotations.get("dashboard", "")),
         ("Status page", told.generator_url or message.page),
         ("Picture", told.annotations.get("picture", "")),
+        ("Video", told.annotations.get("video", "")),
         ("Trace", told.annotations.get("trace", "")),
     )
     return [

@@ -40,7 +40,7 @@ class AlertView:
     runbook: str = ""
     dashboard: str = ""
     artifacts: tuple[Artifact, ...] = ()
-    """Picture and trace of the failure that it tells of."""
+    """Picture, video and trace of the failure that it tells of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

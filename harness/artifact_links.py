@@ -1,4 +1,4 @@
-"""From an alert to the picture and the trace of the failure that it tells of: links for whoever is woken.
+"""From an alert to the picture, video and trace of the failure that it tells of: links for whoever is woken.
 
 What was linked to is remembered while the alert fires, so that retention leaves it for last.
 """
@@ -11,7 +11,7 @@ from stormwatch.exporters.artifact import Artifact, What, artifacts_of
 from stormwatch.probes.result import Result
 from stormwatch.slo.alert import AlertState, Transition
 
-LINKED: Final = (What.PICTURE, What.TRACE)
+LINKED: Final = (What.PICTURE, What.VIDEO, What.TRACE)
 """What alerts link to; each is an annotation of that name."""
 
 
@@ -24,7 +24,7 @@ class ArtifactLinks:
         self._linked: dict[tuple[tuple[str, str], ...], str] = {}
 
     def of(self, transition: Transition, failure: Result | None) -> dict[str, str]:
-        """The annotations `picture` and `trace`, as far as the failed run kept them; `failure` is the probe's last."""
+        """The annotations `picture`, `video` and `trace`, as far as the failed run kept them; `failure` is the probe's last."""
         if transition.after is AlertState.RESOLVED:
             self._linked.pop(transition.alert.key, None)
         kept = evidence_of(transition, failure)
@@ -41,7 +41,7 @@ class ArtifactLinks:
 
 
 def evidence_of(transition: Transition, failure: Result | None) -> Mapping[What, Artifact]:
-    """The first picture and the trace of the failure that an alert tells of; `failure` is the last one of its probe.
+    """The first picture, the first video and the trace of the failure that an alert tells of; `failure` is the last one of its probe.
 
     A failure of which the alert does not tell is none of its evidence: an objective may judge a slow run that was up.
     """

@@ -1,7 +1,7 @@
 """`/artifacts/…`: what journeys kept, for download. A file that a hostile site wrote into is never a page of ours.
 
 Of what a journey keeps, much was sent by the site that it watches: a trace holds its pages, a HAR file its bodies. So nothing
-here is markup for a browser (`Content-Type` by a closed list, `nosniff`), only pictures are shown in place, all else is saved,
+here is markup for a browser (`Content-Type` by a closed list, `nosniff`), only pictures and videos are shown in place, all else is saved,
 and whatever would be rendered all the same has no scripts and no origin (`Content-Security-Policy: sandbox`).
 """
 
@@ -14,10 +14,15 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-TYPES: Final = {".png": "image/png", ".zip": "application/zip", ".har": "application/json"}
+TYPES: Final = {
+    ".png": "image/png",
+    ".webm": "video/webm",
+    ".zip": "application/zip",
+    ".har": "application/json",
+}
 """What a file is called to be, by its suffix; all others are bytes."""
-SHOWN: Final = frozenset({".png"})
-"""What is shown in place: pictures that the browser took itself."""
+SHOWN: Final = frozenset({".png", ".webm"})
+"""What is shown in place: pictures that the browser took itself, and videos made of them."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",

@@ -1,6 +1,6 @@
 """The journeys of one CI run as one HTML page: no script, no network, light and dark, for laptop and phone.
 
-Pictures and traces stand inside it as `data:` addresses, as far as they are not too large; the others are linked where they lie.
+Pictures, videos and traces stand inside it as `data:` addresses, as far as they are not too large; the others are linked where they lie.
 """
 
 import json
@@ -23,16 +23,22 @@ from stormwatch.probes.result import Outcome, Phase
 LARGEST: Final = 5 * 2**20
 """Bytes of one file up to which it is inside the page."""
 ALL: Final = 40 * 2**20
-"""Bytes of all of them together. Pictures go first."""
+"""Bytes of all of them together. Pictures go first, then videos."""
 SIGN: Final = {Outcome.UP: "✓", Outcome.DOWN: "✗", Outcome.BROKEN: "?"}
 """Beside each colour: colour is never the only sign."""
 _ORDER: Final = (Outcome.DOWN, Outcome.BROKEN, Outcome.UP)
-_MEDIA: Final = {".png": "image/png", ".zip": "application/zip", ".har": "application/json"}
+_MEDIA: Final = {
+    ".png": "image/png",
+    ".webm": "video/webm",
+    ".zip": "application/zip",
+    ".har": "application/json",
+}
+_FIRST: Final = (".png", ".webm")
 _NARROWEST: Final = 0.6
 """Percent of a waterfall's width that each bar has at least: a step of a millisecond can be seen, too."""
 _SHOWN: Final = frozenset(
     (
-        *("step", "sentence", "where", "url", "text", "soft_failures", "console_errors"),
+        *("step", "sentence", "where", "url", "text", "soft_failures", "console_errors", "no_video"),
         *("failed_requests", "slowest_requests", "third_parties", "pages"),
     )
 )
@@ -116,7 +122,8 @@ def _card(
         "bars": _bars(record, compared),
         "slower": any(each.standing is Standing.SLOWER for each in compared.values()),
         "pictures": [each for each in kept if each["picture"]],
-        "files": [each for each in kept if not each["picture"]],
+        "videos": [each for each in kept if each["video"]],
+        "files": [each for each in kept if not (each["picture"] or each["video"])],
     }
 
 
@@ -145,10 +152,10 @@ def _around(step: Phase, names: set[str]) -> list[str]:
 
 
 def _embedded(paths: Sequence[Path], *, largest: int, in_all: int) -> dict[Path, str]:
-    """Files as `data:` addresses, pictures first, until there is no more room."""
+    """Files as `data:` addresses, pictures first, then videos, until there is no more room."""
     found: dict[Path, str] = {}
     left = in_all
-    for path in sorted(paths, key=lambda path: path.suffix != ".png"):
+    for path in sorted(paths, key=lambda path: _FIRST.index(path.suffix) if path.suffix in _FIRST else len(_FIRST)):
         try:
             size = path.stat().st_size
             if size <= min(largest, left):
@@ -172,6 +179,7 @@ def _artifact(path: Path, inside: Mapping[Path, str], beside: Path | None) -> di
         "inside": bool(data),
         "size": path.stat().st_size if there else None,
         "picture": bool(data) and path.suffix == ".png",
+        "video": bool(data) and path.suffix == ".webm",
     }
 
 

@@ -1,4 +1,4 @@
-"""An alert with a picture and a trace brings their addresses to people, whatever they are told by."""
+"""An alert with a picture, a video and a trace brings their addresses to people, whatever they are told by."""
 
 import json
 from dataclasses import replace
@@ -16,6 +16,7 @@ from tests.servers.pagerduty import KEY, wrong
 
 LINKS = {
     "picture": "https://stormwatch.example/artifacts/checkout/run/page.png",
+    "video": "https://stormwatch.example/artifacts/checkout/run/video.webm",
     "trace": "https://stormwatch.example/artifacts/checkout/run/trace.zip",
 }
 TOLD = replace(ALERT, annotations={**ALERT.annotations, **LINKS})
@@ -35,8 +36,8 @@ def test_teams_has_them_as_buttons() -> None:
     """With a title each."""
     card = json.dumps(request(SENDING))
 
-    for title, address in (("Picture", LINKS["picture"]), ("Trace", LINKS["trace"])):
-        assert f'"title": "{title}", "url": "{address}"' in card
+    for what, address in LINKS.items():
+        assert f'"title": "{what.capitalize()}", "url": "{address}"' in card
 
 
 def test_slack_mail_and_plain_text_have_them_as_facts() -> None:

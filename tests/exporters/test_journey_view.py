@@ -79,10 +79,18 @@ def test_a_web_vital_is_judged(lcp: float, verdict: str) -> None:
 
 def test_an_artifact_says_what_it_is() -> None:
     """By its name; evidence of another shape is none."""
-    names = ["page.png", "page-2.png", "step-1-pay.png", "trace-1.zip", "requests.har", "notes.txt"]
+    names = ["page.png", "page-2.png", "step-1-pay.png", "video.webm", "trace-1.zip", "requests.har", "notes.txt"]
     found = artifacts_of(replace(failed_checkout(), evidence={"artifacts": [f"a/b/{name}" for name in names]}))
 
-    assert [each.what.value for each in found] == ["picture", "picture", "step-picture", "trace", "har", "other"]
+    assert [each.what.value for each in found] == [
+        "picture",
+        "picture",
+        "step-picture",
+        "video",
+        "trace",
+        "har",
+        "other",
+    ]
     assert (found[0].name, found[0].run) == ("page.png", "a/b")
     assert artifacts_of(replace(failed_checkout(), evidence={"artifacts": 7})) == ()
 
@@ -140,6 +148,23 @@ def test_what_is_not_kept_any_more_is_not_linked() -> None:
     assert view.journey
     assert view.journey.failure
     assert view.journey.failure.as_json()["artifacts"] == []
+
+
+def test_a_video_is_played_in_place_and_the_page_leaves_time_for_it() -> None:
+    """Loading the page again would end it; without one the page is as fresh as ever."""
+    video = PICTURE.replace("page.png", "video.webm")
+    failure = replace(failed_checkout(), evidence={"artifacts": [video]})
+    view = replace(journey_page(), journey=journey_of("checkout", [failure], failure))
+    page = Page(render_probe(view))
+
+    (player,) = [attributes for tag, attributes in page.elements if tag == "video"]
+    assert player["src"] == f"../artifacts/{video}"
+    assert "controls" in player
+    assert f"../artifacts/{video}" in page.links()
+    assert {"http-equiv": "refresh", "content": "120"} in [a for tag, a in page.elements if tag == "meta"]
+    assert {"http-equiv": "refresh", "content": "15"} in [
+        a for tag, a in Page(render_probe(journey_page())).elements if tag == "meta"
+    ]
 
 
 def test_a_machine_reads_the_same() -> None:

@@ -38,12 +38,15 @@ def test_an_alert_links_to_picture_and_trace() -> None:
     assert told.annotations["last_failure"].startswith("checkout: step: ")
 
 
-def test_the_first_of_several_pictures_is_linked() -> None:
+def test_the_first_of_several_pictures_and_videos_is_linked() -> None:
     """And none of a step, which shows how it was before the failure."""
-    paths = [f"{RUN}/{name}" for name in ("step-1-pay.png", "page-1.png", "page-2.png")]
-    failure = replace(FAILURE, evidence={"artifacts": paths})
+    names = ("step-1-pay.png", "page-1.png", "page-2.png", "video-1.webm", "video-2.webm")
+    failure = replace(FAILURE, evidence={"artifacts": [f"{RUN}/{name}" for name in names]})
 
-    assert ArtifactLinks(URL).of(FIRING, failure) == {"picture": f"{URL}artifacts/{RUN}/page-1.png"}
+    assert ArtifactLinks(URL).of(FIRING, failure) == {
+        "picture": f"{URL}artifacts/{RUN}/page-1.png",
+        "video": f"{URL}artifacts/{RUN}/video-1.webm",
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ from starlette.applications import Starlette
 from stormwatch.harness.artifact_web import artifact_routes
 from stormwatch.harness.server import address_of, bind, serving
 
-FILES = {"page.png": b"\x89PNG", "trace.zip": b"PK", "requests.har": b"{}", "evil.html": b"<script>alert(1)</script>"}
+FILES = {
+    "page.png": b"\x89PNG",
+    "video.webm": b"0123456789",
+    "trace.zip": b"PK",
+    "requests.har": b"{}",
+    "evil.html": b"<script>alert(1)</script>",
+}
 
 
 @pytest.fixture
@@ -32,12 +38,15 @@ async def client(tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
     ("name", "type_", "place"),
     [
         ("page.png", "image/png", "inline"),
+        ("video.webm", "video/webm", "inline"),
         ("trace.zip", "application/zip", "attachment"),
         ("requests.har", "application/json", "attachment"),
         ("evil.html", "application/octet-stream", "attachment"),
     ],
 )
-async def test_only_pictures_are_shown_in_place(client: httpx.AsyncClient, name: str, type_: str, place: str) -> None:
+async def test_only_pictures_and_videos_are_shown_in_place(
+    client: httpx.AsyncClient, name: str, type_: str, place: str
+) -> None:
     """All else is saved; nothing has scripts or an origin, and no browser guesses what it is."""
     answer = await client.get(f"/artifacts/checkout/run/{name}")
 
@@ -46,6 +55,15 @@ async def test_only_pictures_are_shown_in_place(client: httpx.AsyncClient, name:
     assert answer.headers["content-disposition"].split(";")[0] == place
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+
+
+async def test_a_part_of_a_video_is_given_to_whoever_asks_for_it(client: httpx.AsyncClient) -> None:
+    """Without that a browser cannot jump in it, and Safari does not play it at all."""
+    answer = await client.get("/artifacts/checkout/run/video.webm", headers={"Range": "bytes=2-5"})
+
+    assert (answer.status_code, answer.content) == (206, b"2345")
+    assert answer.headers["content-range"] == "bytes 2-5/10"
+    assert answer.headers["content-type"] == "video/webm"
 
 
 @pytest.mark.parametrize(
