@@ -1,20 +1,40 @@
 """Programs as children of a test: started, waited for by a real answer, ended by their id, their output kept."""
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on. For programs that cannot say which port they took themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on, another one each time. For programs that cannot say which they took themselves.
+
+    It is below those that the kernel gives to clients and to whoever binds port 0, and of those that processes which share the
+    tests take none from each other: else somebody might have it before the program does.
+    """
+    while True:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as trial:
+            trial.bind(("127.0.0.1", port))
+            return port
+
+
+def _ports() -> Iterator[int]:
+    sharing = 16
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % sharing
+    ports = list(range(20_000 + mine, 32_000, sharing))
+    # Tests that somebody else runs on this machine take the same: hardly ever at the same time.
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
+
+
+_PORTS = _ports()
 
 
 def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 30) -> None:
