@@ -44,18 +44,18 @@ LOGIN = {"username": "watcher", "password": PASSWORD}
 ENVIRON = {"PASSWORD": CANARY}
 
 FAULTS: Mapping[str, tuple[str, str]] = {
-    "redis": ("tcp-reset", "reset"),
+    "redis": ("tcp-reset", "tls"),
     "postgres": ("tcp-blackhole", "timeout"),
     "mysql": ("tcp-reset", "reset"),
     "nats": ("tcp-blackhole", "timeout"),
-    "rabbitmq": ("tcp-reset", "reset"),
+    "rabbitmq": ("tcp-blackhole", "timeout"),
     "kafka": ("tcp-reset", "reset"),
     "smtp": ("tcp-blackhole", "timeout"),
     "imap": ("tls-expired", "certificate"),
     "grpc": ("tcp-reset", "reset"),
     "websocket": ("tls-wrong-host", "certificate"),
 }
-"""What each probe meets on its way, and why it is down then."""
+"""What each probe meets on its way, and why it is down then. Redis begins with the handshake, which the reset ends."""
 
 
 @dataclass(frozen=True)
