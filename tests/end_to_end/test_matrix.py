@@ -21,12 +21,12 @@ STORMWATCH = Path(sys.executable).with_name("stormwatch")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CONFIG = """\
 # stormwatch.yaml
-defaults: {{every: 1s, timeout: 500ms, confirm: {{attempts: 1}}}}
+defaults: {{every: 1s, timeout: 1s, confirm: {{attempts: 1}}}}
 probes:
   - name: front
     kind: http
     target: http://127.0.0.1:{shop}/
-    http: {{expect: {{status: [200], slower_than: 300ms}}}}
+    http: {{expect: {{status: [200], slower_than: 700ms}}}}
   # Only that somebody accepts connections: what the matrix is to find.
   - {{name: database, kind: tcp, target: "127.0.0.1:{database}"}}
 proxies:
@@ -79,8 +79,13 @@ def states(document: dict[str, Any]) -> dict[str, str]:
     return {one["cell"]["name"]: one["state"] for one in document["outcomes"]}
 
 
-def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_an_interruption(config: Path, tmp_path: Path) -> None:
-    """SIGTERM in the middle takes the faults back and keeps what is known; --resume runs the rest, and no cell twice."""
+def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_interruption_and_death(
+    config: Path, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle takes the faults back and keeps what is known; so does what comes after a SIGKILL.
+
+    --resume runs the rest, and no cell twice: also when the death tore the last line.
+    """
     environ = {**os.environ, "STORMWATCH_STATE": str(tmp_path / "state")}
     journal = tmp_path / "state" / "matrix.jsonl"
 
@@ -90,8 +95,11 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_an_interruption(co
             return [line["outcome"]["cell"]["name"] for line in lines if "outcome" in line]
         return []
 
-    with (tmp_path / "first.log").open("wb") as log:
-        first = subprocess.Popen(command(config), stdout=log, stderr=log, env=environ)
+    def begun(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(command(config, *arguments), stdout=log, stderr=log, env=environ)
+
+    first = begun("first")
     wait_for(lambda: len(known()) >= 2 or first.poll() is not None, what="two cells to be known", seconds=60)
     first.send_signal(signal.SIGTERM)
     first.wait(60)
@@ -102,8 +110,21 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_an_interruption(co
     assert "go on with --resume" in said
     assert 2 <= len(before) < len(CELLS)
 
+    second = begun("second", "--resume")
+    records = tmp_path / "state" / "undo"
+    wait_for(
+        lambda: (len(known()) > len(before) and any(records.glob("*.json"))) or second.poll() is not None,
+        what="a fault in place after another cell",
+        seconds=60,
+    )
+    second.kill()
+    second.wait(60)
+    assert second.returncode == -signal.SIGKILL, (tmp_path / "second.log").read_text()
+    with journal.open("a") as torn:
+        torn.write('{"outcome":{"cell":')
+
     page, markdown = tmp_path / "matrix.html", tmp_path / "matrix.md"
-    second = subprocess.run(
+    third = subprocess.run(
         command(config, "--resume", "--format", "json", "--report", page, "--markdown", markdown),
         capture_output=True,
         text=True,
@@ -111,8 +132,8 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_an_interruption(co
         env=environ,
         check=False,
     )
-    assert second.returncode == 1, second.stderr
-    document = json.loads(second.stdout)
+    assert third.returncode == 1, third.stderr
+    document = json.loads(third.stdout)
 
     assert states(document) == {
         **dict.fromkeys(CELLS, "killed"),
