@@ -27,6 +27,7 @@ from stormwatch.chaos.experiment_undo import METHOD
 from stormwatch.chaos.undo import UndoJournal, UndoRecord
 from tests.chaos.experiments import breaking, experiment, function, healing, http, program, well
 from tests.servers.breakable import Breakable
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 
 PROGRAMS = Path(sys.executable).parent
@@ -133,8 +134,7 @@ def begun(directory: Path, *command: str | Path) -> subprocess.Popen[bytes]:
 
 def drilled(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`stormwatch drill` to its end."""
-    command = [STORMWATCH, "drill", path, *options]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=100, check=False)
+    return invoke("drill", path, *options, cwd=path.parent, timeout=100)
 
 
 def test_the_toolkit_discovers_our_activities(chaos: Path, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_undo_heals_when_the_keeper_is_killed_too(house: House, chaos: Path, tmp
         ran.wait(10)
     assert house.faults() == ["tcp-reset"]
 
-    undone = subprocess.run([STORMWATCH, "undo"], capture_output=True, text=True, timeout=60, check=False)
+    undone = invoke("undo")
 
     assert undone.returncode == 0, undone.stdout
     assert "tcp-reset on shop: undone" in undone.stdout
@@ -356,10 +356,7 @@ def test_undo_plays_the_rollbacks_of_a_dead_experiment(house: House, tmp_path: P
     house.shop.broken = True
 
     def undo(**environ: str) -> subprocess.CompletedProcess[str]:
-        command = [STORMWATCH, "undo"]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
-        )
+        return invoke("undo", env={**os.environ, **environ})
 
     missing = undo()
     assert missing.returncode == 4

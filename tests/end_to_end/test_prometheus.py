@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 
@@ -37,7 +38,7 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
     config = tmp_path / "stormwatch.yaml"
     config.write_text(CONFIG.format(service=service))
     rules = tmp_path / "rules.yml"
-    subprocess.run([STORMWATCH, "rules", "-c", config, "-o", rules], check=True, timeout=30)
+    invoke("rules", "-c", config, "-o", rules).check_returncode()
     subprocess.run([program("promtool"), "check", "rules", rules], check=True, timeout=30)
     serve = [sys.executable, "-m", "http.server", str(service), "--bind", "127.0.0.1", "--directory", tmp_path / "www"]
     (tmp_path / "www").mkdir()
@@ -135,13 +136,7 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
                 seconds=40,
             )
             for origin in (f"--from=http://127.0.0.1:{listen}", f"--prometheus=http://127.0.0.1:{prometheus}"):
-                gate = subprocess.run(
-                    [STORMWATCH, "slo", "gate", origin, "--match", "team=web"],
-                    capture_output=True,
-                    text=True,
-                    timeout=30,
-                    check=False,
-                )
+                gate = invoke("slo", "gate", origin, "--match", "team=web")
                 assert (gate.returncode, gate.stderr) == (1, "")
                 assert "✗ the gate is closed for front-availability" in gate.stdout
                 assert "burns its budget so fast that somebody is being paged" in gate.stdout
