@@ -9,7 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
+from stormwatch.harness.artifact_web import artifact_routes
+from stormwatch.harness.server import address_of, bind, serving
 from stormwatch.journeys.journey import KIND, JourneyOptions
 from stormwatch.journeys.pool import WorkerPool
 from stormwatch.journeys.video import Footage, NoVideo, Picture, find_ffmpeg, size_of
@@ -42,6 +45,18 @@ JOURNEYS = f"""
                 other = context.new_page()
                 other.set_viewport_size({{"width": 333, "height": 777}})
                 paint(other, "rgb(200, 0, 0)")
+
+            def test_plays(page: Page):
+                page.goto(open(os.environ["TMPDIR"] + "/../address").read())
+                # The page of a video may run no scripts: nothing can wait inside it, for an event or for a while.
+                video = page.locator("video").element_handle()
+                def until(condition):
+                    while not video.evaluate(condition):
+                        page.wait_for_timeout(50)
+                until("video => video.readyState === 4")
+                video.evaluate("video => {{ video.currentTime = 1 }}")
+                until("video => !video.seeking && video.currentTime === 1 && video.readyState >= 2")
+                assert video.evaluate("video => [video.videoWidth, video.videoHeight]") == [960, 540]
 
             def test_secret(page: Page, secrets):
                 page.set_content("<h1>{CANARY}</h1>")
@@ -96,7 +111,7 @@ def colours(video: Path) -> list[tuple[float, str]]:
 
 
 async def test_what_failed_is_kept_as_a_video_of_what_was_seen_when(
-    resources: Resources, write: Write, ffmpeg: Path
+    resources: Resources, write: Write, ffmpeg: Path, scratch: Path
 ) -> None:
     """All by one warm worker: what one run showed is in no other one's video, and after a secret there is none."""
     file = write(JOURNEYS)
@@ -113,6 +128,13 @@ async def test_what_failed_is_kept_as_a_video_of_what_was_seen_when(
     assert [name for _, name in seen if name != "white"] == ["red", "blue"]
     red, blue = (at for at, name in seen if name != "white")
     assert blue - red > 0.5, seen
+
+    bound = bind("127.0.0.1:0")
+    async with serving(Starlette(routes=artifact_routes(kept.parents[2])), bound):
+        path = kept.relative_to(kept.parents[2])
+        (scratch / "address").write_text(f"http://{address_of(bound)}/artifacts/{path}")
+        plays = await run(file, JourneyOptions(), resources, "test_plays")
+    assert plays.outcome is Outcome.UP, plays
 
     always = await run(file, JourneyOptions(keep=("video",), artifacts="always"), resources, "test_two_pages")
     assert always.outcome is Outcome.UP, always
