@@ -54,12 +54,13 @@ class Elastic:
         return cls(installed.parent / "dist" / "cli.js")
 
     def command(self, folder: Path, url: str, options: Sequence[str], *, runs: int = 1) -> list[str]:
-        """What runs the journey over both pages so often in one process. `folder`: where it may write, and its journey is."""
-        node, chromium = shutil.which("node"), launch_args({}, downloaded="")
+        """What runs the journey over both pages so often in one process. `folder` is made, and the directory to run it in."""
+        node, chromium = shutil.which("node"), launch_args({}, downloaded=str(folder / "none"))
         if node is None or not chromium:
             raise ElasticMissing(f"{PACKAGE} is left out: there is no {'Chromium of the machine' if node else 'node'}")
         folder.mkdir(parents=True)
-        # It finds its own package as any project does.
+        # A project, as it wants to be run in one, and finds its own package from there.
+        (folder / "package.json").write_text("{}")
         (folder / "node_modules").symlink_to(_HOME / "node_modules")
         (folder / "two-pages.journey.js").write_text(JOURNEY.format(url=url, runs=runs))
         playwright = {"executablePath": chromium["executable_path"], "args": chromium["args"]}

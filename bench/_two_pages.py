@@ -51,14 +51,19 @@ const {{ journey, step, before, expect }} = require('@elastic/synthetics');
 const {{ createInterface }} = require('readline');
 
 // Each run but a single one waits for a line: so it takes turns with others.
+let good = true;
+// The options of Elastic's agent make every exit code 0.
+process.on('exit', () => {{ if (!good) process.exitCode = 1; }});
 const lines = {runs} > 1 ? createInterface({{ input: process.stdin }})[Symbol.asyncIterator]() : null;
 
 for (let number = 0; number < {runs}; number++) {{
   journey(`two pages ${{number}}`, ({{ page }}) => {{
     before(async () => {{
-      if (!lines) return;
-      console.error('ready');
-      if ((await lines.next()).done) process.exit(0);
+      if (lines) {{
+        console.error(good ? 'ready' : 'the journey failed');
+        if ((await lines.next()).done) process.exit(0);
+      }}
+      good = false;
     }});
     step('open', async () => {{
       await page.goto('{url}/');
@@ -66,6 +71,7 @@ for (let number = 0; number < {runs}; number++) {{
     step('follow', async () => {{
       await page.getByRole('link', {{ name: 'Next' }}).click();
       await expect(page.getByRole('heading', {{ name: 'Thank you' }})).toBeVisible();
+      good = true;
     }});
   }});
 }}

@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,9 +128,11 @@ class Lasting:
         return time.perf_counter() - began, 0.0
 
     async def _ready(self) -> None:
+        said: deque[str] = deque(maxlen=5)
         while (line := await self.says.readline()) != b"ready\n":
-            if not line:
-                raise SystemExit(f"{self.tag}: the process ended")
+            said.append(line.decode(errors="replace").strip())
+            if not line or said[-1] == "the journey failed":
+                raise SystemExit(f"{self.tag}: the run failed: {' '.join(said)}")
 
 
 @dataclass(slots=True)
@@ -199,23 +202,23 @@ async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) 
             stack.push_async_callback(made.aclose)
             return made
 
-        async def lasting(tag: str, command: Sequence[str], *, ears: str) -> Way:
-            return await stack.enter_async_context(Lasting.started(tag, command, folder, ears=ears))
+        async def lasting(tag: str, command: Sequence[str], where: Path, *, ears: str) -> Way:
+            return await stack.enter_async_context(Lasting.started(tag, command, where, ears=ears))
 
         pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file))
         ways: list[Way] = [
             Warm("warm", pool(), file),
             Warm("warm, no artifacts", pool(), file, artifacts=False),
             Warm("warm, plain", pool(), file, artifacts=False, observe=False),
-            await lasting("bare", (sys.executable, str(script)), ears="stdout"),
+            await lasting("bare", (sys.executable, str(script)), folder, ears="stdout"),
             Cold("cold pytest", pytest, suite),
         ]
         for name, options in (("rich", RICH), ("plain", PLAIN)):
             if elastic is not None:
-                once = elastic.command(folder / f"elastic-{name}-once", url, options)
-                many = elastic.command(folder / f"elastic-{name}", url, options, runs=stock)
-                ways.append(Cold(f"elastic, cold, {name}", once, folder))
-                ways.append(await lasting(f"elastic, one process, {name}", many, ears="stderr"))
+                cold, lasts = folder / f"elastic-cold-{name}", folder / f"elastic-{name}"
+                ways.append(Cold(f"elastic, cold, {name}", elastic.command(cold, url, options), cold))
+                many = elastic.command(lasts, url, options, runs=stock)
+                ways.append(await lasting(f"elastic, one process, {name}", many, lasts, ears="stderr"))
         yield ways
 
 
