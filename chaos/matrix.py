@@ -407,8 +407,9 @@ def show_end(end: str) -> str:
 
 
 def catcher_name(labels: Mapping[str, str]) -> str:
-    """An alert for people: `ProbeDown of front`."""
-    return f"{labels.get('alertname', 'alert')} of {labels.get('objective') or labels.get('probe', '?')}"
+    """An alert for people: `ProbeDown of front`, or its name alone where it says of nobody."""
+    name, whom = labels.get("alertname", "alert"), labels.get("objective") or labels.get("probe")
+    return f"{name} of {whom}" if whom else name
 
 
 def _key(labels: Mapping[str, str]) -> Key:

@@ -176,8 +176,8 @@ def _arrivals(matrix: Matrix) -> list[str]:
 
 
 def catcher_name_of(labels: Mapping[str, str]) -> str:
-    """With its severity."""
-    return f"{catcher_name(labels)} ({labels.get('severity', '?')})"
+    """With its severity, where it says one."""
+    return f"{catcher_name(labels)} ({labels['severity']})" if "severity" in labels else catcher_name(labels)
 
 
 def _of_key(key: Key) -> str:

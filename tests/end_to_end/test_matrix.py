@@ -21,7 +21,7 @@ STORMWATCH = Path(sys.executable).with_name("stormwatch")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CONFIG = """\
 # stormwatch.yaml
-defaults: {{every: 1s, timeout: 1s, confirm: {{attempts: 1}}}}
+defaults: {{every: 1s, timeout: 900ms, confirm: {{attempts: 1}}}}
 probes:
   - name: front
     kind: http
