@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import ConfigDict
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid")
 """For the options that a user writes: an unknown key is a mistake; the docstrings are the reference."""
 
 

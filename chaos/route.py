@@ -16,7 +16,7 @@ from stormwatch.chaos.fault_kind import FaultKind
 class RouteTls:
     """The proxy ends the client's TLS and opens its own to the service, so that faults can look at what passes."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     certificate: Path
     """PEM, leaf first: what clients are shown."""
@@ -32,7 +32,7 @@ class RouteTls:
 class RouteIssuer:
     """Who signs what faults of TLS show, so that nothing but what they are about is wrong with it."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     certificate: Path
     """PEM of an authority that the clients of the route trust."""
@@ -44,7 +44,7 @@ class RouteIssuer:
 class Route:
     """What comes in at `listen` goes on to `upstream`, unchanged as long as no fault is put on it."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     """What drills call it."""

@@ -9,8 +9,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import jmespath
@@ -19,21 +18,13 @@ from jmespath.exceptions import JMESPathError
 
 from stormwatch.exporters.channel import TIMEOUT, Failed, Receipt, Refused, Sending, post, said_of
 from stormwatch.exporters.message import Message, Why
+from stormwatch.exporters.sms_gateway import NAMES, Gateway
 from stormwatch.exporters.template import Line, TemplateMistake
-
-Encoding = Literal["json", "form"]
 
 LONGEST = 160
 """Septets of one message."""
 LEAVES_OUT = frozenset({Why.NEWS, Why.ACKNOWLEDGED})
 """What is not worth a text message of an incident that was told."""
-FIELDS: Mapping[str, str] = {"to": "{{ number }}", "from": "{{ sender }}", "text": "{{ text }}"}
-"""What is posted unless the configuration says otherwise."""
-NAMES = frozenset({"number", "sender", "text", "reference"})
-"""What the fields may say."""
-ANSWER_ID = "sid || id || message_id || messageId || messages[0].id || messages[0].messageId || messages[0].message_id"
-"""Where gateways put the id of what they took, as JMESPath."""
-
 BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -42,22 +33,6 @@ BASIC = frozenset(
 EXTENDED = frozenset("^{}\\[~]|€\f")
 """Its extension: two septets each."""
 _INSTEAD = {"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "▸": ">", "\t": " "}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
-    """Where text messages are handed over, and how."""
-
-    url: str = field(repr=False)
-    token: str = field(default="", repr=False)
-    """Sent as `Authorization: Bearer …`; empty: it is not."""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    encoding: Encoding = "json"
-    fields: Mapping[str, str] = field(default_factory=lambda: FIELDS)
-    """What is posted: a template for each field."""
-    answer_id: str = ANSWER_ID
-    """Where the gateway says the id of the message, as JMESPath."""
 
 
 class SmsChannel:

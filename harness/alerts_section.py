@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stormwatch.exporters import apprise_channel, sms
-from stormwatch.exporters.dead_man import Switch
 from stormwatch.exporters.flapping import USUAL, Damping
-from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, TemplateMistake, line_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import (
@@ -28,6 +25,9 @@ from stormwatch.harness.entry import (
 from stormwatch.harness.form import show
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.probes.units import show_duration
+
+if TYPE_CHECKING:
+    from stormwatch.exporters.dead_man import Switch
 
 ENTRIES: Mapping[str, type[AnyNotifyEntry]] = {
     "pagerduty": PagerDutyEntry,
@@ -55,7 +55,7 @@ class Alerts:
     """When an alert that comes and goes is told as one."""
     notify: tuple[AnyNotifyEntry, ...] = ()
     """The channels."""
-    watchdog: Switch | None = field(default=None, repr=False)
+    watchdog: "Switch | None" = field(default=None, repr=False)
     """The dead man's switch. Not shown: its address may be a secret."""
 
     def effective(self) -> dict[str, Any]:
@@ -133,7 +133,9 @@ def read_alerts(draft: Draft, data: Any) -> Alerts:
     )
 
 
-def _switch(entry: WatchdogEntry) -> Switch:
+def _switch(entry: WatchdogEntry) -> "Switch":
+    from stormwatch.exporters.dead_man import Switch
+
     return Switch(url=entry.url, every=entry.every, fail_url=entry.fail_url or "")
 
 
@@ -189,6 +191,8 @@ def _has_one_way(draft: Draft, entry: SlackEntry, place: Place) -> bool:
 
 def _can_be_worded(draft: Draft, entry: WordedEntry, place: Place) -> bool:
     """A template that is wrong is a mistake of the configuration, not of the night in which it is needed."""
+    from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, TemplateMistake, line_of
+
     mistakes = 0
     for key, source, longest in (("title", entry.title, LONGEST_TITLE), ("body", entry.body, LONGEST_BODY)):
         try:
@@ -200,6 +204,9 @@ def _can_be_worded(draft: Draft, entry: WordedEntry, place: Place) -> bool:
 
 
 def _can_be_texted(draft: Draft, entry: SmsEntry, place: Place) -> bool:
+    from stormwatch.exporters import sms
+    from stormwatch.exporters.template import TemplateMistake
+
     try:
         sms.check_fields(entry.fields)
     except TemplateMistake as error:
@@ -217,6 +224,8 @@ def _can_be_texted(draft: Draft, entry: SmsEntry, place: Place) -> bool:
 
 
 def _can_be_fanned_out(draft: Draft, entry: AppriseEntry, place: Place) -> bool:
+    from stormwatch.exporters import apprise_channel
+
     if not apprise_channel.is_installed():
         draft.complain((*place, "to"), f"Apprise is not installed; install {apprise_channel.EXTRA}")
         return False

@@ -1,11 +1,12 @@
 """The checks that modules and targets were translated into: built once, kept while they are used, rebuilt when a file changes."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from stormwatch.harness.blackbox_module import Module
+from stormwatch.harness.blackbox_module import Module, Prober
 from stormwatch.harness.blackbox_translation import Draft, Materials, Translation, translate
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.form import form_of
@@ -16,6 +17,8 @@ from stormwatch.probes.watch import Watch
 
 KEPT: Final = 4096
 """Checks that are kept at most. A Prometheus with more targets than this compiles again what it asks for rarely."""
+_KINDS: Final[Mapping[str, Kind[Any]]] = {name: KINDS[name] for name in get_args(Prober)}
+"""All that modules translate to, imported with this module: the first scrape of a kind must not hold up the others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,8 +74,8 @@ def build(module: Module, target: str, hostname: str, materials: Materials) -> B
         translation = translate(module, target, hostname, Draft(materials))
     except (ValueError, OSError) as error:
         reason = Reason.CREDENTIALS if isinstance(error, OSError) else Reason.INTERNAL
-        return Built(KINDS[module.prober], target, Impossible(reason, _said(error)), frozenset(), ())
-    kind = KINDS[translation.kind]
+        return Built(_KINDS[module.prober], target, Impossible(reason, _said(error)), frozenset(), ())
+    kind = _KINDS[translation.kind]
     stamps = tuple(_stamp(path) for path in translation.files)
     return Built(kind, translation.target, _check(kind, translation), translation.secrets, stamps)
 

@@ -1,66 +1,73 @@
 """Every kind of probe and every fault, by the name that users write: the one table to add a line to."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
 
 from stormwatch.chaos.catalog import FAULTS as _FAULTS
 from stormwatch.chaos.fault_kind import FaultKind
 from stormwatch.harness.installed_kinds import installed_kinds
-from stormwatch.journeys.journey import KIND as JOURNEY
-from stormwatch.probes.api import KIND as API
-from stormwatch.probes.certificate_file import KIND as CERTIFICATE_FILE
-from stormwatch.probes.dns import KIND as DNS
-from stormwatch.probes.domain import KIND as DOMAIN
-from stormwatch.probes.exec import KIND as EXEC
-from stormwatch.probes.grpc import KIND as GRPC
-from stormwatch.probes.heartbeat import KIND as HEARTBEAT
-from stormwatch.probes.http import KIND as HTTP
-from stormwatch.probes.icmp import KIND as ICMP
-from stormwatch.probes.imap import KIND as IMAP
-from stormwatch.probes.kafka import KIND as KAFKA
-from stormwatch.probes.mysql import KIND as MYSQL
-from stormwatch.probes.nats import KIND as NATS
-from stormwatch.probes.ntp import KIND as NTP
-from stormwatch.probes.postgres import KIND as POSTGRES
 from stormwatch.probes.probe import Kind
-from stormwatch.probes.rabbitmq import KIND as RABBITMQ
-from stormwatch.probes.redis import KIND as REDIS
-from stormwatch.probes.smtp import KIND as SMTP
-from stormwatch.probes.tcp import KIND as TCP
-from stormwatch.probes.tls import KIND as TLS
-from stormwatch.probes.udp import KIND as UDP
-from stormwatch.probes.unix import KIND as UNIX
-from stormwatch.probes.websocket import KIND as WEBSOCKET
 
-_OWN = (
-    HTTP,
-    DNS,
-    TLS,
-    CERTIFICATE_FILE,
-    TCP,
-    ICMP,
-    UNIX,
-    UDP,
-    NTP,
-    API,
-    GRPC,
-    WEBSOCKET,
-    REDIS,
-    POSTGRES,
-    MYSQL,
-    NATS,
-    RABBITMQ,
-    DOMAIN,
-    EXEC,
-    HEARTBEAT,
-    KAFKA,
-    SMTP,
-    IMAP,
-    JOURNEY,
-)
-_INSTALLED = installed_kinds({kind.name: kind for kind in _OWN})
+_OWN: Final[Mapping[str, str]] = {
+    "http": "stormwatch.probes.http",
+    "dns": "stormwatch.probes.dns",
+    "tls": "stormwatch.probes.tls",
+    "certificate_file": "stormwatch.probes.certificate_file",
+    "tcp": "stormwatch.probes.tcp",
+    "icmp": "stormwatch.probes.icmp",
+    "unix": "stormwatch.probes.unix",
+    "udp": "stormwatch.probes.udp",
+    "ntp": "stormwatch.probes.ntp",
+    "api": "stormwatch.probes.api",
+    "grpc": "stormwatch.probes.grpc",
+    "websocket": "stormwatch.probes.websocket",
+    "redis": "stormwatch.probes.redis",
+    "postgres": "stormwatch.probes.postgres",
+    "mysql": "stormwatch.probes.mysql",
+    "nats": "stormwatch.probes.nats",
+    "rabbitmq": "stormwatch.probes.rabbitmq",
+    "domain": "stormwatch.probes.domain",
+    "exec": "stormwatch.probes.exec",
+    "heartbeat": "stormwatch.probes.heartbeat",
+    "kafka": "stormwatch.probes.kafka",
+    "smtp": "stormwatch.probes.smtp",
+    "imap": "stormwatch.probes.imap",
+    "journey": "stormwatch.journeys.journey",
+}
+"""The modules of our kinds, each with its `KIND`."""
 
-KINDS: Mapping[str, Kind[Any]] = {**{kind.name: kind for kind in _OWN}, **_INSTALLED.kinds}
+
+class Catalogue(Mapping[str, Kind[Any]]):
+    """Kinds by name. A kind of ours is imported when it is asked for: a configuration names few of them.
+
+    Names cost nothing; who goes through the values imports all.
+    """
+
+    def __init__(self, modules: Mapping[str, str], others: Mapping[str, Kind[Any]]) -> None:
+        """`modules` by the names of their kinds; `others` are there already."""
+        self._modules = modules
+        self._names = (*modules, *others)
+        self._known = dict(others)
+
+    def __getitem__(self, name: str) -> Kind[Any]:
+        if name not in self._known:
+            self._known[name] = import_module(self._modules[name]).KIND
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+_INSTALLED = installed_kinds(_OWN)
+
+KINDS: Mapping[str, Kind[Any]] = Catalogue(_OWN, _INSTALLED.kinds)
 """Kinds of probes: ours, and those of installed packages."""
 
 UNUSABLE: Mapping[str, str] = _INSTALLED.unusable

@@ -40,7 +40,7 @@ async def check(
     """Run every probe once, as many at once as `concurrency` allows of their kind; results in the order of probes."""
     clock = SystemClock()
     lag = LoopLag(clock)
-    turns = Turns(sizes(KINDS, {"journey": 1, **(concurrency or {})}), clock=clock.monotonic)
+    turns = Turns(sizes(KINDS, probes, {"journey": 1, **(concurrency or {})}), clock=clock.monotonic)
 
     async def one(probe: Probe) -> Result:
         async with turns.turn(probe.kind) as waited:

@@ -220,7 +220,7 @@ def effective(config: Config) -> dict[str, Any]:
         {
             "location": config.location,
             "external_url": config.external_url,
-            "concurrency": sizes(KINDS, config.concurrency),
+            "concurrency": sizes(KINDS, config.probes, config.concurrency),
             "probes": [_effective_probe(config, probe) for probe in config.probes],
             "objectives": [
                 {

@@ -49,7 +49,8 @@ class Draft:
         """
         form = form_of(model)
         refused: set[Place] = set()
-        prepared = self._prepare(data, form.shape, place, secret=secret, refused=refused)
+        # Where nothing is written nothing is referred to, and the shape of a section need not be known.
+        prepared = self._prepare(data, form.shape, place, secret=secret, refused=refused) if data else data
         reading = form.read(prepared, also=also, written=lambda where: self.document.written((*place, *where)))
         for where, sentence in reading.faults:
             if (*place, *where) not in refused:

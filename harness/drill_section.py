@@ -9,7 +9,6 @@ from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.fault_kind import ROUTE, FaultKind
 from stormwatch.chaos.route import Route, client_context, misplaced, server_context
 from stormwatch.chaos.target import Target
-from stormwatch.chaos.tls_forgery import issuer_of
 from stormwatch.harness.document import Place
 from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import DrillEntry, ExpectedAlertEntry, ProxiesEntry
@@ -57,6 +56,8 @@ def read_proxies(draft: Draft, data: Any) -> tuple[Proxies, Mapping[str, Route |
             except ValueError as error:
                 draft.complain((*place, "tls"), str(error))
         if route.issuer is not None:
+            from stormwatch.chaos.tls_forgery import issuer_of
+
             try:
                 issuer_of(route.issuer)
             except ValueError as error:

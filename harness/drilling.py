@@ -21,13 +21,13 @@ from stormwatch.harness import detour, publishing, undoing
 from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
 from stormwatch.harness.drill_recording import drill_recorded, record_control
+from stormwatch.harness.evaluation import EVALUATION
 from stormwatch.harness.injecting import fault_of, why_not
 from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
 from stormwatch.harness.live_chain import Live, anyhow, latest, soonest
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.harness.publishing import Form
 from stormwatch.harness.rule_span import Subjects
-from stormwatch.harness.service import EVALUATION
 from stormwatch.harness.stop import cancelled_by_signals
 from stormwatch.harness.watching import judged_beside, outside_feed, watched
 from stormwatch.probes.clock import Clock, SystemClock

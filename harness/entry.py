@@ -19,8 +19,8 @@ from stormwatch.chaos.address import parse_address
 from stormwatch.chaos.route import Route
 from stormwatch.exporters.flapping import USUAL
 from stormwatch.exporters.hours import Hours
-from stormwatch.exporters.sms import ANSWER_ID as SMS_ANSWER_ID
-from stormwatch.exporters.sms import FIELDS as SMS_FIELDS
+from stormwatch.exporters.sms_gateway import ANSWER_ID as SMS_ANSWER_ID
+from stormwatch.exporters.sms_gateway import FIELDS as SMS_FIELDS
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.journeys.retention import KEEP_BYTES, KEEP_SECONDS
 from stormwatch.probes.options import File, Secret
@@ -30,7 +30,7 @@ from stormwatch.slo.alert import Severity
 from stormwatch.slo.calendar import NOMINAL
 from stormwatch.slo.policy import DEFAULT_POLICY, POLICIES
 
-ENTRY = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+ENTRY = ConfigDict(extra="forbid")
 
 RESERVED = frozenset(
     {"alertname", "instance", "job", "kind", "le", "location", "objective"}

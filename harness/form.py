@@ -9,15 +9,16 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import SchemaSerializer
-from pydantic_core.core_schema import WithDefaultSchema
+from pydantic_core.core_schema import DataclassSchema, WithDefaultSchema
 
 from stormwatch.harness.document import Place
+from stormwatch.harness.field_docs import field_docs
 from stormwatch.harness.remedy import did_you_mean, near_duration, near_ratio, near_size
 from stormwatch.harness.shape import Shape
 
@@ -44,13 +45,22 @@ class Form(Generic[T]):
 
     def __init__(self, model: type[T]) -> None:
         # A tuple around it, because pydantic takes a configuration only for types that have none of their own.
-        config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
         wrapper: Any = tuple.__class_getitem__(model)
-        self._adapter: TypeAdapter[tuple[T]] = TypeAdapter(wrapper, config=config)
-        wrapped = self._adapter.json_schema(mode="validation", schema_generator=_AsWritten)
-        self.schema: Mapping[str, Any] = _inlined(wrapped["prefixItems"][0], wrapped.get("$defs", {}))
-        """JSON Schema of what users write."""
-        self.shape = Shape.of(self.schema)
+        self._adapter: TypeAdapter[tuple[T]] = TypeAdapter(wrapper, config=ConfigDict(extra="forbid"))
+
+    @cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON Schema of what users write, with what it means."""
+        return self._schema(_Explained)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What may stand where."""
+        return Shape.of(self._schema(_AsWritten))
+
+    def _schema(self, generator: type[GenerateJsonSchema]) -> Mapping[str, Any]:
+        wrapped = self._adapter.json_schema(mode="validation", schema_generator=generator)
+        return _inlined(wrapped["prefixItems"][0], wrapped.get("$defs", {}))
 
     def read(self, data: Any, *, also: tuple[str, ...] = (), written: Callable[[Place], str] = _unknown) -> Reading[T]:
         """Read what users wrote. Never raises for it.
@@ -80,6 +90,22 @@ class _AsWritten(GenerateJsonSchema):
             del shown["default"]
         elif isinstance(default := schema.get("default"), float | int | Fraction):
             shown["default"] = SchemaSerializer(schema["schema"]).to_python(default, mode="json")
+        return shown
+
+
+class _Explained(_AsWritten):
+    """The same with the docstrings of the fields."""
+
+    def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
+        """Each field says what it means, under the name that users write."""
+        shown = super().dataclass_schema(schema)
+        docs = field_docs(schema["cls"])
+        arguments: Any = schema["schema"]
+        for each in arguments["fields"] if arguments["type"] == "dataclass-args" else ():
+            written = each.get("validation_alias", each["name"])
+            if each["name"] in docs and isinstance(written, str):
+                told = {**shown["properties"][written], "description": docs[each["name"]]}
+                shown["properties"][written] = self.handle_ref_overrides(told)
         return shown
 
 

@@ -4,7 +4,7 @@ A package that is broken must neither stop those who do not use it, nor be passe
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -33,8 +33,8 @@ class InstalledKinds:
     """Sentences about kinds that want the name of one of ours."""
 
 
-def installed_kinds(own: Mapping[str, Kind[Any]], entries: Iterable[EntryPoint] | None = None) -> InstalledKinds:
-    """Load every kind that an installed package brings. Never raises for what a package does."""
+def installed_kinds(own: Collection[str], entries: Iterable[EntryPoint] | None = None) -> InstalledKinds:
+    """Load every kind that an installed package brings; `own` are the names that are taken. Never raises for what a package does."""
     kinds: dict[str, Kind[Any]] = {}
     unusable: dict[str, str] = {}
     refused: list[str] = []

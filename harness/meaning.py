@@ -11,8 +11,8 @@ from typing import Any
 from stormwatch.exporters.history import HistoryUnavailable, Recorded
 from stormwatch.harness.alertmanager_receivers import Receivers
 from stormwatch.harness.config import Config
+from stormwatch.harness.evaluation import EVALUATION
 from stormwatch.harness.problem import Problem
-from stormwatch.harness.service import EVALUATION
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.alertmanager import render_alertmanager
 from stormwatch.slo.feasibility import (

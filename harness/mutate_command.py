@@ -79,7 +79,7 @@ def mutate(
 def monitoring_of(config: "Config") -> "Monitoring":
     """What of a configuration makes alerts of results."""
     from stormwatch.chaos.playback import Monitoring
-    from stormwatch.harness.service import EVALUATION
+    from stormwatch.harness.evaluation import EVALUATION
 
     return Monitoring(
         probes=config.probes,

@@ -17,7 +17,8 @@ from stormwatch.exporters.notification import Counts, Delivered, Notification
 from stormwatch.exporters.outbox import Outbox, OutboxUnavailable
 from stormwatch.exporters.pagerduty import PagerDutyChannel
 from stormwatch.exporters.slack import SlackChannel, SlackWebhookChannel
-from stormwatch.exporters.sms import Gateway, SmsChannel
+from stormwatch.exporters.sms import SmsChannel
+from stormwatch.exporters.sms_gateway import Gateway
 from stormwatch.exporters.step import Reached, unheard
 from stormwatch.exporters.teams import TeamsChannel
 from stormwatch.exporters.template import LONGEST_BODY, LONGEST_TITLE, Templates, line_of

@@ -36,6 +36,7 @@ from stormwatch.harness.artifacts_section import retention_of
 from stormwatch.harness.catalog import KINDS
 from stormwatch.harness.config import Config, effective
 from stormwatch.harness.dead_man import SILENT, Signs, trouble
+from stormwatch.harness.evaluation import EVALUATION
 from stormwatch.harness.heartbeat_web import heartbeat_routes, jobs_of, keep_marking, schedules_of
 from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.latest import Latest
@@ -63,8 +64,6 @@ from stormwatch.slo.window import Counts
 
 log = logging.getLogger(__name__)
 
-EVALUATION = 1.0
-"""Seconds between two evaluations of the rules. A result that is not up, or the first up after one, is evaluated at once."""
 COMES_BACK = 120.0
 """Seconds after the start in which an alert of the last run may fire again without having been resolved between."""
 TIDYING = 600.0
@@ -177,7 +176,8 @@ class Service:
             lag=lag,
             mask=mask_of(self.config.secrets),
             turns=Turns(
-                sizes(KINDS, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}), clock=self.clock.monotonic
+                sizes(KINDS, self.config.probes, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}),
+                clock=self.clock.monotonic,
             ),
         )
         await self._listen_for_heartbeats(resources, runner)

@@ -4,11 +4,11 @@ What waits for its turn has not begun, so that waiting is never charged to a tar
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from stormwatch.probes.probe import Kind
+from stormwatch.probes.probe import Kind, Probe
 
 SHARED: Final = "shared"
 """The name of the room of all kinds that have none of their own."""
@@ -16,9 +16,10 @@ SHARED_SIZE: Final = 128
 """Runs of light kinds at once. More of them would measure each other."""
 
 
-def sizes(kinds: Mapping[str, Kind[Any]], chosen: Mapping[str, int]) -> dict[str, int]:
-    """The rooms that there are: those of the kinds, and what the configuration chooses instead."""
-    own = {kind.name: kind.concurrency for kind in kinds.values() if kind.concurrency}
+def sizes(kinds: Mapping[str, Kind[Any]], used: Iterable[Probe], chosen: Mapping[str, int]) -> dict[str, int]:
+    """The rooms that there are: those of the kinds of these probes, and what the configuration chooses instead."""
+    rooms = {probe.kind: kinds[probe.kind].concurrency for probe in used}
+    own = {name: size for name, size in rooms.items() if size}
     return {SHARED: SHARED_SIZE, **own, **chosen}
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stormwatch.harness.draft import Draft
-from stormwatch.harness.drift_sources import shown
 from stormwatch.harness.entry import WatchEntry
 
 
@@ -24,6 +23,8 @@ class Watch:
 
     def as_json(self) -> dict[str, str]:
         """A JSON object for readers, without credentials."""
+        from stormwatch.harness.drift_sources import shown
+
         return {
             "prometheus": shown(self.prometheus),
             "alertmanager": shown(self.alertmanager),

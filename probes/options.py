@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field
 
-STRICT: Final = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+STRICT: Final = ConfigDict(extra="forbid")
 """For `__pydantic_config__`: unknown keys are mistakes, and the docstring under a field is its description."""
 
 Secret = Annotated[str, Field(json_schema_extra={"writeOnly": True})]

@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stormwatch.probes.detour import Detour
 from stormwatch.probes.result import Reason
 from stormwatch.probes.watch import Watch
+
+if TYPE_CHECKING:
+    from stormwatch.probes.detour import Detour
 
 Check = Callable[[Watch], Awaitable[None]]
 """Looks once at its target. Writes what it saw into the Watch; raises ProbeFailed (down) or ProbeBroken (broken).
@@ -67,7 +69,7 @@ class Kind(Generic[Options]):
     """How many of its runs may be under way at once where the configuration does not say; 0: it is light, and shares."""
     target_is_file: bool = False
     """Whether the target begins with the name of a file: a relative one counts from the configuration's directory."""
-    detour: Detour[Options] | None = None
+    detour: "Detour[Options] | None" = None
     """How its probes are led another way, for drills on the prober's side; None: they are not."""
     no_detour: str = ""
     """Why not, as the rest of a sentence that begins with the kind: "sends nothing"."""

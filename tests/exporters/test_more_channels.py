@@ -13,7 +13,8 @@ from stormwatch.exporters.apprise_channel import AppriseChannel, is_known
 from stormwatch.exporters.channel import Channel, Failed, Refused, Sending
 from stormwatch.exporters.dispatcher import Line
 from stormwatch.exporters.grouping import Route
-from stormwatch.exporters.sms import Gateway, SmsChannel, fitted, septets
+from stormwatch.exporters.sms import SmsChannel, fitted, septets
+from stormwatch.exporters.sms_gateway import Gateway
 from stormwatch.exporters.teams import TeamsChannel, request
 from tests.exporters.dispatching import START, alert, started
 from tests.exporters.test_alertmanager import until

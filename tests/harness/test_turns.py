@@ -17,13 +17,14 @@ FRONT = 'probes: [{name: front, kind: tcp, target: "shop.example:443"}]\n'
 
 def test_the_configuration_chooses_the_size_of_a_room(tmp_path: Path) -> None:
     """Over the kind's own."""
-    heavy = dataclasses.replace(KINDS["tcp"], concurrency=2)
-    assert sizes({"tcp": heavy}, {}) == {SHARED: 128, "tcp": 2}
-    assert sizes({"tcp": heavy}, {"tcp": 7, SHARED: 9}) == {SHARED: 9, "tcp": 7}
-
     path = tmp_path / "stormwatch.yaml"
     path.write_text(f"concurrency: {{tcp: 7, shared: 9}}\n{FRONT}")
     config = load(path, environ={})
+
+    heavy = {"tcp": dataclasses.replace(KINDS["tcp"], concurrency=2)}
+    assert sizes(heavy, config.probes, {}) == {SHARED: 128, "tcp": 2}
+    assert sizes(heavy, config.probes, {"tcp": 7, SHARED: 9}) == {SHARED: 9, "tcp": 7}
+    assert sizes(heavy, (), {}) == {SHARED: 128}
     assert config.concurrency == {"tcp": 7, "shared": 9}
     assert effective(config)["concurrency"].items() >= {("tcp", 7), ("shared", 9)}
 
