@@ -77,6 +77,8 @@ class Observation:
     gone: bool = True
     """Whether it is proved that no fault is in place."""
     evidence: Evidence = field(default_factory=Evidence)
+    beside: tuple[Evidence, ...] = ()
+    """The same of each fault beside, as far as any was injected."""
     baseline: str = ""
     """Why nothing was injected, if the drill did not get so far."""
     trouble: str = ""
@@ -100,6 +102,7 @@ class Observation:
             "reverted": self.reverted,
             "gone": self.gone,
             "evidence": self.evidence.as_json(),
+            "beside": [one.as_json() for one in self.beside],
             "baseline": self.baseline,
             "trouble": self.trouble,
             "clock_step": self.clock_step,
@@ -121,6 +124,7 @@ class Observation:
             reverted=document["reverted"],
             gone=document["gone"],
             evidence=Evidence.from_json(document["evidence"]),
+            beside=tuple(Evidence.from_json(one) for one in document.get("beside", ())),
             baseline=document["baseline"],
             trouble=document["trouble"],
             clock_step=document.get("clock_step", 0.0),

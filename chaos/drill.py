@@ -1,4 +1,4 @@
-"""A drill: which fault, what must be seen of it, what must stay silent, and how soon all must be well again."""
+"""A drill: which faults, what must be seen of it, what must stay silent, and how soon all must be well again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,10 +47,12 @@ class ExpectedAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drill:
-    """One fault and the whole of what its detection must look like. Frozen: what was seen is a `Detection`."""
+    """One fault, or several at once, and the whole of what their detection must look like. Frozen: what was seen is a `Detection`."""
 
     name: str
     fault: FaultSpec
+    beside: tuple[FaultSpec, ...] = ()
+    """Further faults that are injected after it, and held as long."""
     probe: ExpectedProbe | None = None
     alert: ExpectedAlert | None = None
     resolves_within: float = 300.0
@@ -67,6 +69,18 @@ class Drill:
     def __post_init__(self) -> None:
         if self.probe is None and self.alert is None:
             raise ValueError(f"drill {self.name} expects nothing: name a probe that must fail, an alert, or both")
+        if len(set(map(str, self.faults))) < len(self.faults):
+            raise ValueError(f"drill {self.name} puts one fault on one target twice: {self.what}")
+
+    @property
+    def faults(self) -> tuple[FaultSpec, ...]:
+        """All that is done, in the order in which it is."""
+        return (self.fault, *self.beside)
+
+    @property
+    def what(self) -> str:
+        """All that is done, for people."""
+        return " beside ".join(map(str, self.faults))
 
     def expects(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels is the expected one."""
@@ -89,6 +103,7 @@ class Drill:
         return {
             "name": self.name,
             "fault": self.fault.as_json(),
+            "beside": [one.as_json() for one in self.beside],
             "probe": self.probe
             and {
                 "name": self.probe.name,
@@ -115,6 +130,7 @@ class Drill:
         return cls(
             name=document["name"],
             fault=FaultSpec.from_json(document["fault"]),
+            beside=tuple(FaultSpec.from_json(one) for one in document.get("beside", ())),
             probe=ExpectedProbe(
                 name=probe["name"],
                 reason=Reason(probe["reason"]) if probe["reason"] else None,

@@ -46,6 +46,9 @@ class FaultSpec:
     target: str
     options: Options
 
+    def __str__(self) -> str:
+        return f"{self.kind} on {self.target}"
+
     def as_json(self) -> dict[str, Any]:
         """As users write it: kind, target, and the options beside them."""
         return {"kind": self.kind, "target": self.target, **write_options(self.kind, self.options)}

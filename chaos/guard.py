@@ -119,33 +119,34 @@ def _of_hours(guard: Guard, now: float) -> Iterable[str]:
 
 def _of_targets(guard: Guard, drills: Sequence[Drill]) -> Iterable[str]:
     for drill in drills:
-        target = drill.fault.target
-        if not any(fnmatchcase(target, pattern) for pattern in guard.targets):
-            yield (
-                f"{drill.name}: {target} is none of the targets that may be broken ({', '.join(guard.targets)}); "
-                "choose another one, or add it under `guard: targets:`"
-            )
+        for target in dict.fromkeys(fault.target for fault in drill.faults):
+            if not any(fnmatchcase(target, pattern) for pattern in guard.targets):
+                yield (
+                    f"{drill.name}: {target} is none of the targets that may be broken ({', '.join(guard.targets)}); "
+                    "choose another one, or add it under `guard: targets:`"
+                )
 
 
 def _of_blast_radius(guard: Guard, drills: Sequence[Drill]) -> Iterable[str]:
-    targets = tuple(dict.fromkeys(drill.fault.target for drill in drills))
+    targets = tuple(dict.fromkeys(fault.target for drill in drills for fault in drill.faults))
     if guard.most_targets is not None and len(targets) > guard.most_targets:
         yield (
             f"these drills break {len(targets)} targets ({', '.join(targets)}), and the blast radius allows "
             f"{guard.most_targets}; name fewer drills"
         )
     for drill in drills:
-        meant = getattr(drill.fault.options, "share", Fraction(1))
-        if isinstance(meant, Fraction) and meant > guard.most_traffic:
-            remedy = (
-                f"give it `share: {show_ratio(guard.most_traffic)}`"
-                if hasattr(drill.fault.options, "share")
-                else "choose a fault with an option `share`"
-            )
-            yield (
-                f"{drill.name}: {drill.fault.kind} is meant for {show_ratio(meant)} of the traffic of "
-                f"{drill.fault.target}, and the blast radius allows {show_ratio(guard.most_traffic)}; {remedy}"
-            )
+        for fault in drill.faults:
+            meant = getattr(fault.options, "share", Fraction(1))
+            if isinstance(meant, Fraction) and meant > guard.most_traffic:
+                remedy = (
+                    f"give it `share: {show_ratio(guard.most_traffic)}`"
+                    if hasattr(fault.options, "share")
+                    else "choose a fault with an option `share`"
+                )
+                yield (
+                    f"{drill.name}: {fault.kind} is meant for {show_ratio(meant)} of the traffic of "
+                    f"{fault.target}, and the blast radius allows {show_ratio(guard.most_traffic)}; {remedy}"
+                )
 
 
 def _of_protected(guard: Guard, drills: Sequence[Drill]) -> Iterable[str]:

@@ -32,6 +32,7 @@ def _suite(report: Report) -> ET.Element:
     for name, value in (
         ("verdict", report.verdict.value),
         ("fault", json.dumps(report.drill.fault.as_json())),
+        *(("beside", json.dumps(one.as_json())) for one in report.drill.beside),
         *((link.name, f"{link.seconds:.3f}") for link in report.detection.detection_links()),
         *((link.name, f"{link.seconds:.3f}") for link in report.detection.recovery_links()),
     ):

@@ -23,12 +23,12 @@ def as_markdown(reports: Sequence[Report], comparison: Comparison | None = None)
 
 
 def _row(report: Report) -> str:
-    seen, fault = report.detection, report.drill.fault
+    seen = report.detection
     noticed, recovered = (seen.firing, seen.resolved) if report.drill.alert else (seen.first_red, seen.green)
     cells = (
         f"{_sign(report)} {report.verdict.value}",
         _code(report.drill.name),
-        _code(f"{fault.kind} on {fault.target}"),
+        _code(report.drill.what),
         _stretch(seen.injected, noticed),
         _stretch(seen.reverted, recovered),
     )

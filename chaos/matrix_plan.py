@@ -219,7 +219,8 @@ def plan_matrix(
     cells += [
         facts.cell(f"{drill.fault.target}/{drill.name}", drill.fault, known[drill.fault.target])
         for drill in drills
-        if drill.fault.target in known and drill.fault not in planned
+        # A cell is one fault: of several at once it would not be known which of them an alert speaks of.
+        if drill.fault.target in known and drill.fault not in planned and not drill.beside
     ]
     return MatrixPlan(cells=in_order(cells), skipped=tuple(skipped), untimed=facts.untimed())
 

@@ -9,6 +9,7 @@ from stormwatch.chaos.catalog import FAULTS
 from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.fault_kind import BEHIND
 from stormwatch.chaos.verdict import show_labels, show_seconds
+from stormwatch.probes.result import Reason
 from stormwatch.probes.units import show_duration
 
 
@@ -47,7 +48,7 @@ class Plan:
     def lines(self) -> list[str]:
         """For the terminal."""
         drill = self.drill
-        lines = [f"{drill.name}: {drill.fault.kind} on {drill.fault.target}"]
+        lines = [f"{drill.name}: {drill.what}"]
         if drill.probe:
             reason = f" ({drill.probe.reason.value})" if drill.probe.reason else ""
             lines.append(_line(f"{drill.probe.name} turns red{reason}", drill.probe.within, self.probe))
@@ -112,7 +113,9 @@ def plan(
         if span is None:
             continue
         if math.isinf(span.best):
-            refusals.append(f"{what}: {drill.fault.kind} does not make it fire: expect another alert, or leave it out")
+            refusals.append(
+                f"{what}: {' and '.join(one.kind for one in drill.faults)} does not make it fire: expect another alert, or leave it out"
+            )
         elif within < span.best:
             refusals.append(
                 f"{what}: asked {show_duration(within)}, cannot be better than {show_seconds(span.best)}: ask for "
@@ -124,11 +127,12 @@ def plan(
                 + ("never come" if math.isinf(span.worst) else f"take {show_seconds(span.worst)}")
                 + " although all works"
             )
-    kind = FAULTS[drill.fault.kind]
-    if drill.probe and drill.probe.reason and drill.probe.reason not in kind.reasons | BEHIND:
-        likely = ", ".join(sorted(reason.value for reason in kind.reasons))
+    kinds = [FAULTS[fault.kind] for fault in drill.faults]
+    reasons = frozenset[Reason]().union(*(kind.reasons for kind in kinds))
+    if drill.probe and drill.probe.reason and drill.probe.reason not in reasons | BEHIND:
+        likely = ", ".join(sorted(reason.value for reason in reasons))
         warnings.append(
-            f"reason {drill.probe.reason.value} is unusual for {kind.name}, which normally shows as {likely}"
+            f"reason {drill.probe.reason.value} is unusual for {' and '.join(kind.name for kind in kinds)}, which normally shows as {likely}"
         )
     return Plan(
         drill=drill,

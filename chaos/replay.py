@@ -41,7 +41,8 @@ class _Run:
     last: float = 0.0
     """When the last line was written: until then it was watched."""
     event: str = ""
-    undone: str = ""
+    undone: dict[str, str] = field(default_factory=dict[str, str])
+    """Faults that somebody else took back, with what was said of each."""
 
     def take(self, event: str, at: float, data: Mapping[str, Any]) -> None:
         self.record = grown(self.record, data["record"])
@@ -63,10 +64,12 @@ class _Run:
             if self.event == "interrupted"
             else "its journal ends before the drill does: it was killed, or runs still"
         )
-        gone = not self.in_place or bool(self.undone)
+        there = [] if not self.in_place else [what for what in map(str, self.drill.faults) if what not in self.undone]
         if self.in_place:
-            why += f"; {self.undone}" if gone else ", and nothing says that the fault was taken back"
-        return {**self.record, "ended": max(self.last, self.record["ended"]), "gone": gone, "trouble": why}
+            said = [*dict.fromkeys(self.undone.values())]
+            said += [f"nothing says that {_the(what, self.drill)} was taken back" for what in there]
+            why += f"; {', and '.join(said)}" if self.undone else f", and {' and '.join(said)}"
+        return {**self.record, "ended": max(self.last, self.record["ended"]), "gone": not there, "trouble": why}
 
 
 def replay(entries: Iterable[Mapping[str, Any]]) -> tuple[Replayed, ...]:
@@ -94,9 +97,9 @@ def _take(runs: dict[str, _Run], entry: Mapping[str, Any]) -> None:
     if event == UNDONE:
         if data["gone"]:
             for run in runs.values():
-                fault = run.drill.fault
-                if run.in_place and run.event != "verdict" and data["what"] == f"{fault.kind} on {fault.target}":
-                    run.undone = run.undone or f"the fault was taken back later: {data['state']}"
+                if run.in_place and run.event != "verdict" and data["what"] in map(str, run.drill.faults):
+                    the = _the(data["what"], run.drill)
+                    run.undone.setdefault(data["what"], f"{the} was taken back later: {data['state']}")
         return
     if "record" not in data:
         return
@@ -104,3 +107,8 @@ def _take(runs: dict[str, _Run], entry: Mapping[str, Any]) -> None:
     if not data["run"]:
         runs[identity] = _Run(actor=entry["actor"], drill=Drill.from_json(data["spec"]))
     runs[identity].take(event, entry["at"], data)
+
+
+def _the(what: str, drill: Drill) -> str:
+    """By its name where there are several."""
+    return what if drill.beside else "the fault"

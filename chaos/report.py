@@ -51,7 +51,7 @@ class Report:
         text = Text()
         text.append(f"{SIGN[answer]} {self.verdict.value}", style=STYLE[answer])
         text.append(f"  {self.drill.name}", style="bold")
-        text.append(f"  {self.drill.fault.kind} on {self.drill.fault.target}\n")
+        text.append(f"  {self.drill.what}\n")
         slowest = self.detection.slowest_link()
         for title, links in (
             ("detection", self.detection.detection_links()),

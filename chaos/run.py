@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stormwatch.chaos.audit import AuditJournal
@@ -16,6 +16,7 @@ from stormwatch.chaos.guard import Guard
 from stormwatch.chaos.record import growth
 from stormwatch.chaos.report import Progress, Report
 from stormwatch.chaos.shield import to_the_end
+from stormwatch.chaos.together import Together
 from stormwatch.chaos.verdict import judge, show_labels, unexpected
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Outcome, Result
@@ -56,13 +57,14 @@ class _Notes:
     """What has been seen so far, while it is being seen."""
 
     started: float
+    evidence: list[Evidence]
+    """Of each fault."""
     injected: float | None = None
     watched_until: float | None = None
     reverted: float | None = None
     gone: bool = True
     in_place: bool = False
     """Whether a fault is, or may be, in place now."""
-    evidence: Evidence = field(default_factory=Evidence)
     baseline: str = ""
     trouble: str = ""
     clock_step: float = 0.0
@@ -80,6 +82,7 @@ async def run_drill(
     feed: Feed,
     *,
     clock: Clock,
+    beside: Sequence[Fault] = (),
     journal: AuditJournal | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     baseline: Baseline | None = None,
@@ -90,14 +93,22 @@ async def run_drill(
 ) -> Report:
     """Run one drill: what comes back is judged, and whatever is raised is raised after the fault is gone.
 
-    Raised are being cancelled, and OSError when the journal cannot be written. `settle` is for how many seconds noise is
+    Raised are being cancelled, and OSError when the journal cannot be written. `beside` are the faults of `drill.beside`. `settle` is for how many seconds noise is
     looked for after everything expected was seen, `late(within)` for how many seconds beyond a limit what did not come
     in time is waited for. `guard` says what ends the drill at once; whether it may begin was asked before. When the fault cannot be proved to be gone, the verdict is `unsafe`, also if the drill was
     cancelled meanwhile.
     """
     with feed.recording(wants=_Wanted(drill)) as seen:
         run = _Run(
-            drill, fault, feed, seen, clock=clock, journal=journal, on_progress=on_progress, guard=guard, hold=hold
+            drill,
+            (fault, *beside),
+            feed,
+            seen,
+            clock=clock,
+            journal=journal,
+            on_progress=on_progress,
+            guard=guard,
+            hold=hold,
         )
         return await run.whole(baseline or Baseline(), settle, late)
 
@@ -117,7 +128,7 @@ class _Run:
     def __init__(
         self,
         drill: Drill,
-        fault: Fault,
+        faults: Sequence[Fault],
         feed: Feed,
         seen: Recording,
         *,
@@ -128,7 +139,7 @@ class _Run:
         hold: Hold | None,
     ) -> None:
         self._drill = drill
-        self._fault = fault
+        self._faults = faults
         self._feed = feed
         self._seen = seen
         self._clock = clock
@@ -142,7 +153,7 @@ class _Run:
         self._written: Mapping[str, Any] = {}
         self._steps: list[Progress] = []
         self._told: set[str] = set()
-        self._notes = _Notes(started=clock.now())
+        self._notes = _Notes(started=clock.now(), evidence=[Evidence() for _ in faults])
 
     async def whole(self, baseline: Baseline, settle: float, late: Callable[[float], float]) -> Report:
         await self._step("baseline", f"drill {self._drill.name}: is all well?", spec=self._drill.as_json())
@@ -158,21 +169,22 @@ class _Run:
             raise
 
     async def _broken_and_mended(self, settle: float, late: Callable[[float], float]) -> None:
-        spec = self._fault.spec
+        specs = [fault.spec for fault in self._faults]
+        first, *beside = (spec.as_json() for spec in specs)
         self._notes.fired_before = tuple(one.alert.labels for one in self._feed.firing.values())
         self._notes.in_place = True  # from here on it cannot be ruled out, by whoever reads the journal of a dead drill
         await self._step(
-            "injecting", f"{spec.kind} on {spec.target}", fault=spec.as_json(), guard=self._guard.as_json()
+            "injecting", " beside ".join(map(str, specs)), fault=first, beside=beside, guard=self._guard.as_json()
         )
         began = self._clock.now()
         self._ahead = began - self._clock.monotonic()
         try:
-            async with self._fault:
+            async with Together(self._faults):
                 self._notes.injected = began
-                await self._step("injected", f"{spec.kind} is in place on {spec.target}")
+                await self._step("injected", ", ".join(f"{one.kind} is in place on {one.target}" for one in specs))
                 await self._watch(settle, late)
                 self._notes.reverted = self._clock.now()
-                await self._step("reverting", f"taking {spec.kind} back from {spec.target}")
+                await self._step("reverting", ", ".join(f"taking {one.kind} back from {one.target}" for one in specs))
         except FaultNotInjected as error:
             self._notes.in_place = False
             self._notes.trouble = str(error)
@@ -189,7 +201,9 @@ class _Run:
             raise
         self._notes.in_place = False
         await self._touched()
-        await self._step("reverted", "the fault is gone", evidence=self._notes.evidence.as_json())
+        evidence, *others = (seen.as_json() for seen in self._notes.evidence)
+        gone = "all faults are gone" if others else "the fault is gone"
+        await self._step("reverted", gone, evidence=evidence, beside=others)
         await self._recover()
 
     async def _not_well(self, baseline: Baseline) -> str:
@@ -229,7 +243,7 @@ class _Run:
                 self._notes.watched_until = self._clock.now()
             if self._notes.trouble:
                 break
-            if not settling and not held and self._complete() and self._notes.evidence.touched:
+            if not settling and not held and self._complete() and all(one.touched for one in self._notes.evidence):
                 settling = True
                 end = min(end, self._clock.monotonic() + settle)
 
@@ -247,11 +261,12 @@ class _Run:
             self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
 
     async def _touched(self) -> None:
-        try:
-            self._notes.evidence = await self._fault.evidence()
-        except FaultLost as lost:
-            self._notes.evidence = lost.evidence or self._notes.evidence
-            self._notes.trouble = self._notes.trouble or str(lost)
+        for number, fault in enumerate(self._faults):
+            try:
+                self._notes.evidence[number] = await fault.evidence()
+            except FaultLost as lost:
+                self._notes.evidence[number] = lost.evidence or self._notes.evidence[number]
+                self._notes.trouble = self._notes.trouble or str(lost)
 
     def _complete(self) -> bool:
         now = self._detection()
@@ -317,7 +332,8 @@ class _Run:
                 watched_until=notes.watched_until,
                 reverted=notes.reverted,
                 gone=notes.gone,
-                evidence=notes.evidence,
+                evidence=notes.evidence[0],
+                beside=tuple(notes.evidence[1:]),
                 baseline=notes.baseline,
                 trouble=notes.trouble,
                 clock_step=notes.clock_step,

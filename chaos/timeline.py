@@ -81,7 +81,7 @@ def timeline(drill: Drill, detection: Detection) -> Timeline | None:
         zero,
         detection.reverted if detection.reverted is not None else observed.ended,
         "fault",
-        f"{drill.fault.kind} on {drill.fault.target}",
+        drill.what,
     )
     probes = dict.fromkeys([drill.probe.name] if drill.probe else [], None) | dict.fromkeys(
         one.probe for one in observed.sightings
@@ -92,7 +92,7 @@ def timeline(drill: Drill, detection: Detection) -> Timeline | None:
             alerts.setdefault(one.alert.key, []).append(one)
     ordered = sorted(alerts.values(), key=lambda life: not drill.expects(life[0].alert.labels))
     lanes = (
-        Lane(f"{drill.fault.kind} on {drill.fault.target}", bars=(fault,)),
+        Lane(drill.what, bars=(fault,)),
         *(
             Lane(
                 f"probe {name}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from stormwatch.chaos.detection import Detection, Observation, Sighting, is_of_this
 from stormwatch.chaos.drill import Drill
+from stormwatch.chaos.evidence import Evidence
 from stormwatch.probes.result import Outcome
 from stormwatch.probes.units import show_duration
 from stormwatch.slo.alert import AlertState, Transition
@@ -93,12 +94,12 @@ def judge(drill: Drill, seen: Detection) -> Judgement:
     if seen.injected is None:
         clauses = (baseline,) if observed.gone else (baseline, gone)
         return Judgement(Verdict.INCONCLUSIVE if observed.gone else Verdict.UNSAFE, clauses)
-    bites = _bites(seen)
+    bites = _bites(drill, seen)
     asked = (_red(drill, seen), _reason(drill, seen), _alert(drill, seen), _delivered(drill, seen))
     detected = [clause for clause in asked if clause]
     silence = _silence(drill, seen)
     recovered = [clause for clause in (_green(drill, seen), _resolved(drill, seen)) if clause]
-    clauses = (baseline, bites, *detected, silence, gone, *recovered)
+    clauses = (baseline, *bites, *detected, silence, gone, *recovered)
     if observed.clock_step:
         clauses = (*clauses, _one_clock(observed))
         return Judgement(Verdict.INCONCLUSIVE if observed.gone else Verdict.UNSAFE, clauses)
@@ -111,12 +112,18 @@ def unexpected(drill: Drill, seen: Detection) -> list[Transition]:
 
 
 def _weigh(
-    drill: Drill, seen: Detection, *, bites: Clause, detected: list[Clause], silence: Clause, recovered: list[Clause]
+    drill: Drill,
+    seen: Detection,
+    *,
+    bites: list[Clause],
+    detected: list[Clause],
+    silence: Clause,
+    recovered: list[Clause],
 ) -> Verdict:
     answers = {clause.answer for clause in detected}
     if not seen.observed.gone:
         return Verdict.UNSAFE
-    if bites.answer is not Answer.YES:
+    if any(clause.answer is not Answer.YES for clause in bites):
         return Verdict.INCONCLUSIVE
     if Answer.NO in answers:
         if _everything_came(drill, seen):
@@ -152,8 +159,15 @@ def _one_clock(observed: Observation) -> Clause:
     )
 
 
-def _bites(seen: Detection) -> Clause:
-    evidence, asked = seen.observed.evidence, "traffic meets the fault"
+def _bites(drill: Drill, seen: Detection) -> list[Clause]:
+    """Whether each of the faults was met."""
+    asked = ["traffic meets the fault", *(f"traffic meets {one}" for one in drill.beside)]
+    beside = (*seen.observed.beside, *(Evidence() for _ in drill.beside))[: len(drill.beside)]
+    found = (seen.observed.evidence, *beside)
+    return [_bite(seen, what, evidence) for what, evidence in zip(asked, found, strict=True)]
+
+
+def _bite(seen: Detection, asked: str, evidence: Evidence) -> Clause:
     if not evidence.touched:
         return Clause("bites", Answer.INCONCLUSIVE, asked, "no traffic met it: it proves nothing about the monitoring")
     counts = [
@@ -167,7 +181,7 @@ def _bites(seen: Detection) -> Clause:
     ]
     if evidence.what:
         counts.insert(0, evidence.what)
-    return Clause("bites", Answer.YES, asked, f"{', '.join(counts)}; first {_after(seen, seen.touched)}")
+    return Clause("bites", Answer.YES, asked, f"{', '.join(counts)}; first {_after(seen, evidence.first)}")
 
 
 def _red(drill: Drill, seen: Detection) -> Clause | None:

@@ -70,6 +70,7 @@ def drills(file: File = None, form: Shown = Shape.TEXT) -> None:
             "started": one.report.detection.observed.started,
             "drill": one.report.drill.name,
             "fault": one.report.drill.fault.as_json(),
+            "beside": [fault.as_json() for fault in one.report.drill.beside],
             "actor": one.actor,
             "ended": one.ended,
             "verdict": one.report.verdict.value,
@@ -82,8 +83,7 @@ def drills(file: File = None, form: Shown = Shape.TEXT) -> None:
         return
     lines = [
         f"{datetime.fromtimestamp(one.report.detection.observed.started, UTC):%Y-%m-%d %H:%M:%S} UTC  "
-        f"{one.report.verdict.value:<14}{one.report.drill.name}: {one.report.drill.fault.kind} on "
-        f"{one.report.drill.fault.target}, by {one.actor}"
+        f"{one.report.verdict.value:<14}{one.report.drill.name}: {one.report.drill.what}, by {one.actor}"
         for one in runs
     ]
     write("\n".join(lines or ["no drill stands in it"]) + "\n", None)

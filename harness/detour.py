@@ -99,6 +99,11 @@ def why_not(config: Config, drill: Drill) -> str:
     """Why a drill cannot be run on the prober's side, with the remedy; empty when it can."""
     if drill.probe is None:
         return "on the prober's side one probe is bent: name the one that must fail as `expect.probe`"
+    if drill.beside:
+        return (
+            f"on the prober's side one fault is on the way of one probe, and this drill has {len(drill.faults)} "
+            f"({drill.what}): run it on the target's side"
+        )
     probe = _probe_of(config, drill)
     if config.quorums.get(probe.name, 1) > 1:
         return (

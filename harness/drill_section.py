@@ -86,17 +86,19 @@ def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tup
     for place, item in draft.items(data, ("drills",)):
         if isinstance(item.get("name"), str):
             named[place] = item["name"]
-        written = {key: value for key, value in item.items() if key != "fault"}
-        entry = draft.read(DrillEntry, written, place, also=("fault",))
+        written = {key: value for key, value in item.items() if key not in ("fault", "beside")}
+        entry = draft.read(DrillEntry, written, place, also=("fault", "beside"))
         fault = _read_fault(draft, item, place, faults, known)
+        beside = _read_beside(draft, item, place, faults, known)
         expect = item.get("expect")
         sound = isinstance(expect, dict) and _check_references(draft, expect, (*place, "expect"), known)
-        if entry is None or fault is None or not sound:
+        if entry is None or fault is None or beside is None or not sound:
             continue
         try:
             drill = Drill(
                 name=entry.name,
                 fault=fault,
+                beside=beside,
                 probe=entry.expect.probe
                 and ExpectedProbe(
                     name=entry.expect.probe.name, reason=entry.expect.probe.reason, within=entry.expect.probe.within
@@ -114,7 +116,7 @@ def read_drills(draft: Draft, data: Any, *, faults: Faults, known: Known) -> tup
                 side=Side(entry.side),
             )
         except ValueError as error:
-            draft.complain((*place, "expect"), str(error))
+            draft.complain((*place, "beside" if entry.expect.probe or entry.expect.alert else "expect"), str(error))
             continue
         drills.append((place, drill))
     draft.unique(named, "drill")
@@ -160,15 +162,39 @@ def _written(labels: Mapping[str, str]) -> str:
 
 
 def _read_fault(draft: Draft, item: Mapping[str, Any], place: Place, faults: Faults, known: Known) -> FaultSpec | None:
-    at = (*place, "fault")
-    written = item.get("fault")
-    if not isinstance(written, dict):
-        seen = (
-            f"wanted {{kind: …, target: …}}, not {show(written)}"
-            if "fault" in item
-            else "fault is missing; add `fault:`"
+    if "fault" not in item:
+        draft.complain(place, "fault is missing; add `fault:`")
+        return None
+    return _read_spec(draft, item["fault"], (*place, "fault"), item=item, faults=faults, known=known)
+
+
+def _read_beside(
+    draft: Draft, item: Mapping[str, Any], place: Place, faults: Faults, known: Known
+) -> tuple[FaultSpec, ...] | None:
+    """The faults beside; None when there are mistakes in them."""
+    at = (*place, "beside")
+    written = item.get("beside", [])
+    if not isinstance(written, list):
+        draft.complain(at, f"wanted a list: [{{kind: …, target: …}}], not {show(written)}")
+        return None
+    if written and item.get("side") == Side.PROBER:
+        draft.complain(
+            at,
+            "with `side: prober` one fault is on the way of one probe; leave `beside` out, or run it on the target's side",
         )
-        draft.complain(at if "fault" in item else place, seen)
+        return None
+    found = [
+        _read_spec(draft, one, (*at, index), item=item, faults=faults, known=known) for index, one in enumerate(written)
+    ]
+    specs = tuple(one for one in found if one is not None)
+    return specs if len(specs) == len(found) else None
+
+
+def _read_spec(
+    draft: Draft, written: Any, at: Place, *, item: Mapping[str, Any], faults: Faults, known: Known
+) -> FaultSpec | None:
+    if not isinstance(written, dict):
+        draft.complain(at, f"wanted {{kind: …, target: …}}, not {show(written)}")
         return None
     sound = True
     for key in ("kind", "target"):

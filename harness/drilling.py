@@ -22,7 +22,7 @@ from stormwatch.harness.config import Config
 from stormwatch.harness.drill_guarding import Guarding, exclusive, guarding
 from stormwatch.harness.drill_recording import drill_recorded, record_control
 from stormwatch.harness.evaluation import EVALUATION
-from stormwatch.harness.injecting import fault_of, why_not
+from stormwatch.harness.injecting import fault_of, why_none
 from stormwatch.harness.live_budget import LiveBudget, ask, live_budget
 from stormwatch.harness.live_chain import Live, anyhow, latest, soonest
 from stormwatch.harness.problem import Exit, Problem
@@ -128,7 +128,7 @@ async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan
     found: list[str] = []
     async with cancelled_by_signals(), shared(config, drills, wanted.watch, clock) as feed:
         for drill in drills:
-            why = await why_not(config, drill.fault) if drill.side is not Side.PROBER else ""
+            why = await why_none(config, drill.faults) if drill.side is not Side.PROBER else ""
             if not why:
                 async with _feed_of(config, drill, feed, clock) as (around, own):
                     baseline = _baseline(around, drill)
@@ -142,9 +142,9 @@ async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan
         print(json.dumps(documents, indent=2))
     else:
         for planned, why in zip(plans, found, strict=True):
-            fault = planned.drill.fault
+            faults = planned.drill.faults
             verdict = f"  ? would inject nothing: {why}" if why else "  ✓ all is well: would inject "
-            options = "" if why else json.dumps(fault.as_json())
+            options = "" if why else " beside ".join(json.dumps(fault.as_json()) for fault in faults)
             print("\n".join([*planned.lines(), f"{verdict}{options}", ""]))
         print("dry run: nothing was injected")
     return Exit.NO_VERDICT if any(found) else Exit.GOOD
@@ -187,12 +187,14 @@ async def _run(
     hold: Hold | None = None,
 ) -> Report:
     state = state_directory(os.environ)
+    fault, *beside = (fault_of(config, spec, state=state, drill=drill.name, clock=clock) for spec in drill.faults)
     try:
         return await run_drill(
             drill,
-            fault_of(config, drill.fault, state=state, drill=drill.name, clock=clock),
+            fault,
             feed,
             clock=clock,
+            beside=beside,
             journal=AuditJournal(state / "audit.jsonl", clock=clock),
             on_progress=on_progress,
             baseline=_baseline(config, drill),

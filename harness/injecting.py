@@ -1,5 +1,6 @@
 """The fault of a drill, made of what the configuration says: the only place where one is made."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from stormwatch.chaos.breakage import CannotBreak
@@ -24,6 +25,14 @@ def fault_of(config: Config, spec: FaultSpec, *, state: Path, drill: str, clock:
     return HeldFault(
         spec, lambda identity: breakage(identity, spec.options, target), journal=journal, drill=drill, clock=clock
     )
+
+
+async def why_none(config: Config, specs: Iterable[FaultSpec]) -> str:
+    """Why not all of the faults could be injected now; empty: nothing speaks against any."""
+    for spec in specs:
+        if why := await why_not(config, spec):
+            return why
+    return ""
 
 
 async def why_not(config: Config, spec: FaultSpec) -> str:

@@ -32,7 +32,10 @@ class Subjects:
 
     def firing(self, rule: Rule, drill: Drill, interval: float) -> Span:
         """From the injection to the evaluation that fires; `interval` is in seconds between two of them."""
-        if isinstance(rule, Expiring) and shows_expiry(drill.fault.options, within=rule.within):
+        expires = isinstance(rule, Expiring) and any(
+            shows_expiry(one.options, within=rule.within) for one in drill.faults
+        )
+        if isinstance(rule, Expiring) and expires:
             # The first run that begins after the injection sees the date; whether it passes does not matter.
             probe = self.probes[rule.probe]
             return Span(rule.lasting, probe.every + longest_run(probe) + interval + rule.lasting)

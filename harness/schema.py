@@ -39,6 +39,12 @@ def schema(
     drill["properties"] = {
         "name": drill["properties"]["name"],
         "fault": {"$ref": "#/$defs/fault", "description": "What is done to which route or target."},
+        "beside": {
+            "type": "array",
+            "items": {"$ref": "#/$defs/fault"},
+            "default": [],
+            "description": "Further faults, injected after it and held as long: each must be met.",
+        },
         **drill["properties"],
     }
     drill["required"] = [*drill["required"], "fault"]
