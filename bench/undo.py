@@ -4,14 +4,15 @@
     python -m bench.undo --only 'net-*' --format json
 
 Enumerated, not sampled. Each owner is a process of its own with a thing of its own to break: a route of the fault proxy, a
-process, a file system, a network namespace. It is healed once without anybody (by the proxy's lease, or by the reaper) and once
+process, a file system, a network namespace, a proxy of Toxiproxy's API, a container, a workload, a journey. It is healed once without anybody (by the proxy's lease, or by the reaper) and once
 by `stormwatch undo` alone, with the reaper killed before its owner. Faults of the host need root, and what they use: stress-ng,
-libfaketime, nftables, iproute2. What the machine does not offer is said, and not counted.
+libfaketime, nftables, iproute2. The APIs of containers and of Kubernetes are small ones of ours. What the machine does not offer is said, and not counted.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from stormwatch.chaos.undo import UndoJournal, UndoState
+from tests.chaos.api_examples import BY_API, kill_each, reached
+from tests.chaos.api_examples import left_in_the_end as left_by_api
 from tests.chaos.deaths import STEPS, Nursery, left_in_the_end, victims
 from tests.chaos.examples import ON_ROUTES
 from tests.chaos.host_examples import HELD, offered
@@ -92,6 +95,15 @@ def _rows(only: str, skipped: dict[str, str]) -> Iterator[Row]:
             for kind in held:
                 yield _on_the_host(nursery, kind, by="reaper")
                 yield _on_the_host(nursery, kind, by="undo")
+    asked = [kind for kind in BY_API if fnmatch(kind, only)]
+    if asked:
+        with tempfile.TemporaryDirectory() as state:
+            # Faults in the browser are files there, which owners have to find.
+            os.environ["STORMWATCH_STATE"] = state
+            with Nursery() as nursery:
+                for kind in asked:
+                    yield asyncio.run(_by_api(nursery, kind, by="reaper"))
+                    yield asyncio.run(_by_api(nursery, kind, by="undo"))
 
 
 async def _on_routes(kind: str, *, by: str) -> Row:
@@ -126,6 +138,19 @@ def _on_the_host(nursery: Nursery, kind: str, *, by: str) -> Row:
             began = time.monotonic()
             failed = asyncio.run(_undone(journal)) if by == "undo" else []
             left = [*failed, *left_in_the_end(broken, journal)]
+            took = time.monotonic() - began
+    return Row(kind, by, len(STEPS), tuple(left), took)
+
+
+async def _by_api(nursery: Nursery, kind: str, *, by: str) -> Row:
+    """Every step of a fault that is put by an API, each on a thing of its own."""
+    with tempfile.TemporaryDirectory(prefix="stormwatch-bench-") as directory:
+        journal = UndoJournal(Path(directory, "undo"))
+        async with reached([kind] * len(STEPS)) as broken:
+            await kill_each(nursery, broken, STEPS, journal.directory, reaper_too=by == "undo")
+            began = time.monotonic()
+            failed = await _undone(journal) if by == "undo" else []
+            left = [*failed, *await left_by_api(broken, journal)]
             took = time.monotonic() - began
     return Row(kind, by, len(STEPS), tuple(left), took)
 

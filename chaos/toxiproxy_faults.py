@@ -379,6 +379,9 @@ async def knocked(host: str, port: int, *, saying: bytes = b"") -> str:
             reader, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return "refused"
+    except ConnectionResetError:
+        # An RST that is there before we have looked whether we are connected.
+        return "reset"
     except (OSError, TimeoutError) as error:
         return f"not possible ({str(error) or 'time-out'})"
     try:

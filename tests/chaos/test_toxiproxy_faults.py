@@ -7,13 +7,12 @@ import asyncio
 import contextlib
 import os
 import re
-import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -21,19 +20,15 @@ import pytest
 from stormwatch.chaos.absence import UndoFailed
 from stormwatch.chaos.catalog import read_options
 from stormwatch.chaos.control import proxying
-from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultSpec
-from stormwatch.chaos.target import Target
-from stormwatch.chaos.targets import TARGETS
+from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected
 from stormwatch.chaos.toxiproxy_faults import ToxiproxyTarget, undo_toxiproxy
-from stormwatch.chaos.undo import UndoJournal, UndoState
+from stormwatch.chaos.undo import UndoJournal
 from stormwatch.harness.config import ConfigError, load
 from stormwatch.harness.injecting import fault_of, why_not
 from stormwatch.probes.clock import SystemClock
 from stormwatch.probes.resources import Resources
 from stormwatch.probes.result import Outcome, Reason, Result
 from stormwatch.probes.run import run_once
-from tests.chaos.deaths import Nursery
-from tests.chaos.host_examples import Victim
 from tests.servers.upstream import keeping_alive
 
 REAL = os.environ.get("STORMWATCH_TOXIPROXY", "")
@@ -203,78 +198,6 @@ async def test_a_proxy_that_somebody_enables_is_a_fault_that_was_lost(elsewhere:
         await elsewhere.http.post("/proxies/shop", json={"enabled": True})
         with pytest.raises(FaultLost, match="lets connections through"):
             await injected.evidence()
-
-
-@dataclass
-class Doomed:
-    """A proxy of its own, and one fault of it, in the form in which owners are told of theirs."""
-
-    kind: str
-    api: str
-    name: str = field(default_factory=lambda: f"v{secrets.token_hex(4)}")
-
-    @property
-    def id(self) -> str:
-        """The fault's id."""
-        return f"{self.kind}-{self.name}"
-
-    @property
-    def spec(self) -> FaultSpec:
-        """The fault."""
-        options = {"delay": "10ms"} if self.kind == "toxiproxy-latency" else {}
-        return FaultSpec.from_json({"kind": self.kind, "target": self.name, **options})
-
-    @property
-    def target(self) -> Target:
-        """What it is put on."""
-        document = {"name": self.name, "toxiproxy": {"api": self.api, "proxy": self.name}}
-        return Target.from_json(document, TARGETS)
-
-
-DEATHS = [
-    ("toxiproxy-latency", "recorded"),
-    ("toxiproxy-latency", "injected"),
-    ("toxiproxy-latency", "reverting"),
-    ("toxiproxy-down", "recorded"),
-    ("toxiproxy-down", "injected"),
-    ("toxiproxy-down", "holding"),
-]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Generator[Nursery]:
-    """Owners may be had."""
-    with Nursery() as made:
-        yield made
-
-
-@pytest.mark.parametrize("reaper_too", [False, True])
-async def test_whoever_dies_at_whatever_step_leaves_nothing(
-    elsewhere: Elsewhere, nursery: Nursery, *, reaper_too: bool
-) -> None:
-    """The reaper heals it alone; where that is killed too, `undo` does, by the records."""
-    doomed = [Doomed(kind, elsewhere.api) for kind, _ in DEATHS]
-    for one in doomed:
-        host, _, port = (await elsewhere.open(one.name)).rpartition(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-    journal = UndoJournal(elsewhere.directory / "undo")
-    owners, steps = cast("list[Victim]", doomed), [step for _, step in DEATHS]
-    await asyncio.to_thread(nursery.kill_each, owners, steps, journal.directory, reaper_too=reaper_too)
-    if reaper_too:
-        assert journal.pending()
-        outcomes = await journal.undo_all()
-        assert [one.why for one in outcomes if one.state is UndoState.FAILED] == []
-        undone = {one.id for one in outcomes if one.state is UndoState.UNDONE}
-        assert undone == {one.id for one, step in zip(doomed, steps, strict=True) if step != "recorded"}
-
-    async def healed() -> bool:
-        seen = [await elsewhere.left(one.name) for one in doomed]
-        return all(one == {"toxics": [], "enabled": True} for one in seen) and not journal.pending()
-
-    await until(healed, "all to be healed")
 
 
 async def test_undoing_is_idempotent_and_says_when_nobody_answers(elsewhere: Elsewhere) -> None:
