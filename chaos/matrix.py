@@ -41,10 +41,15 @@ class Outcome:
     @property
     def state(self) -> State:
         """How it ended; flaky when it did not end in the same way each time."""
-        states = {judge_cell(self.cell, one) for one in (self.sight, *self.repeats)}
+        states = set(self.rounds)
         if State.UNSAFE in states:
             return State.UNSAFE
         return states.pop() if len(states) == 1 else State.FLAKY
+
+    @property
+    def rounds(self) -> tuple[State, ...]:
+        """How it ended each time."""
+        return tuple(judge_cell(self.cell, one) for one in (self.sight, *self.repeats))
 
     @property
     def caught(self) -> tuple[Alarm, ...]:
@@ -176,6 +181,11 @@ class Matrix:
     def states(self) -> Counter[State]:
         """How many cells ended how."""
         return Counter(one.state for one in self.outcomes)
+
+    @property
+    def rounds(self) -> int:
+        """How often each cell was run, at the most."""
+        return max((len(one.rounds) for one in self.outcomes), default=1)
 
     @property
     def survivors(self) -> tuple[Outcome, ...]:
@@ -325,7 +335,7 @@ def explain(outcome: Outcome) -> dict[str, str]:
         State.MISATTRIBUTED: f"{fault}: only {others} fired, and says nothing of {cell.dependency}",
         State.NOISY: f"{fault}: {others} fired too, and nothing says that it depends on {cell.dependency}",
         State.NOT_RESOLVED: f"{fault}: not all was well and silent {cell.recovers:.0f} s after it was gone",
-        State.FLAKY: f"{fault}: it ended differently each time",
+        State.FLAKY: f"{fault}: it ended differently when it was run again: {', '.join(outcome.rounds)}",
         State.INCONCLUSIVE: f"{fault}: {sight.trouble or 'alerts that might have told fired already'}",
         State.EQUIVALENT: f"{fault}: no traffic met it",
         State.UNSAFE: f"{fault}: {sight.trouble}",
@@ -361,7 +371,7 @@ def _remedy_of_way(outcome: Outcome) -> str:
     fired = outcome.caught[0]
     way, arrival = way_of(outcome.cell, fired), fired.arrival
     if arrival and arrival.held_back:
-        return "end what holds it back; `amtool silence query` and the `inhibit_rules` say what that is"
+        return "the end of what holds it back: `amtool silence query` and the `inhibit_rules` say what that is"
     if way and way.closed:
         return "a route for it: `amtool config routes test` with its labels says who is told"
     if arrival is None or arrival.alertmanager is None:

@@ -44,6 +44,8 @@ MEANING = {
     State.FLAKY: "it ended differently when repeated",
     State.UNSAFE: "a fault may still be in place",
 }
+SHOWN = 6
+"""Lines of a finding that a page shows before it is asked for the others."""
 _STYLE = {State.KILLED: "green", State.EQUIVALENT: "dim", State.INCONCLUSIVE: "yellow"}
 
 
@@ -61,7 +63,7 @@ def text_of(matrix: Matrix) -> Text:
     text.append("\nDetection score  ", style="bold")
     text.append(show_score(matrix.score) + "\n", style="bold green" if matrix.exit_code == 0 else "bold red")
     counted = ", ".join(f"{count} {state.value}" for state, count in sorted(matrix.states.items()))
-    text.append(f"{len(matrix.outcomes)} of {matrix.planned} cells in {show_seconds(matrix.seconds)}: {counted}\n")
+    text.append(f"{run_of(matrix)}: {counted}\n")
     if matrix.scale != "1":
         text.append(
             f"All windows of objectives were scaled by {matrix.scale}: which alert fires is shown, not when.\n",
@@ -84,6 +86,12 @@ def text_of(matrix: Matrix) -> Text:
     for line, style in _lines(matrix):
         text.append(line + "\n", style=style)
     return text
+
+
+def run_of(matrix: Matrix) -> str:
+    """What was run, and for how long: `64 of 64 cells in 11 m`."""
+    often = f"; each cell was run {matrix.rounds} times" if matrix.rounds > 1 else ""
+    return f"{len(matrix.outcomes)} of {matrix.planned} cells in {show_seconds(matrix.seconds)}{often}"
 
 
 def told_means(matrix: Matrix) -> str:
@@ -198,7 +206,7 @@ def _grid(matrix: Matrix) -> tuple[list[str], dict[str, dict[str, Outcome]]]:
 def markdown_of(matrix: Matrix) -> str:
     """For a merge request."""
     lines = [f"## Detection score: {show_score(matrix.score)}", ""]
-    lines += [f"{len(matrix.outcomes)} of {matrix.planned} cells in {show_seconds(matrix.seconds)}.", ""]
+    lines += [f"{run_of(matrix)}.", ""]
     if matrix.scale != "1":
         lines += [f"All windows of objectives were scaled by {matrix.scale}.", ""]
     if matrix.end_of_way:
@@ -237,7 +245,7 @@ def html_of(matrix: Matrix) -> str:
         score=matrix.score,
         low=low,
         high=high,
-        took=show_seconds(matrix.seconds),
+        run=run_of(matrix),
         told_means=told_means(matrix) if matrix.end_of_way else "",
         tone={0: "good", 1: "bad", 3: "unknown", 4: "bad"}[matrix.exit_code],
         worst=[(one, explain(one)) for one in _worst_first(matrix)],
@@ -247,7 +255,8 @@ def html_of(matrix: Matrix) -> str:
         findings=findings(matrix),
         sign=SIGN,
         meaning=MEANING,
-        states=matrix.states,
+        states=sorted(matrix.states.items(), key=lambda one: list(SIGN).index(one[0])),
+        shown=SHOWN,
         tones=_TONES,
         tip=_tip,
         json=json.dumps(matrix.as_json(), indent=1),

@@ -111,6 +111,7 @@ def test_what_ends_differently_when_repeated_is_flaky() -> None:
     (steady,) = merge([outcome("a", "pay"), outcome("a", "shop")])
 
     assert merged.state is State.FLAKY
+    assert explain(merged)["what"].endswith("it ended differently when it was run again: killed, survived, killed")
     assert len(merged.repeats) == 2
     assert unsafe.state is State.UNSAFE
     assert steady.state is State.KILLED

@@ -151,3 +151,47 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_interruption_and_d
 
     undone = subprocess.run([STORMWATCH, "undo"], capture_output=True, text=True, timeout=60, env=environ, check=False)
     assert undone.stdout == "nothing to undo: no fault is recorded\n"
+
+
+BUDGET = """\
+objectives:
+  - name: front-fast
+    probe: front
+    target: 90%
+    slower_than: 500ms
+    window: 1d
+    burns: [{severity: page, long: 3m, short: 1m, factor: 2}]
+"""
+BURN = {"alertname": "ErrorBudgetBurn", "severity": "page", "objective": "front-fast"}
+
+
+def test_a_scaled_matrix_is_repeated_and_checked_at_full_scale(config: Path, tmp_path: Path) -> None:
+    """Each cell as often as asked, in rounds; then the one alert about a budget that told, with its windows as they are."""
+    text = config.read_text().replace(", slower_than: 700ms", "")
+    config.write_text(text + BUDGET)
+    page = tmp_path / "matrix.html"
+    ended = subprocess.run(
+        [STORMWATCH, "drill", "--matrix", "shop/tcp-latency", "database/tcp-refused", "-c", config]
+        + ["--repeat", "2", "--scale", "1/60", "--check-scale", "--format", "json", "--report", page],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "STORMWATCH_STATE": str(tmp_path / "state")},
+        check=False,
+    )
+    assert ended.stdout, ended.stderr
+    document = json.loads(ended.stdout)
+    found = Matrix.from_json(document)
+
+    assert states(document) == {"shop/tcp-latency": "killed", "database/tcp-refused": "killed"}, ended.stderr
+    assert [len(one.repeats) for one in found.outcomes] == [1, 1]
+    assert found.score == (2, 2)
+    assert document["scale"] == "1/60"
+    (checked,) = found.checks
+    assert checked.cell.name == "shop/tcp-latency at full scale: front-fast (page)"
+    assert [dict(one.labels) for one in checked.caught] == [BURN]
+    scaled = next(one for one in found.outcomes if one.cell.name == "shop/tcp-latency").cell
+    within = {one.labels["alertname"]: one.within for one in scaled.catchers}
+    assert checked.cell.limit > 36 > within["ErrorBudgetBurn"], "20 % of three minutes, which the scaled windows do not take"
+    assert ended.returncode == 0
+    assert "each cell was run 2 times" in page.read_text()
