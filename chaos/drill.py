@@ -70,7 +70,7 @@ class Drill:
         if self.probe is None and self.alert is None:
             raise ValueError(f"drill {self.name} expects nothing: name a probe that must fail, an alert, or both")
         if len(set(map(str, self.faults))) < len(self.faults):
-            raise ValueError(f"drill {self.name} puts one fault on one target twice: {self.what}")
+            raise ValueError(f"drill {self.name} puts one fault on one target twice ({self.what}): leave one out")
 
     @property
     def faults(self) -> tuple[FaultSpec, ...]:

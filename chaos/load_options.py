@@ -1,6 +1,5 @@
 """The fault `load` and what it is put on, as users write them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -8,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from stormwatch.chaos.option import STRICT
-from stormwatch.probes.options import File, Secret
+from stormwatch.probes.options import File
+from stormwatch.probes.request import check_headers
 from stormwatch.probes.units import Seconds
 from stormwatch.probes.url import Url
 
@@ -19,9 +19,6 @@ FASTEST = 100
 LONGEST = 3600.0
 """Seconds. A load that nobody takes away is felt by everybody who uses the service."""
 
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110, 5.6.2: a token."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTarget:
@@ -31,8 +28,8 @@ class ServiceTarget:
 
     url: str
     """Where it is, with http or https: `https://shop.example/`. Requests go to this scheme, host and port alone; redirects are not followed."""
-    headers: Mapping[str, Secret] = field(default_factory=dict[str, str], repr=False)
-    """Sent with each request. Credentials belong here."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Sent with each request; what is secret as `${env:NAME}` or `${file:PATH}`."""
     ca_file: File = ""
     """Certificates of the authorities that are trusted for https, PEM; those of the system when empty."""
 
@@ -40,11 +37,7 @@ class ServiceTarget:
         if "@" in self.url.partition("://")[2].partition("/")[0]:
             raise ValueError("url has a user or password in it; give `headers: {Authorization: …}` instead")
         Url.parse(self.url)
-        for name, value in self.headers.items():
-            if not _HEADER.fullmatch(name) or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
-                raise ValueError(
-                    f"headers: {name!r} is no name of a header, or its value has a control character in it"
-                )
+        check_headers(self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

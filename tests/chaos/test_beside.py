@@ -185,7 +185,7 @@ def test_a_record_without_the_evidence_of_one_beside_is_inconclusive() -> None:
 def test_one_fault_on_one_target_twice_is_refused() -> None:
     """Their records and evidence could not be told apart."""
     with pytest.raises(
-        ValueError, match="one fault on one target twice: tcp-blackhole on payments beside tcp-blackhole"
+        ValueError, match=r"one fault on one target twice .tcp-blackhole on payments beside tcp-blackhole"
     ):
         replace(DRILL, beside=(DRILL.fault,))
 
