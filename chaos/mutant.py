@@ -19,6 +19,7 @@ from stormwatch.chaos.rejudged import (
     expectations_of,
     slower_than_of,
 )
+from stormwatch.chaos.routing import Routed
 from stormwatch.probes.probe import Confirm, Probe
 from stormwatch.probes.units import show_duration, show_ratio
 from stormwatch.slo.alert import Severity
@@ -61,6 +62,9 @@ class Operator(StrEnum):
     DEPENDENCY_REMOVED = "dependency-removed"
     MAINTENANCE_REMOVED = "maintenance-removed"
     MATCHER_REMOVED = "matcher-removed"
+    ROUTE_REMOVED = "route-removed"
+    ROUTE_SEVERITY = "route-severity"
+    ROUTE_MATCHER = "route-matcher"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,7 @@ class Mutant:
 
     operator: Operator
     subject: str
-    """The objective, the probe or the window of maintenance that it is about."""
+    """The objective, the probe, the window of maintenance or the channel that it is about."""
     sentence: str
     """What was changed: from what to what."""
     place: Place
@@ -87,6 +91,8 @@ class Mutant:
     """The pair of windows that it changes, as it was."""
     rejudge: Rejudge | None = None
     """How runs would have ended."""
+    routed: Routed | None = None
+    """The channel that it changes, as it was: it leaves all rules as they are."""
     everywhere: bool = False
     """Whether it changes more than rules and runs: all has to be evaluated again."""
     equivalent: str = ""
@@ -101,6 +107,8 @@ def mutants_of(monitoring: Monitoring) -> Iterator[Mutant]:
         yield from _of_objective(monitoring, objective, ("objectives", number))
     for number, window in enumerate(monitoring.maintenance):
         yield from _of_maintenance(monitoring, window, number)
+    for routed in monitoring.routing:
+        yield from _of_channel(monitoring, routed)
 
 
 def _of_probe(monitoring: Monitoring, probe: Probe, place: Place) -> Iterator[Mutant]:
@@ -372,6 +380,44 @@ def _of_maintenance(monitoring: Monitoring, window: Maintenance, number: int) ->
             monitoring=replace(monitoring, maintenance=(*before, wider, *after)),
             everywhere=True,
             equivalent="it is about the same probes" if widened == matched else "",
+        )
+
+
+def _of_channel(monitoring: Monitoring, routed: Routed) -> Iterator[Mutant]:
+    """What makes a channel hear less: nothing that a drill asks for tells apart that one hears more."""
+    name, severities, match = routed.name, routed.route.severities, routed.route.match
+
+    def changed(operator: Operator, place: Place, sentence: str, wanted: Routed | None, *, test: str) -> Mutant:
+        after = (wanted,) if wanted else ()
+        routing = tuple(new for old in monitoring.routing for new in (after if old is routed else (old,)))
+        return Mutant(
+            operator=operator,
+            subject=f"channel {name}",
+            sentence=sentence,
+            place=(*routed.place, *place),
+            test=f"a drill with `delivered_within` whose `watch.receiver` stands behind {name}{test}",
+            probes=frozenset(),
+            monitoring=replace(monitoring, routing=routing),
+            routed=routed,
+        )
+
+    yield changed(Operator.ROUTE_REMOVED, (), f"{name} is not told of any alert", None, test="")
+    for severity in sorted(severities):
+        rest = replace(routed.route, severities=severities - {severity})
+        yield changed(
+            Operator.ROUTE_SEVERITY,
+            ("severities",),
+            f"{name} is not told of what is of severity {severity}",
+            replace(routed, route=rest) if rest.severities else None,  # without any, it would be told of all
+            test=f", and whose alert is of severity {severity}",
+        )
+    for label, value in match.items():
+        yield changed(
+            Operator.ROUTE_MATCHER,
+            ("match", label),
+            f"{name} is told of alerts whose {label} is not {value}, and not of those whose {label} is",
+            replace(routed, negated=routed.negated | {label}),
+            test=f", and whose alert has {label} {value}",
         )
 
 

@@ -26,6 +26,7 @@ from stormwatch.chaos.playback import (
 )
 from stormwatch.chaos.recording import Recorded
 from stormwatch.chaos.rejudged import Place
+from stormwatch.chaos.routing import told_with
 from stormwatch.chaos.verdict import Verdict, judge
 from stormwatch.probes.result import Outcome, Result
 from stormwatch.slo.alert import Transition
@@ -147,6 +148,8 @@ class _Base:
 
     def differs(self, mutant: Mutant) -> str:
         """What it comes to with a mutant, and without it, if that is something else."""
+        if mutant.routed:
+            return self._told_otherwise(mutant)
         if not self._reaches(mutant):
             return ""
         part = self._part(mutant.probes)
@@ -159,6 +162,22 @@ class _Base:
         if changed.observation:
             self.observations.append(changed.observation)
         return f"{part.replayed.told}, with it {changed.told}" if changed.told != part.replayed.told else ""
+
+    def is_about(self, mutant: Mutant) -> bool:
+        """Whether it has anything of what the mutant changes."""
+        if mutant.routed:
+            return any(map(mutant.routed.wants, self.replayed.transitions))
+        return bool(mutant.probes & self.probes)
+
+    def _told_otherwise(self, mutant: Mutant) -> str:
+        drill, seen = self._monitoring.drill_of(self.recorded), self.replayed.observation
+        if drill is None or seen is None:
+            return ""
+        known = self._monitoring.routing
+        now, changed = (
+            told_with(each, drill, self.recorded, seen, known=known) for each in (known, mutant.monitoring.routing)
+        )
+        return f"{now}, with it {changed}" if changed != now else ""
 
     def _part(self, probes: frozenset[str]) -> _Part:
         names = together(self._monitoring, self._eventful | probes)
@@ -186,7 +205,7 @@ def _fate_of(mutant: Mutant, bases: Iterable[_Base]) -> Fate:
         return Fate(mutant=mutant, state=State.EQUIVALENT)
     reached, fate = False, None
     for base in bases:
-        reached |= bool(mutant.probes & base.probes)
+        reached |= base.is_about(mutant)
         # All of them, although one is enough: what drills see under mutants says which of their expectations are needed.
         told = base.differs(mutant)
         if told and fate is None:

@@ -7,7 +7,8 @@ before that, so the fault is held on paper: from the moment at which it was take
 what it saw under the fault, at its own rhythm, until the drill would have been complete or would have given up; what followed
 moves to after that. In the same way all goes on as it was last, when what the rules say has not recovered at the end.
 
-Pure, and deterministic: no clock, no randomness. What lies behind the evaluation (routing, delivery) is not replayed.
+Pure, and deterministic: no clock, no randomness. What lies behind the evaluation is not replayed, but for the decision who
+is told (`routing.told_with`).
 """
 
 import heapq
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from stormwatch.chaos.detection import Observation, Sighting, detect
 from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.recording import Recorded
+from stormwatch.chaos.routing import Routed
 from stormwatch.chaos.run import MARGIN, TICK, late_look
 from stormwatch.chaos.verdict import Judgement, judge, show_labels
 from stormwatch.probes.probe import Probe
@@ -44,6 +46,8 @@ class Monitoring:
     maintenance: tuple[Maintenance, ...] = ()
     drills: Mapping[str, Drill] = field(default_factory=dict[str, Drill])
     """The drills as they are asked for today; one that is not here is asked as it was recorded."""
+    routing: tuple[Routed, ...] = ()
+    """The channels of which a recording can say whether they were told: what they are told of is decided again."""
     evaluation: float = 1.0
     """Seconds between two evaluations of the rules in the service."""
 
@@ -53,7 +57,7 @@ class Monitoring:
             return None
         then = recorded.report.drill
         now = self.drills.get(then.name, then)
-        return now if now.fault == then.fault else then
+        return now if now.faults == then.faults else then
 
 
 Rejudge = Callable[[Result], Result]

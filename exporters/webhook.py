@@ -21,6 +21,10 @@ SIGNATURE = "Stormwatch-Signature"
 """The header of a signed request: `t=<Unix seconds>,v1=<hex digits>`."""
 
 
+STORMWATCH = "stormwatch"
+"""How payloads call a receiver that has no name of its own."""
+
+
 class WebhookChannel:
     """One address."""
 
@@ -28,7 +32,7 @@ class WebhookChannel:
     acknowledgements = False
     each_alert = False
 
-    def __init__(self, name: str, url: str, *, secret: str = "", receiver: str = "stormwatch") -> None:
+    def __init__(self, name: str, url: str, *, secret: str = "", receiver: str = STORMWATCH) -> None:
         """`secret` signs; `receiver` is how the payload calls the receiver."""
         self.name = name
         self._url = url

@@ -1,6 +1,7 @@
 """`stormwatch mutate`: the lines of the configuration that could change without any recorded drill noticing."""
 
 import os
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from stormwatch.harness.problem import Exit, Problem
 if TYPE_CHECKING:
     from stormwatch.chaos.playback import Monitoring
     from stormwatch.chaos.recording import Recorded
+    from stormwatch.chaos.routing import Routed
     from stormwatch.harness.config import Config
 
 
@@ -86,9 +88,27 @@ def monitoring_of(config: "Config") -> "Monitoring":
         rules=config.rules,
         objectives=config.objectives,
         maintenance=config.maintenance,
+        routing=tuple(_routing(config)),
         drills={drill.name: drill for drill in config.drills},
         evaluation=EVALUATION,
     )
+
+
+def _routing(config: "Config") -> "Iterator[Routed]":
+    """The channels whose messages `watch.receiver` understands: what the others say to whom, no recording has."""
+    from stormwatch.chaos.routing import Routed
+    from stormwatch.exporters.grouping import Route
+    from stormwatch.exporters.webhook import STORMWATCH
+    from stormwatch.harness.notifying import told_of
+
+    alerts = config.alerts
+    for number, entry in enumerate(alerts.notify):
+        if entry.to == "webhook" and not entry.only_fallback:
+            yield Routed(route=told_of(entry), receiver=entry.name, place=("alerts", "notify", number))
+    if alerts.webhook:
+        yield Routed(route=Route(channel="webhook"), receiver=STORMWATCH, place=("alerts", "webhook"))
+    if alerts.alertmanager and not config.watch.prometheus:  # which would be who tells Alertmanager
+        yield Routed(route=Route(channel="alertmanager"), receiver="", place=("alerts", "alertmanager"))
 
 
 def _read(directory: Path) -> "tuple[Recorded, ...]":

@@ -41,6 +41,9 @@ MEANING = {
     Operator.DEPENDENCY_REMOVED: "A dependency can be removed, and no drill notices",
     Operator.MAINTENANCE_REMOVED: "Planned work can be removed, and no drill notices",
     Operator.MATCHER_REMOVED: "Planned work can be about more probes, and no drill notices",
+    Operator.ROUTE_REMOVED: "A channel can be told of nothing, and no drill notices",
+    Operator.ROUTE_SEVERITY: "A channel can miss a severity, and no drill notices",
+    Operator.ROUTE_MATCHER: "A channel can be told of other alerts, and no drill notices",
 }
 """What it means that a mutant of each operator survives."""
 
@@ -102,8 +105,8 @@ class Located:
     def unreached(self) -> list[tuple[Spot, str, int]]:
         """What no recording is about: where it stands, what it is, how many mutants it has."""
         fates = [fate for fate in self.examined.fates if fate.state is State.UNREACHED]
-        counts = Counter(fate.mutant.place[:2] for fate in fates)
-        names = {fate.mutant.place[:2]: fate.mutant.subject for fate in fates}
+        counts = Counter(_entry(fate.mutant) for fate in fates)
+        names = {_entry(fate.mutant): fate.mutant.subject for fate in fates}
         return sorted(
             ((self.at(place), names[place], count) for place, count in counts.items()), key=lambda each: each[0].line
         )
@@ -111,6 +114,11 @@ class Located:
     def redundant(self) -> list[tuple[Spot, Redundant]]:
         """What drills ask for without need."""
         return [(self.at(one.place), one) for one in self.examined.redundant]
+
+
+def _entry(mutant: Mutant) -> Place:
+    """Where the entry stands that it is about: a probe, an objective, a window, a channel."""
+    return mutant.routed.place if mutant.routed else mutant.place[:2]
 
 
 def as_text(located: Located) -> str:

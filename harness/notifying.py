@@ -1,6 +1,7 @@
 """From an alert's transition to the people who are told: one notification, every configured channel."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -139,14 +140,17 @@ def lines_of(config: Config) -> list[Line]:
     return lines
 
 
+def told_of(entry: AnyNotifyEntry) -> Route:
+    """What a channel is told of, and nothing of how often."""
+    return Route(channel=entry.name, severities=frozenset(entry.severities), match=entry.match)
+
+
 def _line(entry: AnyNotifyEntry) -> Line:
     channel = _channel(entry)
     return Line(
         channel=channel,
-        route=Route(
-            channel=entry.name,
-            severities=frozenset(entry.severities),
-            match=entry.match,
+        route=replace(
+            told_of(entry),
             group_by=None if channel.each_alert else entry.group_by,
             group_wait=0.0 if channel.each_alert else entry.group_wait,
             group_interval=0.0 if channel.each_alert else entry.group_interval,

@@ -9,6 +9,7 @@ from stormwatch.chaos.detection import Observation, detect
 from stormwatch.chaos.drill import Drill, ExpectedAlert, ExpectedProbe
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import FaultSpec
+from stormwatch.chaos.feed import Delivered
 from stormwatch.chaos.playback import Monitoring, replay
 from stormwatch.chaos.recording import Earlier, Recorded
 from stormwatch.chaos.report import Report
@@ -17,6 +18,7 @@ from stormwatch.chaos.verdict import judge
 from stormwatch.probes.probe import Confirm, Probe
 from stormwatch.probes.result import Attempt, Measure, Outcome, Reason, Result
 from stormwatch.probes.watch import Watch
+from stormwatch.slo.alert import AlertState
 from stormwatch.slo.objective import EXPIRY, Objective
 from stormwatch.slo.policy import rules_for_objective, rules_for_probe
 from stormwatch.slo.rule import BudgetLeft, BurnRate, Rule, Windows
@@ -88,13 +90,13 @@ def earlier(good: int, bad: int = 0, *, name: str = "shop") -> tuple[Earlier, ..
     )
 
 
-def drill(alert: Mapping[str, str] | None = PAGE, *, within: float = 60, **more: Any) -> Drill:
+def drill(alert: ExpectedAlert | Mapping[str, str] | None = PAGE, *, within: float = 60, **more: Any) -> Drill:
     """The probe is red and the alert fires within a minute; all is well a minute after."""
     given: dict[str, Any] = {
         "name": "hangs",
         "fault": FaultSpec(kind="tcp-blackhole", target="payments", options=TcpBlackhole()),
         "probe": ExpectedProbe(name="shop", within=60),
-        "alert": ExpectedAlert(labels=alert, within=within) if alert else None,
+        "alert": ExpectedAlert(labels=alert, within=within) if isinstance(alert, Mapping) else alert,
         "resolves_within": 60,
         "allow": ("shop-up",),
     }
@@ -158,6 +160,19 @@ def tape(
         transitions=played.transitions,
         report=report(asked, played.observation),
     )
+
+
+def heard(recorded: Recorded, *receivers: str, after: float = 3.0) -> Recorded:
+    """The same, with the alert that it expects told to the watched receiver, so many seconds after it fired."""
+    assert recorded.report is not None
+    asked, seen = recorded.report.drill, recorded.report.detection.observed
+    deliveries = tuple(
+        Delivered(one.alert.labels, one.at + after, one.since, receiver=receiver)
+        for one in seen.transitions
+        if one.after is AlertState.FIRING and asked.expects(one.alert.labels)
+        for receiver in receivers
+    )
+    return replace(recorded, report=report(asked, replace(seen, deliveries=deliveries)))
 
 
 def report(asked: Drill, seen: Observation) -> Report:

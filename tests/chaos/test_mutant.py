@@ -13,6 +13,8 @@ from stormwatch.chaos.mutant import Mutant, Operator, mutants_of, weakened
 from stormwatch.chaos.mutation import Fate, State, examine
 from stormwatch.chaos.playback import Monitoring, replay
 from stormwatch.chaos.recording import Recorded
+from stormwatch.chaos.routing import Routed
+from stormwatch.exporters.grouping import Route
 from stormwatch.probes.expectation import ExpectHttp
 from stormwatch.probes.http import HttpOptions
 from stormwatch.probes.probe import Confirm
@@ -30,6 +32,7 @@ from tests.chaos.tapes import (
     drill,
     earlier,
     healthy,
+    heard,
     monitoring,
     objective,
     probe,
@@ -282,6 +285,35 @@ def _matcher_removed() -> Case:
     )
 
 
+DELIVERED = ExpectedAlert(labels=PAGE, within=60, delivered_within=60)
+
+
+def _of_channel(operator: Operator, told: str, **route: object) -> Case:
+    """A channel that the watched receiver stands behind: only a drill that asks for the delivery tells."""
+    channel = Routed(route=Route(channel="ops", **route), receiver="ops", place=("alerts", "notify", 0))  # type: ignore[arg-type]
+    watched = replace(PLAIN, routing=(channel,))
+    return Case(
+        operator,
+        told,
+        watched,
+        heard(tape(watched, drill(alert=DELIVERED), runs()), "ops"),
+        heard(tape(watched, drill(), runs()), "ops"),
+    )
+
+
+def _route_removed() -> Case:
+    return _of_channel(Operator.ROUTE_REMOVED, "ops is not told of any alert")
+
+
+def _route_severity() -> Case:
+    severities = frozenset({"page", "ticket"})
+    return _of_channel(Operator.ROUTE_SEVERITY, "ops is not told of what is of severity page", severities=severities)
+
+
+def _route_matcher() -> Case:
+    return _of_channel(Operator.ROUTE_MATCHER, "ops is told of alerts whose probe is not shop", match={"probe": "shop"})
+
+
 CASES = (
     _rule_removed,
     _severity,
@@ -301,6 +333,9 @@ CASES = (
     _dependency_removed,
     _maintenance_removed,
     _matcher_removed,
+    _route_removed,
+    _route_severity,
+    _route_matcher,
 )
 
 
