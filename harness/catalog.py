@@ -13,7 +13,7 @@ _OWN: Final[Mapping[str, str]] = {
     "http": "stormwatch.probes.http",
     "dns": "stormwatch.probes.dns",
     "tls": "stormwatch.probes.tls",
-    "certificate_file": "stormwatch.probes.certificate_file",
+    "certificate-file": "stormwatch.probes.certificate_file",
     "tcp": "stormwatch.probes.tcp",
     "icmp": "stormwatch.probes.icmp",
     "unix": "stormwatch.probes.unix",

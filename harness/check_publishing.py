@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stormwatch.harness import outcomes
 from stormwatch.harness.check import exit_code
-from stormwatch.harness.outcomes import Form
+from stormwatch.harness.check_form import Form
 from stormwatch.harness.problem import Exit, Problem
 from stormwatch.journeys import annotations
 from stormwatch.journeys.pool import default_artifacts

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import uvloop
 
 import stormwatch
 from stormwatch.harness.audit_command import audit, replay_command
+from stormwatch.harness.check_form import Form
 from stormwatch.harness.descriptors import allow_many
 from stormwatch.harness.gameday_command import gameday
 from stormwatch.harness.invocation import DEFAULT_CONFIG, load_config, state, write
@@ -26,9 +26,7 @@ from stormwatch.harness.load_command import load
 from stormwatch.harness.mutate_command import mutate
 from stormwatch.harness.notify_command import notify, silence
 from stormwatch.harness.openslo_command import exporting, import_openslo
-from stormwatch.harness.outcomes import Form
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.harness.secret import mask_of
 from stormwatch.harness.slo_command import slo
 from stormwatch.harness.sloth_command import import_sloth
 
@@ -130,6 +128,7 @@ def check(
     """Run probes once. Exit code 0: all up, 1: something is down, 3: something is broken, so there is no verdict."""
     from stormwatch.harness import check as checking
     from stormwatch.harness import check_publishing, outcomes
+    from stormwatch.harness.secret import mask_of
     from stormwatch.probes import heartbeats
     from stormwatch.probes.resources import Resources
 
@@ -775,6 +774,8 @@ def main() -> None:
 
 
 def _finish(run: Callable[[], Coroutine[Any, Any, int]]) -> None:
+    import uvloop
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             code = runner.run(run())

@@ -3,10 +3,12 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stormwatch.harness.problem import Problem
-from stormwatch.harness.secret import Secrets
+
+if TYPE_CHECKING:
+    from stormwatch.harness.secret import Secrets
 
 DEFAULT_CONFIG = Path("stormwatch.yaml")
 
@@ -14,6 +16,7 @@ DEFAULT_CONFIG = Path("stormwatch.yaml")
 def load_config(path: Path) -> Any:
     """The configuration in a file. Raises Problem with every mistake in it."""
     from stormwatch.harness.config import ConfigError, load
+    from stormwatch.harness.secret import Secrets
 
     try:
         config = load(path, environ=os.environ)
@@ -23,7 +26,7 @@ def load_config(path: Path) -> Any:
     return config
 
 
-def mask_logs(secrets: Secrets) -> None:
+def mask_logs(secrets: "Secrets") -> None:
     """No log line shows one of these secrets, whoever writes it."""
 
     def masked(record: logging.LogRecord) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -11,17 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from stormwatch.probes.result import Outcome, Result
-
-
-class Form(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    JUNIT = "junit"
-    HTML = "html"
-    GITHUB = "github"
-
 
 STYLE = {Outcome.UP: "green", Outcome.DOWN: "bold red", Outcome.BROKEN: "bold yellow"}
 SIGN = {Outcome.UP: "✓", Outcome.DOWN: "✗", Outcome.BROKEN: "?"}

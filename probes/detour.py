@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import dns.exception
-import dns.resolver
 
 from stormwatch.probes.endpoint import Endpoint, is_address
 from stormwatch.probes.resolve import Family
@@ -82,8 +81,10 @@ def resolver_of(text: str) -> Endpoint | None:
 
 def system_name_server() -> Endpoint:
     """The first name server of this machine. Raises ValueError when it has none."""
+    from dns.resolver import Resolver  # only here, because DNS over QUIC comes with it, and all that it stands on
+
     try:
-        servers = [str(each) for each in dns.resolver.Resolver().nameservers]
+        servers = [str(each) for each in Resolver().nameservers]
     except (dns.exception.DNSException, OSError) as error:
         raise ValueError(f"this machine has no name server to ask ({str(error) or type(error).__name__})") from None
     found = next((each for each in servers if is_address(each)), None)

@@ -16,7 +16,6 @@ import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
-import dns.resolver
 
 from stormwatch.probes import authorities
 from stormwatch.probes.authorities import compare
@@ -149,8 +148,10 @@ def _servers(options: DnsOptions) -> tuple[tuple[DnsServer, ...], bool]:
         return (DnsServer.parse(options.server, options.transport, what="server"),), False
     if options.transport in ("https", "quic"):
         raise ValueError(f"server: the system does not say where `transport: {options.transport}` is spoken, give one")
+    from dns.resolver import Resolver  # only here, because DNS over QUIC comes with it, and all that it stands on
+
     try:
-        nameservers = dns.resolver.Resolver().nameservers
+        nameservers = Resolver().nameservers
     except (dns.exception.DNSException, OSError) as error:
         raise ValueError(
             f"the system has no name server, give `server`: {str(error) or type(error).__name__}"

@@ -15,7 +15,6 @@ import dns.flags
 import dns.name
 import dns.rcode
 import dns.rdatatype
-import dns.resolver
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -80,8 +79,10 @@ class Pins:
 
 def system_server() -> Endpoint:
     """The name server of this machine. Raises ValueError when it has none."""
+    from dns.resolver import Resolver  # only here, because DNS over QUIC comes with it, and all that it stands on
+
     try:
-        servers = dns.resolver.Resolver().nameservers
+        servers = Resolver().nameservers
     except dns.exception.DNSException as error:
         raise ValueError(f"expect.tlsa: this machine has no name server to ask ({error}): give `resolver`") from None
     found = next((str(each) for each in servers if is_address(str(each))), None)

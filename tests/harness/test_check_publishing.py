@@ -13,8 +13,8 @@ import pytest
 
 from stormwatch.harness import outcomes
 from stormwatch.harness.check import journeys_among
+from stormwatch.harness.check_form import Form
 from stormwatch.harness.check_publishing import asked_for
-from stormwatch.harness.outcomes import Form
 from stormwatch.harness.problem import Problem
 from stormwatch.probes.probe import Probe
 from stormwatch.probes.result import Outcome, Phase, Reason, Result
