@@ -1,4 +1,4 @@
-"""A matrix as JUnit XML, for CI servers: a suite for each dependency, a case for each fault on it, and one for false alarms."""
+"""A matrix as JUnit XML, for CI servers: a suite for each dependency, a case for each fault on it, and what holds of the whole."""
 
 from xml.etree import ElementTree as ET
 
@@ -17,7 +17,7 @@ def junit_of(matrix: Matrix) -> str:
         suite = ET.SubElement(whole, "testsuite", name=xml_safe(name))
         for one in outcomes:
             _case(suite, one)
-    _quiet(ET.SubElement(whole, "testsuite", name="nothing is broken"), matrix)
+    _whole(ET.SubElement(whole, "testsuite", name="the matrix"), matrix)
     for element in (*whole, whole):
         _count(element)
     ET.indent(whole)
@@ -43,12 +43,24 @@ def _case(suite: ET.Element, outcome: Outcome) -> None:
         found.text = xml_safe("\n".join(filter(None, (said["what"], said["remedy"]))))
 
 
-def _quiet(suite: ET.Element, matrix: Matrix) -> None:
+def _whole(suite: ET.Element, matrix: Matrix) -> None:
     seconds = sum(one.seconds for one in matrix.controls)
-    case = ET.SubElement(suite, "testcase", classname="matrix", name="no alert fires", time=f"{seconds:.3f}")
+    quiet = _of_whole(suite, "no alert fires while nothing is broken", seconds)
     if matrix.false_alarms:
         names = ", ".join(dict.fromkeys(catcher_name(one.labels) for one in matrix.false_alarms))
-        ET.SubElement(case, "failure", type="false-alarm", message=xml_safe(names))
+        ET.SubElement(quiet, "failure", type="false-alarm", message=xml_safe(names))
+    complete = _of_whole(suite, "every cell was run", matrix.seconds)
+    if len(matrix.outcomes) < matrix.planned:
+        message = f"{len(matrix.outcomes)} of {matrix.planned}; go on with --resume"
+        ET.SubElement(complete, "error", type="interrupted", message=message)
+    for one in matrix.checks:
+        case = _of_whole(suite, one.cell.name, one.sight.took)
+        if not one.state.told:
+            ET.SubElement(case, "failure", type=one.state.value, message=xml_safe(explain(one)["what"]))
+
+
+def _of_whole(suite: ET.Element, name: str, seconds: float) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname="matrix", name=xml_safe(name), time=f"{seconds:.3f}")
 
 
 def _count(element: ET.Element) -> None:

@@ -132,7 +132,7 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
     smallest = matrix.smallest_set()
     found: list[tuple[str, list[str]]] = [
         (
-            f"False alarms in {len(matrix.controls)} controls of {show_seconds(seconds)} altogether",
+            f"False alarms in {_counted(len(matrix.controls), 'control')} of {show_seconds(seconds)} altogether",
             [catcher_name(alarm.labels) for alarm in matrix.false_alarms] or ["none"],
         ),
         (
@@ -167,6 +167,10 @@ def findings(matrix: Matrix) -> list[tuple[str, list[str]]]:
         ("Faults that were left out", [f"{one.name}: {one.why}" for one in matrix.skipped]),
     ]
     return [(title, lines) for title, lines in found if lines]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _arrivals(matrix: Matrix) -> list[str]:
