@@ -101,6 +101,8 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
                     raise SystemExit(f"run {number} is {report.outcome}: {report.sentence}")
                 if number % every == 0 or number == 1:
                     looks.append(await asyncio.to_thread(look, number, scratch))
+                    told = f"{number} runs: {looks[-1].bytes / 1e6:.1f} MB, {looks[-1].processes} processes"
+                    print(f"{told}, {looks[-1].descriptors} descriptors", file=sys.stderr, flush=True)
         finally:
             await pool.aclose()
             tempfile.tempdir = None

@@ -226,7 +226,8 @@ async def test_a_pytest_that_lacks_what_users_in_one_process_need_is_told_with_i
         name="conftest.py",
     )
     file = write(suite, "def test_it(step): pass\n")
-    events = await said_of(LoadJob(journeys=(LoadJourney(name="it", file=file, test="test_it"),)))
+    journey = LoadJourney(name="it", file=file, test="test_it")
+    events = await said_of(LoadJob(journeys=(journey,), users=1, seconds=0.1))
     assert events[0] == {
         "event": "refused",
         "why": f"pytest {pytest.__version__} has no Function._initrequest, FixtureDef._finalizers, which users in one "
