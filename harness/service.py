@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 from stormwatch.chaos.feed import Feed
 from stormwatch.chaos.undo import UndoJournal, state_directory
 from stormwatch.exporters import notification
+from stormwatch.exporters.artifact import artifacts_of
 from stormwatch.exporters.dead_man import DeadMan
 from stormwatch.exporters.history import HOUR, KEEP, KEEP_DETAILS, History, HistoryUnavailable
 from stormwatch.exporters.journey_view import JourneyView
@@ -50,7 +51,7 @@ from stormwatch.harness.server import serving
 from stormwatch.harness.turns import Turns, sizes
 from stormwatch.harness.web import web_app
 from stormwatch.journeys.pool import WorkerPool
-from stormwatch.journeys.retention import prune
+from stormwatch.journeys.retention import KeptRuns
 from stormwatch.probes import heartbeats
 from stormwatch.probes.clock import Clock, SystemClock
 from stormwatch.probes.heartbeats import Heartbeats, HeartbeatsUnavailable
@@ -68,6 +69,8 @@ COMES_BACK = 120.0
 """Seconds after the start in which an alert of the last run may fire again without having been resolved between."""
 TIDYING = 600.0
 """Seconds between two rounds of removing old artifacts."""
+READING = 3600.0
+"""Seconds between two readings of their directory, for what others put there or took away."""
 JOURNEYS_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
 """A browser needs a core of its own for its timings to mean something."""
 
@@ -110,6 +113,8 @@ class Service:
         self._soon = asyncio.Event()
         self._links = ArtifactLinks(config.external_url)
         self._untidy = asyncio.Event()
+        self._fresh: set[str] = set()
+        """Runs that kept something since the directory was tidied last."""
         self._outcomes: dict[str, Outcome] = {}
         self._counted: dict[str, Counts] = {}
         self._listeners: list[Callable[[Result | Transition], None]] = []
@@ -356,15 +361,29 @@ class Service:
                 self._counted[name] = counts
 
     def _kept(self, result: Result) -> None:
-        if "artifacts" in result.evidence:
+        if kept := artifacts_of(result):
+            self._fresh.update(each.run for each in kept)
             self._untidy.set()
 
     async def _tidy(self) -> None:
         """After each run that kept something, and now and then because things grow old."""
         retention = retention_of(self.config.artifacts, self.config.probes)
+        runs = KeptRuns(self.artifacts)
+
+        def tidy(fresh: Collection[str], pinned: Collection[str], *, anew: bool) -> None:
+            if anew:
+                runs.read()
+            for run in fresh:
+                runs.add(run)
+            runs.prune(retention, now=self.clock.now(), pinned=pinned)
+
+        read_at = float("-inf")
         while True:
             self._untidy.clear()
-            await asyncio.to_thread(prune, self.artifacts, retention, now=self.clock.now(), pinned=self._links.runs)
+            fresh, self._fresh = self._fresh, set()
+            if anew := self.clock.monotonic() - read_at > READING:
+                read_at = self.clock.monotonic()
+            await asyncio.to_thread(tidy, fresh, self._links.runs, anew=anew)
             with suppress(TimeoutError):
                 async with asyncio.timeout(TIDYING):
                     await self._untidy.wait()

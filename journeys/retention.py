@@ -3,8 +3,10 @@
 artifacts/<probe>/<run>/page.png …        a run is removed whole, so that no picture is left without its trace
 """
 
+import heapq
+import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,55 +48,105 @@ class _Run:
     changed: float
     size: int
 
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
 
-def prune(
-    directory: Path, retention: Retention, *, now: float, pinned: Collection[str] = frozenset()
-) -> tuple[Path, ...]:
-    """Remove the folders of runs (`directory/<probe>/<run>`) that are too old, and the oldest while all are too large.
 
-    `now` is unix time in seconds. `pinned` are runs as `<probe>/<run>`: somebody was given a link to them. They stay whatever
-    their age, and go for their size only when nothing else is left to go. A run of the last half
-    minute stays in any case. Returns what was removed, in the order in which it was. What cannot be removed is left for the next time. It reads the disk, so call it in a thread.
+class KeptRuns:
+    """The runs that have artifacts in a directory (`directory/<probe>/<run>`), known without reading it each time.
+
+    `read` reads it; of a run that keeps something thereafter `add` is told. What others put there or took away is known when it is
+    read again. Not for two threads at once, and all of it may wait for the disk.
     """
-    removed: list[Path] = []
-    left: list[_Run] = []
-    for folder, runs in _by_journey(directory).items():
-        limits = retention.journeys.get(folder)
-        left += _hold(runs, limits, now, pinned, removed) if limits else runs
-    _hold(left, retention.total, now, pinned, removed)
-    return tuple(removed)
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._journeys: dict[str, dict[str, _Run]] = {}
+        """By the folder of the journey, then by that of the run; the oldest first."""
+        self._sizes: dict[str, int] = {}
+        """Bytes of all runs of a journey together."""
+
+    def __len__(self) -> int:
+        return sum(len(runs) for runs in self._journeys.values())
+
+    def read(self) -> None:
+        """Read the whole directory. One that is not there has no runs."""
+        found = [run for path in self._directory.glob("*/*/") if (run := _run(path))]
+        self._journeys.clear()
+        self._sizes.clear()
+        for run in sorted(found, key=_age):
+            self._put(run)
+
+    def add(self, name: str) -> None:
+        """Look at one run, `<probe>/<run>`, that has kept something, or more than before: it is the newest then."""
+        path = self._directory / name
+        if known := self._journeys.get(path.parent.name, {}).get(path.name):
+            self._forget(known)
+        if run := _run(path):
+            self._put(run)
+
+    def prune(self, retention: Retention, *, now: float, pinned: Collection[str] = frozenset()) -> tuple[Path, ...]:
+        """Remove the runs that are too old, and the oldest while all are too large.
+
+        `now` is unix time in seconds. `pinned` are runs as `<probe>/<run>`: somebody was given a link to them. They stay whatever
+        their age, and go for their size only when nothing else is left to go. A run of the last half minute stays in any case.
+        Returns what was removed, in the order in which it was. What cannot be removed is left for the next time.
+        """
+        removed: list[Path] = []
+        for folder, limits in retention.journeys.items():
+            if folder in self._journeys:
+                removed += self._hold([folder], limits, now, pinned)
+        return (*removed, *self._hold(list(self._journeys), retention.total, now, pinned))
+
+    def _hold(self, folders: Sequence[str], limits: Limits, now: float, pinned: Collection[str]) -> Iterator[Path]:
+        """Hold the runs of some journeys to a limit. Those that may stay are not looked at: they may be thousands."""
+        left = sum(self._sizes[folder] for folder in folders)
+        for last_resort in (False, True):
+            if last_resort and left <= limits.bytes:
+                return
+            # Copies, because runs go meanwhile.
+            for run in heapq.merge(*(tuple(self._journeys[folder].values()) for folder in folders), key=_age):
+                if (run.name in pinned) is not last_resort:
+                    continue
+                is_old = not last_resort and now - run.changed > limits.seconds
+                if now - run.changed < WRITING or not (is_old or left > limits.bytes):
+                    break  # all that follow are younger
+                shutil.rmtree(run.path, ignore_errors=True)
+                if not run.path.exists():
+                    self._forget(run)
+                    left -= run.size
+                    yield run.path
+
+    def _put(self, run: _Run) -> None:
+        folder = run.path.parent.name
+        self._journeys.setdefault(folder, {})[run.path.name] = run
+        self._sizes[folder] = self._sizes.get(folder, 0) + run.size
+
+    def _forget(self, run: _Run) -> None:
+        folder = run.path.parent.name
+        del self._journeys[folder][run.path.name]
+        self._sizes[folder] -= run.size
 
 
-def _hold(runs: Iterable[_Run], limits: Limits, now: float, pinned: Collection[str], removed: list[Path]) -> list[_Run]:
-    """Hold runs to a limit. Returns those that are left."""
-    left = sorted(runs, key=lambda run: (_is_pinned(run, pinned), run.changed))
-    total = sum(run.size for run in left)
-    for run in tuple(left):
-        if now - run.changed < WRITING:
-            continue
-        is_old = now - run.changed > limits.seconds and not _is_pinned(run, pinned)
-        if not is_old and total <= limits.bytes:
-            continue
-        shutil.rmtree(run.path, ignore_errors=True)
-        if not run.path.exists():
-            removed.append(run.path)
-            left.remove(run)
-            total -= run.size
-    return left
+def _age(run: _Run) -> float:
+    return run.changed
 
 
-def _is_pinned(run: _Run, pinned: Collection[str]) -> bool:
-    return f"{run.path.parent.name}/{run.path.name}" in pinned
+def _run(path: Path) -> _Run | None:
+    """A run's folder; None where there is none that is ours to remove."""
+    try:
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_dir():
+            return None  # nobody of ours makes a link, and what it leads to is not ours to remove
+        return _Run(path, path.stat().st_mtime, _size(path))
+    except OSError:
+        return None  # somebody else removed it meanwhile, or it is not ours to read
 
 
-def _by_journey(directory: Path) -> Mapping[str, list[_Run]]:
-    found: dict[str, list[_Run]] = {}
-    for path in directory.glob("*/*/"):
-        if path.is_symlink() or path.parent.is_symlink():
-            continue  # nobody of ours makes one, and what it leads to is not ours to remove
-        try:
-            size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-            found.setdefault(path.parent.name, []).append(_Run(path, path.stat().st_mtime, size))
-        except OSError:
-            continue  # somebody else removed it meanwhile, or it is not ours to read
-    return found
+def _size(directory: Path | str) -> int:
+    # Not `rglob`, which takes three times as long: there may be ten thousand of them.
+    with os.scandir(directory) as entries:
+        return sum(
+            _size(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+        )

@@ -71,13 +71,20 @@ def test_a_mistake_is_one_line(tmp_path: Path, line: str, said: str) -> None:
     assert len(caught.value.lines) == 1
 
 
-def test_a_video_is_not_accepted_and_left_out(tmp_path: Path) -> None:
-    """It cannot be kept, so nobody may believe that it is."""
+def test_a_video_without_ffmpeg_is_a_mistake_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the line that asks for it, with what is missing and what to do: nobody waits for a video that never comes."""
+    monkeypatch.setenv("PATH", "/nowhere")
     (tmp_path / "test_it.py").write_text("def test_it(): ...\n")
     path = tmp_path / "stormwatch.yaml"
     path.write_text(
-        "probes: [{name: pay, kind: journey, target: 'test_it.py::test_it', journey: {keep: [page, video]}}]\n"
+        "probes:\n- name: pay\n  kind: journey\n  target: test_it.py::test_it\n  journey:\n    keep: [page, video]\n"
     )
 
-    with pytest.raises(ConfigError, match=r"keep\[1\]: .*page.*trace.*har.*steps"):
+    with pytest.raises(ConfigError) as caught:
         load(path, environ={})
+
+    (line,) = str(caught.value).splitlines()
+    assert line == (
+        f"{path}:6: probes[pay].journey.keep: a video needs the program ffmpeg, and there is none on the search path: "
+        "install Debian's `ffmpeg`, or take `video` out of `keep`"
+    )

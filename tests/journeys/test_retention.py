@@ -1,10 +1,13 @@
 """Artifacts are kept by age and by size, a journey's own and all together; the oldest go first, what is linked to last."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from stormwatch.journeys.journey import JourneyOptions, folder_of, limits_of
-from stormwatch.journeys.retention import Limits, Retention, prune
+from stormwatch.journeys.retention import KeptRuns, Limits, Retention
 
 NOW = 1_800_000_000.0
 
@@ -16,6 +19,15 @@ def run(directory: Path, name: str, *, age: float, size: int, journey: str = "ch
     (folder / "trace.zip").write_bytes(b"x" * size)
     os.utime(folder, (NOW - age, NOW - age))
     return folder
+
+
+def prune(
+    directory: Path, retention: Retention, *, now: float, pinned: Collection[str] = frozenset()
+) -> tuple[Path, ...]:
+    """What goes of a directory that is read for it."""
+    runs = KeptRuns(directory)
+    runs.read()
+    return runs.prune(retention, now=now, pinned=pinned)
 
 
 def total(*, seconds: float = 100, size: int = 1000) -> Retention:
@@ -87,6 +99,69 @@ def test_nothing_outside_is_removed(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     """The first journey has not run yet."""
     assert prune(tmp_path / "none", Retention(), now=NOW) == ()
+
+
+def test_a_run_that_is_told_of_is_held_without_reading_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand others are not looked at, neither by the new run nor by what goes for it."""
+    for number in range(1000):
+        run(tmp_path, f"{number:04}", age=90 - number / 100, size=10)
+    runs = KeptRuns(tmp_path)
+    runs.read()
+    looked: list[str] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(str(path)) or real(path))
+
+    run(tmp_path, "new", age=1, size=15)
+    runs.add("checkout/new")
+    assert looked == [str(tmp_path / "checkout" / "new")]
+    looked.clear()
+    assert runs.prune(total(size=10_000), now=NOW) == (tmp_path / "checkout/0000", tmp_path / "checkout/0001")
+    # Removing them may look into them, by name or by descriptor; nothing else is looked at.
+    assert len(looked) <= 2
+    assert len(runs) == 999
+    assert runs.prune(total(size=10_000), now=NOW) == ()
+
+
+def test_a_run_that_is_told_of_twice_counts_once(tmp_path: Path) -> None:
+    """With what it has now."""
+    old = run(tmp_path, "old", age=60, size=400)
+    runs = KeptRuns(tmp_path)
+    for size in (300, 600):
+        new = tmp_path / "checkout" / "new"
+        new.mkdir(exist_ok=True)
+        (new / "trace.zip").write_bytes(b"x" * size)
+        os.utime(new, (NOW - 40, NOW - 40))
+        runs.add("checkout/old") if size == 300 else None
+        runs.add("checkout/new")
+
+    assert runs.prune(total(size=1000), now=NOW) == ()
+    assert runs.prune(total(size=999), now=NOW) == (old,)
+
+
+def test_what_was_taken_away_by_hand_is_not_counted_after_the_next_reading(tmp_path: Path) -> None:
+    """And what was put there is; until then the runs that are there are not worse off for it."""
+    gone, there = run(tmp_path, "gone", age=60, size=900), run(tmp_path, "there", age=50, size=400)
+    runs = KeptRuns(tmp_path)
+    runs.read()
+    (gone / "trace.zip").unlink()
+    gone.rmdir()
+    put = run(tmp_path, "put", age=55, size=400, journey="search")
+
+    runs.read()
+    assert runs.prune(total(size=1000), now=NOW) == ()
+    assert runs.prune(total(size=500), now=NOW) == (put,)
+    assert there.exists()
+
+
+def test_a_run_that_is_not_there_any_more_is_forgotten(tmp_path: Path) -> None:
+    """It was told of, and somebody was faster."""
+    runs = KeptRuns(tmp_path)
+    runs.add("checkout/never")
+
+    assert len(runs) == 0
+    assert runs.prune(total(), now=NOW) == ()
 
 
 def test_a_journey_says_what_its_artifacts_are_held_to() -> None:
