@@ -1,10 +1,18 @@
 """A matrix for people: nothing is lost, and nothing that came from outside is taken for markup."""
 
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 from stormwatch.chaos.matrix import Matrix, Outcome
 from stormwatch.chaos.matrix_plan import Skipped
 from stormwatch.chaos.matrix_report import SIGN, html_of, markdown_of, show_score, text_of
 from tests.chaos.cells import cell, labels, outcome, sight
 from tests.chaos.test_matrix import matrix
+from tests.chaos.test_report import LOOK
+from tests.program import program
 
 HOSTILE = "<script>alert(1)</script> | `x`"
 
@@ -74,3 +82,23 @@ def test_a_matrix_of_nothing_is_shown_as_well() -> None:
     assert "0 of 3 cells" in text_of(empty).plain
     assert "<html" in html_of(empty)
     assert markdown_of(empty)
+
+
+async def test_a_page_fits_a_laptop_and_a_phone_whatever_names_are_long(tmp_path: Path) -> None:
+    """Opened in Chromium, in light and dark: only the grid scrolls to the side, within its frame; nothing is loaded, no error."""
+    long = "availability-and-pricing-" * 3 + "x" * 80
+    page = tmp_path / "matrix.html"
+    many = [outcome("tcp-latency", target=f"{long}{number}") for number in range(12)]
+    page.write_text(html_of(matrix(outcome(long, "pay"), *many, skipped=(Skipped(name=long, why=long),))))
+    script = tmp_path / "look.py"
+    script.write_text(LOOK)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, script, program("chromium"), page],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[1280, 1280, []], [390, 390, []]]
