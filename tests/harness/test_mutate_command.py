@@ -26,6 +26,7 @@ from stormwatch.harness.problem import Problem
 from stormwatch.harness.secret import Secrets
 from stormwatch.probes.result import Outcome
 from tests.servers.command import invoke
+from tests.servers.process import free_port
 from tests.servers.proxied import proxied, route_to
 from tests.servers.upstream import keeping_alive
 
@@ -55,12 +56,22 @@ proxies:
   control: "CONTROL"
   routes:
     - {name: shop, listen: "127.0.0.1:PORT", upstream: "127.0.0.1:UPSTREAM", http: true}
+watch: {receiver: "RECEIVER"}
+alerts:
+  notify:
+    - name: ops
+      to: webhook
+      url: "http://RECEIVER/"
+      severities: [page, ticket]
+      match: {probe: shop}
+      group_wait: 0s
+      group_interval: 1s
 drills:
   - name: errors
     fault: {kind: http-status, target: shop, status: 500}
     expect:
       probe: {name: shop, reason: status, within: 30s}
-      alert: {probe: shop, severity: page, within: 40s}
+      alert: {probe: shop, severity: page, within: 40s, delivered_within: 40s}
       resolves_within: 40s
       allow: [shop-up]
   - name: wrong-reason
@@ -86,6 +97,7 @@ async def a_shop(directory: Path) -> AsyncGenerator[None]:
     """A service behind a fault proxy, and a configuration that watches it."""
     async with keeping_alive() as upstream, proxied(route_to(upstream.port, http=True)) as proxy:
         places = {"PORT": str(proxy.port()), "CONTROL": proxy.control.removeprefix("http://")}
+        places["RECEIVER"] = f"127.0.0.1:{free_port()}"
         text = FILE.replace("UPSTREAM", str(upstream.port))
         for name, place in places.items():
             text = text.replace(name, place)
@@ -206,6 +218,8 @@ def test_untested_lines_are_named_with_file_and_line(drilled: Drilled) -> None:
     )
     assert found("the page of shop-up is removed") == "- {severity: page, long: 1h, short: 5m, factor: 14.4}"
     assert found("promises 99.9% instead of 99%") == "target: 99%"
+    assert found("ops is not told of what is of severity ticket") == "severities: [page, ticket]"
+    assert "ops is not told of what is of severity page" not in answer.stdout
     assert "ProbeDown of shop is removed" not in answer.stdout
     assert "does not ask for expect.status" not in answer.stdout
     assert re.search(r"^\d+ of \d+ mutants are killed, \d+\.\d%, by 3 recordings$", answer.stdout, re.MULTILINE)
@@ -219,6 +233,15 @@ def test_for_a_machine(drilled: Drilled) -> None:
     assert {name: document["score"][name] for name in set(states)} == {name: states.count(name) for name in set(states)}
     killed = {one["change"]: (one["by"], one["told"]) for one in document["mutants"] if one["state"] == "killed"}
     assert killed["ProbeDown of shop is removed"] == ("errors", "proved, with it misattributed")
+    # The page of the objective came all the same, and is not the alert that was waited for.
+    assert {change: by for change, by in killed.items() if change.startswith("ops ")} == dict.fromkeys(
+        (
+            "ops is not told of any alert",
+            "ops is not told of what is of severity page",
+            "ops is told of alerts whose probe is not shop, and not of those whose probe is",
+        ),
+        ("errors", "proved, with it misattributed"),
+    )
     assert document["recordings"]["used"] == ["control run", "errors", "wrong-reason"]
     assert document["score"]["share"] == pytest.approx(
         states.count("killed") / (len(states) - states.count("equivalent"))
