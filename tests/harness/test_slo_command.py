@@ -1,7 +1,7 @@
 """`stormwatch slo` as in a pipeline: exit codes, sentences, JSON, and nobody to ask."""
 
 import json
-import socket
+import re
 import subprocess
 import sys
 from collections.abc import Generator
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.breakable import Breakable
 from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
 
 CONFIG = """\
-defaults: {{every: 200ms, timeout: 80ms, confirm: {{attempts: 2, after: 10ms}}}}
+defaults: {{every: 1s, timeout: 450ms, confirm: {{attempts: 2, after: 10ms}}}}
 probes:
   - {{name: good, kind: tcp, target: "127.0.0.1:{good}"}}
   - {{name: bad, kind: tcp, target: "127.0.0.1:{bad}"}}
@@ -39,9 +40,9 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """The address of a service with a good objective, a bad one, and one without results."""
     directory = tmp_path_factory.mktemp("slo")
     listen = free_port()
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as good:
+    with Breakable() as good:
         config = directory / "stormwatch.yaml"
-        config.write_text(CONFIG.format(good=good.getsockname()[1], bad=free_port()))
+        config.write_text(CONFIG.format(good=good.url.rpartition(":")[2], bad=free_port()))
         run = [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", directory / "data"]
         with running(run, log=directory / "log", port=listen):
             url = f"http://127.0.0.1:{listen}"
@@ -92,6 +93,7 @@ def test_status_shows_every_budget(watching: str) -> None:
     assert "14m24s" in rows["good-availability"]
     assert "not at this pace" in rows["good-availability"]
     assert "page" in rows["bad-availability"]
+    assert re.search(r" [\d.]+x over \w+ ", rows["bad-availability"])
     assert "no results yet" in rows["dark-availability"]
     document = json.loads(slo("status", "--from", watching, "--format", "json").stdout)
     assert [each["objective"] for each in document["objectives"]] == [
