@@ -31,6 +31,7 @@ from tests.servers.backends import CANARY, check_the_way, ending, is_silent_abou
 from tests.servers.certificates import Issued
 from tests.servers.kafka import Kafka, kafka_cluster, scripted
 from tests.servers.probing import check_of, labels, measures, open_files, phase_names, run, settle
+from tests.servers.proxied import proxied, route_to
 
 ROUND = {"topic": "watched", "round_trip": True}
 
@@ -66,6 +67,18 @@ async def test_a_message_is_appended_and_read_back(kafka: Kafka) -> None:
     assert led.evidence == {"remote": asked, "leader": kafka.leading(0)}
     assert phase_names(led)[-6:] == ["metadata", "resolve", "connect", "greeting", "publish", "receive"]
     assert [m.name for m in led.measures].count("probe_ip_protocol") == 1
+
+
+async def test_a_leader_that_is_the_target_itself_is_reached_by_the_way_that_was_given(kafka: Kafka) -> None:
+    """All of a run goes by `connect_to`; another leader is connected to where the cluster says."""
+    leader = kafka.leading(0)
+    async with proxied(route_to(int(leader.rpartition(":")[2]))) as proxy:
+        way = f"127.0.0.1:{proxy.port()}"
+        itself = await run(KIND, leader, {**ROUND, "connect_to": way})
+        # Never looked up: it is not connected to.
+        by_name = await run(KIND, "kafka.test:9092", {**ROUND, "connect_to": way})
+    assert (itself.outcome, itself.evidence) == (Outcome.UP, {"remote": way}), itself.message
+    assert (by_name.outcome, by_name.evidence) == (Outcome.UP, {"remote": way, "leader": leader}), by_name.message
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
