@@ -104,6 +104,19 @@ async def test_a_server_that_serves_is_up_and_was_asked_as_the_protocol_wants() 
     assert parts == ["connect", "processing", "transfer"]
 
 
+async def test_connect_to_goes_elsewhere_and_still_asks_for_the_target(issued: Issued, ca_file: Path) -> None:
+    """The authority stays, with its port, and the name that the certificate is for; the target's name is never looked up."""
+    context = issued.server_context()
+    context.set_alpn_protocols(["h2"])
+    async with http2.serving(answering(), tls=context) as server:
+        options = {"connect_to": server.place, "tls": True, "ca_file": str(ca_file)}
+        result = await run(KIND, "shop.test:8443", options)
+        same_port = await run(KIND, f"shop.test:{server.port}", {**options, "connect_to": "127.0.0.1"})
+    assert (result.outcome, result.message) == (same_port.outcome, same_port.message) == (Outcome.UP, "")
+    assert dict(server.calls[0].headers)[":authority"] == "shop.test:8443"
+    assert result.evidence["remote"] == same_port.evidence["remote"] == server.place
+
+
 async def test_metadata_and_user_agent_are_sent_and_never_kept() -> None:
     """Several values; binary ones in base64."""
     metadata = {"authorization": "Bearer hush", "x-shop": ["one", "two"], "trace-bin": "a\nb", "empty": ""}

@@ -253,6 +253,12 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("a b", {}, "target 'a b': 'a b' is not a host name"),
     ("unix:redis.sock", {}, "target of a Unix socket is written like unix:/run/server.sock, not 'unix:redis.sock'"),
     ("unix:/redis.sock", {"tls": True}, "tls: a Unix socket has none"),
+    (
+        "unix:/redis.sock",
+        {"connect_to": "127.0.0.1"},
+        "connect_to: a target that is a Unix socket is connected to itself",
+    ),
+    ("redis.test", {"connect_to": "127.0.0.1:0"}, "connect_to '127.0.0.1:0': '0' is not a port between 1 and 65535"),
     ("redis.test", {"commands": [{"send": ""}]}, "commands[0].send: there is no command"),
     (
         "redis.test",

@@ -63,6 +63,17 @@ async def test_a_server_that_offers_starttls_is_up(mail: Mail, tls: dict[str, An
     assert (plain.outcome, phase_names(plain)) == (Outcome.UP, ["resolve", "connect", "greeting", "hello"])
 
 
+@pytest.mark.shows("smtp", "up")
+async def test_when_tls_begins_is_said_by_the_target_and_not_by_where_it_is_connected_to(
+    mail: Mail, tls: dict[str, Any]
+) -> None:
+    """Port 465 means TLS from the first byte; the certificate is for the target's name, which is never looked up."""
+    implicit = await run(KIND, "shop.test:465", {**tls, "connect_to": mail.smtps})
+    asked_for = await run(KIND, "shop.test", {**tls, "connect_to": mail.smtp})
+    assert (implicit.outcome, phase_names(implicit)[2]) == (Outcome.UP, "tls"), implicit.message
+    assert (asked_for.outcome, phase_names(asked_for)[2]) == (Outcome.UP, "greeting"), asked_for.message
+
+
 @pytest.mark.parametrize("mechanism", ["auto", "plain", "login"])
 @pytest.mark.shows("smtp", "up")
 async def test_a_login_with_implicit_tls(mail: Mail, login: dict[str, Any], mechanism: str) -> None:
