@@ -35,7 +35,7 @@ test: check
 check: $(VENV)/installed-dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONPATH=build/types $(BIN)/lint-imports
+	cd build/types && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
 
 # The folders stand at the top but are imported as stormwatch.*: a tree of links shows the type checker that shape.
 types: $(VENV)/installed-dev
