@@ -1,11 +1,13 @@
 """Reports of drills as Markdown, for a comment on a pull request: one line a drill, and why for those that are not proved."""
 
 from collections.abc import Sequence
-from html import escape
+from typing import Final
 
 from stormwatch.chaos.comparison import Comparison
 from stormwatch.chaos.report import MEANING, SIGN, Report
 from stormwatch.chaos.verdict import Answer, Verdict, show_seconds
+
+_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>&|!~@$#^"})
 
 
 def as_markdown(reports: Sequence[Report], comparison: Comparison | None = None) -> str:
@@ -56,5 +58,6 @@ def _stretch(start: float | None, end: float | None) -> str:
 
 
 def _code(text: str) -> str:
-    """As code by its element: a backtick in the text cannot end it, nobody is mentioned, no column begins."""
-    return f"<code>{escape(' '.join(text.split())).replace('|', '&#124;')}</code>"
+    """As code by its element, in which nobody is mentioned. Markdown goes on inside of it, so no sign is left that means anything."""
+    said = " ".join(text.split()).translate(_SIGNS).replace("://", "&#58;//")
+    return f"<code>{said}</code>"

@@ -12,7 +12,7 @@ from stormwatch.harness import outcomes
 from stormwatch.harness.check import exit_code
 from stormwatch.harness.check_form import Form
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.journeys import annotations
+from stormwatch.journeys import annotations, step_summary
 from stormwatch.journeys.pool import default_artifacts
 from stormwatch.journeys.report_page import page_of
 from stormwatch.journeys.run_record import RunRecord, record_of_result, step_seconds
@@ -95,6 +95,8 @@ def _print(
             root = annotations.repository()
             _say(annotations.commands(records, comparison, root=root, otherwise=str(asked.config.absolute())))
             _say([*compared[-1:], outcomes.summary(results)])
+            if complaint := step_summary.append(step_summary.summary_of(records, comparison, report=asked.page)):
+                sys.stderr.write(f"{complaint}\n")
     if asked.form in {Form.JUNIT, Form.HTML} and compared:
         # They have no place for it, or their reader none for anything else.
         sys.stderr.write("\n".join([*compared, ""]))

@@ -12,6 +12,7 @@ from stormwatch.chaos.markdown import as_markdown
 from stormwatch.chaos.report import Report, html_of
 from stormwatch.chaos.verdict import Verdict, exit_code
 from stormwatch.harness.problem import Problem
+from stormwatch.journeys import step_summary
 
 
 class Form(StrEnum):
@@ -33,6 +34,8 @@ def publish(
     compared = None if last is None else compare(last, {report.drill.name: report.verdict for report in reports})
     if printed := _printed(reports, form, compared):
         sys.stdout.write(f"{printed}\n")
+    if form is Form.MARKDOWN and (complaint := step_summary.append(printed)):
+        sys.stderr.write(f"{complaint}\n")
     if compared and form in {Form.TEXT, Form.JUNIT}:
         # JUnit has no place for it, and its reader none for anything else.
         (sys.stderr if form is Form.JUNIT else sys.stdout).write("\n".join([*compared.lines(), ""]))

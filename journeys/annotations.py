@@ -30,7 +30,7 @@ def commands(
     for slower in comparison.slower if comparison else ():
         record = by_key[slower.journey]
         title = f'{record.name}: step "{slower.step}" got slower'
-        found.append(_command("warning", {"file": _inside(record.file, root), "title": title}, slower.sentence))
+        found.append(_command("warning", {"file": inside(record.file, root), "title": title}, slower.sentence))
     return found
 
 
@@ -41,12 +41,13 @@ def repository(environ: Mapping[str, str] = os.environ) -> Path:
 
 def _error(record: RunRecord, root: Path, otherwise: str) -> str:
     file, line = record.where
-    properties = {"file": _inside(file or otherwise, root), "line": str(line) if line else ""}
+    properties = {"file": inside(file or otherwise, root), "line": str(line) if line else ""}
     title = f"{record.name} is {record.outcome.value}: {record.reason.value}"
     return _command("error", properties | {"title": title}, record.message)
 
 
-def _inside(file: str, root: Path) -> str:
+def inside(file: str, root: Path) -> str:
+    """How a file is called in the repository; as it was given where it is not in it."""
     path = Path(root, file)
     return str(path.relative_to(root)) if file and path.is_relative_to(root) else file
 

@@ -1,6 +1,7 @@
 """What a pytest session says of its journeys at its end: page, JSON, annotations, steps that got slower, exit code."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from stormwatch.journeys import annotations
+from stormwatch.journeys import annotations, step_summary
 from stormwatch.journeys.gathered_runs import GatheredRuns
 from stormwatch.journeys.plugin import annotates
 from stormwatch.journeys.report_page import document_of, page_of
@@ -121,6 +122,9 @@ class Publishing:
             told = [record for record in self._records if record.target not in skipped]
             for command in annotations.commands(told, self._comparison, root=annotations.repository()):
                 terminalreporter.write_line(command)
+            summary = step_summary.summary_of(told, self._comparison, report=wishes.page)
+            if complaint := step_summary.append(summary):
+                sys.stderr.write(f"stormwatch: {complaint}\n")
 
     def _exit_code(self, code: int) -> int:
         wishes = self._wishes

@@ -56,7 +56,7 @@ def test_a_message_of_a_target_stays_a_message() -> None:
     assert "<b>" not in line
     assert "|" not in line
     assert line.count("</code>") == line.count("<code>") == 2
-    assert "@everyone" in line.rpartition("<code>")[2]
+    assert "&#64;everyone" in line.rpartition("<code>")[2]
 
 
 def test_markdown_shows_what_a_reviewer_asks_first() -> None:

@@ -57,7 +57,12 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         return subprocess.run(
             [sys.executable, "-c", "from stormwatch.harness.cli import main; main()", "check", *options],
             cwd=tmp_path,
-            env=environ | {"STORMWATCH_STATE": str(tmp_path / "state"), "GITHUB_WORKSPACE": str(tmp_path)},
+            env=environ
+            | {
+                "STORMWATCH_STATE": str(tmp_path / "state"),
+                "GITHUB_WORKSPACE": str(tmp_path),
+                "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -67,8 +72,11 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     return check
 
 
-def test_annotations_stand_at_the_line_of_the_step_and_what_has_no_line_at_the_configuration(check: Check) -> None:
-    done = check("--format", "github")
+def test_annotations_stand_at_the_line_of_the_step_and_what_has_no_line_at_the_configuration(
+    check: Check, tmp_path: Path
+) -> None:
+    """And the summary of the step has all of them in a table."""
+    done = check("--format", "github", "--report", "report.html")
     assert done.stdout.splitlines() == [
         '::error file=test_shop.py,line=9,title=pay is down%3A assertion::step "pay": no button',
         "::error file=test_shop.py,line=13,title=login is broken%3A collection::no customer",
@@ -76,6 +84,9 @@ def test_annotations_stand_at_the_line_of_the_step_and_what_has_no_line_at_the_c
         "3 probes: 0 up, 2 down, 1 broken",
     ]
     assert (done.returncode, done.stderr) == (1, "")
+    rows = [line for line in (tmp_path / "summary.md").read_text().splitlines() if line.startswith("| ✗ down | pay |")]
+    assert rows[0].endswith('| step "pay": no button (test&#95;shop.py:9) |')
+    assert "are in report.html" in (tmp_path / "summary.md").read_text()
 
 
 def test_only_journeys_with_a_page_beside_their_steps_kept_and_nothing_down_is_no_verdict(
@@ -87,6 +98,7 @@ def test_only_journeys_with_a_page_beside_their_steps_kept_and_nothing_down_is_n
     assert "Of 2 journeys: 1 could not be run, 1 up." in done.stdout
     assert (tmp_path / "out" / "report.html").read_text() == done.stdout.removesuffix("\n")
     assert "port" not in done.stdout.partition("<main>")[2]
+    assert not (tmp_path / "summary.md").exists(), "it belongs to the form that GitHub reads"
     assert done.stderr == "steps: 0 slower, 0 as before, 2 not judged (fewer than 5 runs to compare with)\n"
     (line,) = (tmp_path / "steps" / "step-times.jsonl").read_text().splitlines()
     recorded = json.loads(line)["journeys"]

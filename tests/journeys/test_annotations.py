@@ -136,7 +136,17 @@ def test_in_github_actions_pytest_says_them_by_itself_and_elsewhere_when_it_is_a
     expected = [
         '::error file=suite/test_it.py,line=8,title=test_it[0] is down%3A assertion::step "pay": no button: ***'
     ]
-    on_github = {"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": str(file.parents[1])}
+    summary = file.with_name("summary.md")
+    on_github = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_WORKSPACE": str(file.parents[1]),
+        "GITHUB_STEP_SUMMARY": str(summary),
+    }
     assert said(**on_github) == expected
+    written = summary.read_text()
+    assert written.startswith("### Journeys: Of 2 journeys: 1 down, 1 up.\n"), written
+    assert "no button: &#42;&#42;&#42;" in written
+    assert "4929420573595709" not in written
     assert said("--stormwatch-annotations", "off", **on_github) == []
+    assert summary.read_text() == written
     assert said("--stormwatch-annotations", "on", GITHUB_WORKSPACE=str(file.parents[1])) == expected
