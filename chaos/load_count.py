@@ -33,9 +33,11 @@ class LoadCount:
 
     def sentence(self) -> str:
         """For people."""
-        text = f"{self.users} users made {self.requests} requests: {self.answered} were answered"
-        text += f", {self.errors} of them with a status of 400 or more" if self.errors else ""
-        return text + (f"; {self.unanswered} were not: {self.why}" if self.unanswered else "")
+        if not self.errors and not self.unanswered:
+            return f"{self.users} users whose requests were all answered"
+        errors = f", {self.errors} of them with a status of 400 or more" if self.errors else ""
+        unanswered = f"; {self.unanswered} not: {self.why}" if self.unanswered else ""
+        return f"{self.users} users with {self.answered} requests answered{errors}{unanswered}"
 
 
 class LoadCountFile:

@@ -184,7 +184,9 @@ class _Run:
                 await self._step("injected", ", ".join(f"{one.kind} is in place on {one.target}" for one in specs))
                 await self._watch(settle, late)
                 self._notes.reverted = self._clock.now()
-                await self._step("reverting", ", ".join(f"taking {one.kind} back from {one.target}" for one in specs))
+                await self._step(
+                    "reverting", ", ".join(f"taking {one.kind} back from {one.target}" for one in reversed(specs))
+                )
         except FaultNotInjected as error:
             self._notes.in_place = False
             self._notes.trouble = str(error)

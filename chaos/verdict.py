@@ -161,7 +161,7 @@ def _one_clock(observed: Observation) -> Clause:
 
 def _bites(drill: Drill, seen: Detection) -> list[Clause]:
     """Whether each of the faults was met."""
-    asked = ["traffic meets the fault", *(f"traffic meets {one}" for one in drill.beside)]
+    asked = [f"traffic meets {one}" for one in drill.faults] if drill.beside else ["traffic meets the fault"]
     beside = (*seen.observed.beside, *(Evidence() for _ in drill.beside))[: len(drill.beside)]
     found = (seen.observed.evidence, *beside)
     return [_bite(seen, what, evidence) for what, evidence in zip(asked, found, strict=True)]

@@ -66,7 +66,10 @@ async def test_both_are_in_place_and_taken_back_in_the_reverse_order(tmp_path: P
 
         report = await here.run(asked, beside=[fault(here, SLOW, look)])
     assert report.verdict is Verdict.PROVED, "\n".join(report.lines())
-    assert bites(report) == [("traffic meets the fault", Answer.YES), ("traffic meets tcp-latency on shop", Answer.YES)]
+    assert bites(report) == [
+        ("traffic meets http-status on shop", Answer.YES),
+        ("traffic meets tcp-latency on shop", Answer.YES),
+    ]
     (seen,) = report.detection.observed.beside
     assert seen.bytes > 0
     assert held[Step.BEGUN] == ["http-status on shop"]
@@ -87,7 +90,7 @@ async def test_one_beside_that_nobody_met_proves_nothing(tmp_path: Path) -> None
         report = await here.run(drill(**BRIEFLY, beside=(nobody,)), beside=[fault(here, nobody)])
     assert report.verdict is Verdict.INCONCLUSIVE
     assert bites(report) == [
-        ("traffic meets the fault", Answer.YES),
+        ("traffic meets tcp-blackhole on shop", Answer.YES),
         ("traffic meets http-status on shop", Answer.INCONCLUSIVE),
     ]
 
@@ -142,7 +145,7 @@ async def test_load_beside_another_fault(tmp_path: Path) -> None:
     assert report.verdict is Verdict.PROVED, "\n".join(report.lines())
     (seen,) = report.detection.observed.beside
     assert seen.requests > 0
-    assert any(one.seen.startswith("2 users made") for one in report.judgement.clauses)
+    assert any(one.seen.startswith("2 users whose requests") for one in report.judgement.clauses)
     assert here.undo.pending() == []
 
 

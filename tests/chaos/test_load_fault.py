@@ -75,7 +75,7 @@ async def test_what_it_asked_is_counted_exactly_and_nothing_of_it_is_left(tmp_pa
     assert last.last is not None
     assert last.first is not None
     assert last.last > last.first
-    assert last.what == f"3 users made {last.requests} requests: {last.requests} were answered"
+    assert last.what == "3 users whose requests were all answered"
     assert not process.alive()
     assert marked(fault.id) == []
     assert not (Path(tempfile.gettempdir()) / f"stormwatch-{fault.id}").exists()
@@ -114,7 +114,10 @@ async def test_errors_of_the_service_are_answers_and_are_told(tmp_path: Path) ->
         async with loaded(service(shop.url), tmp_path, pause="20ms") as fault:
             seen = await fault.evidence()
     assert seen.touched
-    assert f"{seen.requests} were answered, {seen.requests} of them with a status of 400 or more" in seen.what
+    assert (
+        seen.what
+        == f"1 users with {seen.requests} requests answered, {seen.requests} of them with a status of 400 or more"
+    )
 
 
 async def test_a_spike_that_met_nobody_is_not_injected(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ async def test_a_spike_that_met_nobody_is_not_injected(tmp_path: Path) -> None:
 
 
 async def test_https_is_asked_only_where_the_certificate_is_trusted(tmp_path: Path) -> None:
-    """By the target's own authority: what has a stranger's certificate is told none of our headers."""
+    """By the target's own authority and for its name: what has a stranger's certificate is told none of our headers."""
     authority = Authority(tmp_path, "ours")
     context = authority.issue("127.0.0.1").server_context()
     with busy.serving(tls=context) as shop:
@@ -141,6 +144,11 @@ async def test_https_is_asked_only_where_the_certificate_is_trusted(tmp_path: Pa
             async with loaded(service(shop.url), tmp_path, timeout="1s"):
                 pass
         assert len(shop.asked) == answered
+    with busy.serving(tls=authority.issue("another.test").server_context()) as stranger:
+        with pytest.raises(FaultNotInjected, match="IP address mismatch"):
+            async with loaded(service(stranger.url, ca_file=str(authority.file)), tmp_path, timeout="1s"):
+                pass
+        assert stranger.asked == []
 
 
 async def test_it_ends_by_itself_and_the_drill_is_told(tmp_path: Path) -> None:
@@ -219,5 +227,5 @@ def test_a_count_survives_whoever_counts(tmp_path: Path) -> None:
     LoadCountFile(path).write(counted)
     assert LoadCountFile.read(path) == counted
     assert counted.sentence() == (
-        "2 users made 4 requests: 3 were answered, 1 of them with a status of 400 or more; 1 were not: refused"
+        "2 users with 3 requests answered, 1 of them with a status of 400 or more; 1 not: refused"
     )
