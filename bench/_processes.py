@@ -33,9 +33,9 @@ class Size:
 
     processes: int
     bytes: int
-    """In memory, each process for itself: what several share is counted for each."""
+    """In memory, each process for itself (RSS): the pages of a program that run several times are counted each time."""
     own_bytes: int
-    """In memory, what several share divided among them (PSS)."""
+    """In memory and of nobody else: what was allocated, and not what was mapped of a file."""
     descriptors: int
 
 
@@ -71,7 +71,8 @@ def size_of(pids: frozenset[int]) -> Size:
             continue
         known = {line.split()[0]: line.split()[1] for line in rollup.splitlines()[1:]}
         resident += int(known["Rss:"]) * 1024
-        own += int(known["Pss:"]) * 1024
+        # Of these, what a tree's own processes share is divided among them. `Pss` itself falls when a stranger starts a browser.
+        own += (int(known["Pss_Anon:"]) + int(known["Pss_Shmem:"])) * 1024
     return Size(processes=len(pids), bytes=resident, own_bytes=own, descriptors=descriptors)
 
 
