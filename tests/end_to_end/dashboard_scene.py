@@ -1,7 +1,6 @@
 """What the dashboards are shown for a test: stormwatch, its proxy, a drill, a Prometheus with our rules, and much to probe."""
 
 import contextlib
-import subprocess
 import sys
 import time
 from collections.abc import Generator
@@ -13,6 +12,7 @@ import yaml
 
 from tests.program import program
 from tests.servers.blackbox_targets import Targets
+from tests.servers.command import invoke
 from tests.servers.dashboard_page import Prometheus
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
@@ -145,8 +145,8 @@ def scene(directory: Path) -> Generator[Scene]:
 def _rules(config: Path, directory: Path) -> list[str]:
     files = {"prometheus": directory / "rules.yml", "prober": directory / "prober.yml"}
     for reader, file in files.items():
-        command = [STORMWATCH, "rules", "--for", reader, "-c", config, "-o", file]
-        subprocess.run(command, check=True, timeout=60)
+        done = invoke("rules", "--for", reader, "-c", config, "-o", file)
+        assert done.returncode == 0, done.stderr
     # What looks over a month is recorded once a minute, which is too long to wait for here.
     slow = files["prometheus"].read_text()
     assert "interval: 1m" in slow
@@ -171,13 +171,7 @@ def _prometheus(listen: int, rules: list[str]) -> str:
 
 
 def _drill(config: Path, watching: str) -> None:
-    done = subprocess.run(
-        [STORMWATCH, "drill", "-c", config, "--watch", watching, "--format", "json"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = invoke("drill", "-c", config, "--watch", watching, "--format", "json", timeout=120)
     assert done.returncode == 0, done.stderr + done.stdout[:4000]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from stormwatch.chaos.report import Report
 from stormwatch.chaos.verdict import Verdict
+from tests.servers.command import invoke
 from tests.servers.process import wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -22,14 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 def stormwatch(*arguments: str | Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [STORMWATCH, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, **(environ or {})},
-        check=False,
-    )
+    return invoke(*arguments, env={**os.environ, **(environ or {})}, timeout=240)
 
 
 @contextlib.contextmanager
@@ -66,6 +60,7 @@ def wait_until_said(text: str, child: "subprocess.Popen[bytes]", log: Path) -> N
     assert text in printed, printed
 
 
+@pytest.mark.alone
 def test_the_demo_proves_that_a_failure_is_noticed(tmp_path: Path) -> None:
     """Exit code 0, the verdict with its seconds, the report as a page and as JSON that is judged the same again."""
     with demo(tmp_path) as (child, log):
@@ -122,6 +117,7 @@ def test_the_lease_heals_what_a_killed_demo_left_behind(tmp_path: Path) -> None:
         assert "already gone" in stormwatch("undo").stdout
 
 
+@pytest.mark.alone
 def test_a_kept_demo_can_be_checked_tested_and_drilled(tmp_path: Path) -> None:
     """All up is 0, a stopped service 1 with what was seen, no browser 3; pytest, drills and SIGTERM beside a kept demo."""
     with demo(tmp_path, "--keep") as (child, log):

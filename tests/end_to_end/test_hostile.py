@@ -125,6 +125,7 @@ def results(path: Path, *, after: float = 0.0) -> list[dict[str, Any]]:
     return [result for result in map(json.loads, lines) if result["started"] >= after]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_hostile_targets_end_in_time_and_the_others_do_not_notice(
     tmp_path: Path, nginx: str, hostile: dict[str, int]

@@ -24,6 +24,7 @@ import httpx
 import pytest
 
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.process import answers, free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -136,9 +137,7 @@ class World:
 
     def stormwatch(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """A command, to its end."""
-        return subprocess.run(
-            [STORMWATCH, *arguments], env=self.environ, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        return invoke(*arguments, env=self.environ, timeout=PATIENCE)
 
     def drill(
         self, name: str, *options: str, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None, **environ: str

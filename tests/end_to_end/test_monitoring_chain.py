@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 
@@ -218,14 +218,8 @@ def end_what_was_started_again(config: Path) -> None:
 
 def drill(directory: Path, config: str, *arguments: str) -> list[dict[str, Any]]:
     """`stormwatch drill` with a configuration: the reports."""
-    done = subprocess.run(
-        [STORMWATCH, "drill", "-c", directory / config, "--format", "json", *arguments],
-        env={**os.environ, "SWITCH_KEY": KEY, "STORMWATCH_STATE": str(directory / "state")},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    environ = {**os.environ, "SWITCH_KEY": KEY, "STORMWATCH_STATE": str(directory / "state")}
+    done = invoke("drill", "-c", directory / config, "--format", "json", *arguments, env=environ, timeout=100)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 

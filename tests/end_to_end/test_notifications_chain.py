@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.mailbox import Mailbox
 from tests.servers.pagerduty import KEY, PagerDuty
 from tests.servers.process import free_port, running, wait_for
@@ -114,8 +115,7 @@ class Night:
 
     def stormwatch(self, *arguments: str) -> str:
         """Ask the running one, as a person does."""
-        command = [str(STORMWATCH), *arguments, f"--from=http://127.0.0.1:{self.ports['listen']}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = invoke(*arguments, f"--from=http://127.0.0.1:{self.ports['listen']}")
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -147,8 +147,8 @@ class Night:
             "channel": CHANNEL,
         }
         config.write_text(CONFIG.format(**self.ports, **addresses))
-        made = [STORMWATCH, "rules", "-c", config, "-o", rules]
-        subprocess.run(made, check=True, timeout=30, env=ENVIRON)
+        done = invoke("rules", "-c", config, "-o", rules, env=ENVIRON)
+        assert done.returncode == 0, done.stderr
         (self.directory / "prometheus.yml").write_text(
             yaml.safe_dump(
                 {
@@ -205,12 +205,11 @@ def test_a_night_is_told_the_same_by_stormwatch_and_by_alertmanager(tmp_path: Pa
         front.close()
         wait_for(lambda: bool(night.pager.incidents), what="PagerDuty's incident")
         wait_for(lambda: bool(night.other.incidents), what="the incident that Alertmanager opens")
-        wait_for(lambda: bool(night.upstream.alerts("firing", probe="front")), what="Alertmanager's webhook")
-        wait_for(lambda: bool(night.desk.alerts("firing", probe="front")), what="the fallback of the dead channel")
+        down = {"probe": "front", "alertname": "ProbeDown"}
+        wait_for(lambda: bool(night.upstream.alerts("firing", **down)), what="Alertmanager's webhook")
+        wait_for(lambda: bool(night.desk.alerts("firing", **down)), what="the fallback of the dead channel")
         wait_for(lambda: bool(night.chat.roots and night.mailbox.mails), what="Slack and mail")
-        ((_, ours), *_), ((_, theirs), *_) = (
-            each.alerts("firing", probe="front", alertname="ProbeDown") for each in (night.desk, night.upstream)
-        )
+        ((_, ours), *_), ((_, theirs), *_) = (each.alerts("firing", **down) for each in (night.desk, night.upstream))
         assert {name: ours["labels"][name] for name in ("alertname", "probe", "severity", "team")} == {
             name: theirs["labels"][name] for name in ("alertname", "probe", "severity", "team")
         }

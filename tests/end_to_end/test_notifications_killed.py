@@ -72,7 +72,8 @@ class Story:
         while not (self.pager.incidents and self.hook.alerts("firing") and self.desk.alerts("firing")):
             if ended.wait(0.02):
                 return
-        self.shop.listen(64)
+        # Nobody accepts: a life that is slow to end looks often, and must not find the queue full.
+        self.shop.listen(4096)
 
     def life(self, fatal: tuple[Step, int] | None = None) -> int:
         """A life of the service, to the `fatal` step at its n-th time; the exit code of its process."""

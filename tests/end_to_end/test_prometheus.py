@@ -38,7 +38,8 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
     config = tmp_path / "stormwatch.yaml"
     config.write_text(CONFIG.format(service=service))
     rules = tmp_path / "rules.yml"
-    invoke("rules", "-c", config, "-o", rules).check_returncode()
+    done = invoke("rules", "-c", config, "-o", rules)
+    assert done.returncode == 0, done.stderr
     subprocess.run([program("promtool"), "check", "rules", rules], check=True, timeout=30)
     serve = [sys.executable, "-m", "http.server", str(service), "--bind", "127.0.0.1", "--directory", tmp_path / "www"]
     (tmp_path / "www").mkdir()

@@ -22,6 +22,7 @@ from stormwatch.harness.config import Config, load
 from stormwatch.harness.drift_command import Asked, Drift, drift_of
 from stormwatch.harness.problem import Exit, Problem
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.process import free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -535,15 +536,7 @@ def test_json_has_everything_and_the_exit_code_is_an_interface(stage: Stage) -> 
     """0 no drift, 1 drift, 2 a mistake of the command line, 3 nobody answers."""
 
     def stormwatch(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [STORMWATCH, "drift", *arguments],
-            cwd=stage.directory,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, **SECRETS},
-        )
+        return invoke("drift", *arguments, cwd=stage.directory, env={**os.environ, **SECRETS})
 
     stage.edit("alertmanager.yml", _route("webhook", "page", group_wait="5m"))
     found = stormwatch("--alertmanager", stage.alertmanager, "--watchdog", DEAD_MAN, "--format", "json")
