@@ -174,6 +174,8 @@ class Proxy:
         """The last faults that ended, so that their evidence can still be asked for."""
         self._leases = asyncio.Event()
         self._reaper: asyncio.Task[None] | None = None
+        # Looked at now, which imports them: the first fault must not hold up what passes meanwhile.
+        log.debug("%d faults are known", len(FAULTS))
 
     def put(self, *, route: str, fault: str, kind: str, options: Options, lease: float, owner: str = "") -> Injection:
         """Put a fault on a route until `lease` seconds from now; the same fault again renews its lease.

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stormwatch.chaos.deferred import Deferred
+from stormwatch.harness.blackbox_module import Prober
 from stormwatch.harness.catalog import KINDS
 
 SMALL = 'probes: [{name: front, kind: http, target: "http://127.0.0.1:1/"}]\n'
@@ -131,6 +133,24 @@ def test_names_of_kinds_cost_nothing_and_nothing_else_is_one() -> None:
     assert "htp" not in KINDS
     assert KINDS.get("htp") is None
     assert len(KINDS) == len(list(KINDS)) == len({kind.name for kind in KINDS.values()})
+
+
+def test_what_serves_has_imported_what_it_will_be_asked_for() -> None:
+    """An import holds up the loop: neither the first fault nor the first scrape of a kind may bring one."""
+    asked = """
+import sys
+from stormwatch.chaos.proxy import Proxy
+from stormwatch.harness import blackbox_checks
+from stormwatch.probes.clock import SystemClock
+Proxy((), SystemClock())
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True)
+
+    assert set(done.stdout.split()) >= {
+        "stormwatch.chaos.route_faults",
+        *(f"stormwatch.probes.{prober}" for prober in get_args(Prober)),
+    }
 
 
 def test_a_deferred_table_is_made_once_with_the_first_look() -> None:
