@@ -99,6 +99,18 @@ def test_the_blast_radius_counts_targets_and_the_share_of_their_traffic() -> Non
     )
 
 
+def test_every_fault_of_a_drill_is_looked_at() -> None:
+    """One beside counts as the first does: where it is put, among the targets, and by its share."""
+    both = replace(on("shop", "0.5"), beside=(on("hotel", "0.6").fault,))
+    assert refused(Guard(targets=("shop", "hotel"), most_targets=2, most_traffic=Fraction(3, 5)), both) == ()
+    (elsewhere,) = refused(Guard(targets=("shop",)), both)
+    assert elsewhere.startswith("shop-503: hotel is none of the targets that may be broken")
+    (many,) = refused(Guard(most_targets=1), both)
+    assert many.startswith("these drills break 2 targets (shop, hotel)")
+    (much,) = refused(Guard(most_traffic=Fraction(1, 2)), both)
+    assert much.startswith("shop-503: http-status is meant for 60% of the traffic of hotel")
+
+
 def test_what_breaks_nothing_for_others_has_no_blast_radius() -> None:
     """On the prober's side the target is a probe; environment and hours count all the same."""
     bent = replace(DRILL, side=Side.PROBER, fault=replace(DRILL.fault, target="checkout"))

@@ -184,6 +184,26 @@ def test_a_drill_is_a_cell_with_its_own_options_once() -> None:
     assert "shop/same" not in by_name(plan)
 
 
+def test_load_is_a_cell_where_a_drill_says_how_much_and_several_faults_at_once_are_none() -> None:
+    """How many users are too many, only who knows the service can say; of two faults an alert could speak of either."""
+    service = Target.from_json({"name": "service", "service": {"url": "http://127.0.0.1:1/"}}, TARGETS)
+    spike = FaultSpec.from_json({"kind": "load", "target": "service", "users": 50})
+    alone = Drill(name="rush", fault=spike, alert=ExpectedAlert(labels=labels("front")))
+    both = Drill(
+        name="both",
+        fault=FaultSpec.from_json({"kind": "tcp-reset", "target": "shop", "share": "50%"}),
+        beside=(spike,),
+        alert=ExpectedAlert(labels=labels("front")),
+    )
+
+    plan = planned(SHOP, targets=(service,), drills=(alone, both))
+
+    assert by_name(plan)["service/rush"].fault == spike
+    assert "shop/both" not in by_name(plan)
+    (skipped,) = [one.why for one in plan.skipped if one.name == "service/load"]
+    assert "it needs options that only you know: a drill that says them is a cell, too" in skipped
+
+
 def test_a_target_that_no_proxy_stands_in_front_of_has_the_faults_of_its_kind() -> None:
     """Nobody is known to depend on it, so any alert counts, and nothing else is broken meanwhile."""
     machine = Target(name="here", kind="machine", options=TARGETS["machine"].options())

@@ -289,6 +289,18 @@ def test_what_can_be_bent_is_what_the_reference_says(tmp_path: Path, kind: str) 
     assert f"| `{kind}` | {' | '.join(told[family] for family in FAMILIES)} |\n" in DRILLS.read_text()
 
 
+def test_a_drill_with_several_faults_is_refused(tmp_path: Path) -> None:
+    """One probe is bent, by one fault: `--side prober` says so before anything begins."""
+    config = config_of(tmp_path, "kind: tcp, target: 'shop.test:80'", "kind: tcp-reset")
+    (bent,) = config.drills
+    both = replace(bent, beside=(example("tcp-latency", "shop"),))
+    assert why_not(config, bent) == ""
+    assert why_not(config, both) == (
+        "on the prober's side one fault is on the way of one probe, and this drill has 2 "
+        "(tcp-reset on shop beside tcp-latency on shop): run it on the target's side"
+    )
+
+
 def test_every_kind_is_bent_or_says_why_not() -> None:
     """The reference has the sentence."""
     assert {name for name, kind in KINDS.items() if kind.detour} == set(SAMPLES)
