@@ -54,6 +54,8 @@ def _pytest_arguments(files: Sequence[str]) -> list[str]:
         *dict.fromkeys(files),
         *("-p", "stormwatch", "-p", "playwright", "-p", "no:cacheprovider", "-p", "no:logging", "-p", "no:xdist"),
         *("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"),
+        # A run's tmp_path goes with it: pytest looks through all that are there before it makes the next.
+        *("-o", "tmp_path_retention_policy=failed"),
         # pytest keeps output and log records of one test at a time.
         *("-s", "--tb=line", "--browser", "chromium", "-m", "", "-k", ""),
         *("--collect-in-virtualenv", "--color=no", "--no-header", "-q"),

@@ -407,6 +407,8 @@ def _pytest_arguments(file: Path, asked: argparse.Namespace, scratch: Path) -> l
         # pytest-playwright empties its output directory at the start: that may not be the user's.
         *("--output", str(scratch / "output")),
         *("-o", f"cache_dir={scratch / 'cache'}"),
+        # A run's tmp_path goes with it, and not with the worker, many runs later.
+        *("-o", "tmp_path_retention_policy=failed"),
         # Selections are for whole test runs; this file was asked for by name.
         *("-m", "", "-k", ""),
         *("--collect-in-virtualenv", "--color=no", "--no-header", "-q"),

@@ -7,7 +7,7 @@ from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.probes.result import Outcome
 
 
-async def test_what_a_run_said_noted_and_marked_on_its_test_is_gone_in_the_next(
+async def test_what_a_run_said_noted_wrote_and_marked_is_gone_in_the_next(
     scratch: Path, write: Callable[..., Path]
 ) -> None:
     write(
@@ -22,9 +22,11 @@ async def test_what_a_run_said_noted_and_marked_on_its_test_is_gone_in_the_next(
         import logging
 
         class TestIt:
-            def test_it(self, request, record_property, step):
+            def test_it(self, request, record_property, tmp_path, step):
                 item = request.node
+                directories = [each.name for each in tmp_path.parent.iterdir() if each.is_dir() and not each.is_symlink()]
                 with step(f"{len(item._report_sections)} {item.user_properties} {len(item.own_markers)} {vars(self)}"):
+                    assert directories == [tmp_path.name]
                     print("said on stdout")
                     logging.warning("logged")
                     record_property("order", 4711)
