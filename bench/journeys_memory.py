@@ -130,28 +130,20 @@ def slope(seen: Sequence[tuple[int, int]], runs: int) -> float:
     return statistics.linear_regression(*zip(*settled, strict=True)).slope if len(settled) > 1 else 0.0
 
 
-def table(answer: Mapping[str, Any]) -> str:
+def table(found: Mapping[str, Any]) -> str:
     """For people."""
-    lines: list[str] = []
     head = ("worker", "driver", "browser", "RSS", "own", "processes", "descriptors", "files")
-    for name, found in answer.items():
-        lines += [f"{name}: RSS in MB", f"{'runs':>8}" + "".join(f"{each:>13}" for each in head)]
-        for each in found["looks"]:
-            parts = [each[role] for role in ("worker", "driver", "browser")]
-            megabytes = [part["bytes"] / 1e6 for part in parts]
-            megabytes += [sum(megabytes), sum(part["own_bytes"] for part in parts) / 1e6]
-            counts = [*(sum(part[what] for part in parts) for what in ("processes", "descriptors")), each["files"]]
-            lines.append(
-                f"{each['runs']:8}"
-                + "".join(f"{value:13.1f}" for value in megabytes)
-                + "".join(f"{value:13}" for value in counts)
-            )
-        left = ", ".join(f"{count} {what}" for what, count in found["left"].items())
-        slopes = (
-            f"RSS {found['bytes_per_run'] / 1e3:+.1f} kB a run, own {found['own_bytes_per_run'] / 1e3:+.1f} kB a run"
-        )
-        lines += [f"{slopes}; left at the end: {left}", ""]
-    return "\n".join(lines[:-1])
+    lines = [f"{'runs':>8}" + "".join(f"{each:>13}" for each in head)]
+    for each in found["looks"]:
+        parts = [each[role] for role in ("worker", "driver", "browser")]
+        megabytes = [part["bytes"] / 1e6 for part in parts]
+        megabytes += [sum(megabytes), sum(part["own_bytes"] for part in parts) / 1e6]
+        counts = [*(sum(part[what] for part in parts) for what in ("processes", "descriptors")), each["files"]]
+        cells = [*(f"{value:13.1f}" for value in megabytes), *(f"{value:13}" for value in counts)]
+        lines.append(f"{each['runs']:8}{''.join(cells)}")
+    left = ", ".join(f"{count} {what}" for what, count in found["left"].items())
+    slopes = f"RSS {found['bytes_per_run'] / 1e3:+.1f} kB a run, own {found['own_bytes_per_run'] / 1e3:+.1f} kB a run"
+    return "\n".join([*lines, f"{slopes}; left at the end: {left}"])
 
 
 def main() -> bool:
@@ -165,7 +157,10 @@ def main() -> bool:
     with serving() as url:
         for name, limit in (("never replaced", sys.maxsize), ("by default", RUNS_PER_WORKER)):
             answer[name] = asyncio.run(watched(url, runs=asked.runs, every=asked.every, runs_per_worker=limit))
-    print(json.dumps(answer) if asked.format == "json" else table(answer))
+            if asked.format == "text":
+                print(f"{name}: MB\n{table(answer[name])}\n", flush=True)
+    if asked.format == "json":
+        print(json.dumps(answer))
     lasting = answer["never replaced"]
     missed = max(lasting["bytes_per_run"], lasting["own_bytes_per_run"]) > SLOPE_BAR
     missed |= any(any(found["left"].values()) for found in answer.values())
