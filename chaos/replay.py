@@ -66,9 +66,10 @@ class _Run:
         )
         there = [] if not self.in_place else [what for what in map(str, self.drill.faults) if what not in self.undone]
         if self.in_place:
-            said = [*dict.fromkeys(self.undone.values())]
-            said += [f"nothing says that {_the(what, self.drill)} was taken back" for what in there]
-            why += f"; {', and '.join(said)}" if self.undone else f", and {' and '.join(said)}"
+            why += "".join(f"; {said}" for said in self.undone.values())
+        if there:
+            faults = " and ".join(_the(what, self.drill) for what in there)
+            why += f", and nothing says that {faults} {'was' if len(there) == 1 else 'were'} taken back"
         return {**self.record, "ended": max(self.last, self.record["ended"]), "gone": not there, "trouble": why}
 
 
