@@ -278,6 +278,7 @@ def ratios(p50: Mapping[str, float], cpu: Mapping[str, float]) -> Mapping[str, f
     found = {
         "warm / bare": p50["warm"] / p50["bare"],
         "warm without artifacts / bare": p50["warm, no artifacts"] / p50["bare"],
+        "CPU: warm / bare": cpu["warm"] / cpu["bare"],
         "cold pytest / warm": p50["cold pytest"] / p50["warm"],
     }
     for ours, theirs in (("warm", "rich"), ("warm, plain", "plain")):
