@@ -33,11 +33,12 @@ class LoadCount:
 
     def sentence(self) -> str:
         """For people."""
+        users = "1 user" if self.users == 1 else f"{self.users} users"
         if not self.errors and not self.unanswered:
-            return f"{self.users} users whose requests were all answered"
+            return f"{users} whose requests were all answered"
         errors = f", {self.errors} of them with a status of 400 or more" if self.errors else ""
         unanswered = f"; {self.unanswered} not: {self.why}" if self.unanswered else ""
-        return f"{self.users} users with {self.answered} requests answered{errors}{unanswered}"
+        return f"{users} with {self.answered} requests answered{errors}{unanswered}"
 
 
 class LoadCountFile:

@@ -1,10 +1,7 @@
 """A drill with several faults at once: each is met, each is taken back, in the reverse order, and only all of them prove anything."""
 
 import asyncio
-import contextlib
-import signal
-import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,8 @@ from stormwatch.chaos.load_options import LoadSpike
 from stormwatch.chaos.proxy_fault import ProxyFault
 from stormwatch.chaos.replay import replay
 from stormwatch.chaos.report import Report
+from stormwatch.chaos.target import Target
+from stormwatch.chaos.targets import TARGETS
 from stormwatch.chaos.tcp_options import TcpLatency
 from stormwatch.chaos.undo import UndoRecord
 from stormwatch.chaos.verdict import Answer, Verdict, judge
@@ -26,7 +25,7 @@ from stormwatch.probes.result import Reason
 from tests.chaos.stories import DRILL, ZERO, observed
 from tests.chaos.test_host_process import held_fault
 from tests.chaos.test_load_fault import service
-from tests.chaos.test_run import HANGING_PROXY, World, drill, world
+from tests.chaos.test_run import World, drill, world
 from tests.servers import busy
 from tests.servers.proxied import until
 
@@ -108,17 +107,20 @@ async def test_where_one_cannot_be_injected_none_is(tmp_path: Path) -> None:
 
 async def test_one_that_cannot_be_taken_back_is_unsafe_and_the_others_are_taken_back(tmp_path: Path) -> None:
     """The record of the one is kept, and of no other."""
-    async with world(tmp_path) as here, hanging() as (child, control):
-        stuck = ProxyFault(SLOW, control=control, journal=here.undo, lease=60, patience=0.2)
-
-        def hang(step: Any) -> None:
-            if step.step == "injected":
-                child.send_signal(signal.SIGSTOP)
-
-        report = await here.run(drill(**BRIEFLY, beside=(SLOW,)), beside=[stuck], on_progress=hang)
-        assert await here.left() == []
-        assert report.verdict is Verdict.UNSAFE
-        assert recorded(here) == ["tcp-latency on shop"]
+    here_itself = Target.from_json({"name": "here", "machine": {}}, TARGETS)
+    options = {"inject": ["true"], "undo": ["false"]}
+    async with world(tmp_path) as here:
+        stuck = held_fault(
+            "command", here_itself, journal=here.undo.directory, lease=600, patience=0.0, options=options
+        )
+        try:
+            report = await here.run(drill(beside=(stuck.spec,)), beside=[stuck])
+            assert report.verdict is Verdict.UNSAFE
+            assert await here.left() == []
+            assert recorded(here) == ["command on here"]
+        finally:
+            # The reaper would try again for ever.
+            here.undo.forget(stuck.id)
 
 
 async def test_ctrl_c_takes_both_back(tmp_path: Path) -> None:
@@ -191,15 +193,3 @@ def test_one_fault_on_one_target_twice_is_refused() -> None:
         ValueError, match=r"one fault on one target twice .tcp-blackhole on payments beside tcp-blackhole"
     ):
         replace(DRILL, beside=(DRILL.fault,))
-
-
-@contextlib.asynccontextmanager
-async def hanging() -> AsyncGenerator[tuple[asyncio.subprocess.Process, str]]:
-    """A proxy in a process of its own, to be stopped; and the address of its control API."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGING_PROXY, stdout=asyncio.subprocess.PIPE)
-    assert child.stdout is not None
-    try:
-        yield child, (await asyncio.wait_for(child.stdout.readline(), 60)).decode().strip()
-    finally:
-        child.kill()
-        await child.wait()
