@@ -305,8 +305,10 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
     if document["scale"] != "1":
         lines.append(f"windows of objectives are scaled by {document['scale']}")
         lines += [f"  {held}" for held in document["held"]]
-    ways = {one.way.end: one.way for cell in cells for one in cell.catchers if one.way}
-    lines += [f"an alert counts when it came to {show_end(end)}" for end in ways]
+    ways = [one.way for cell in cells for one in cell.catchers if one.way]
+    if ways:
+        slowest = show_duration(round(max(way.within for way in ways)))
+        lines.append(f"an alert counts when it came to {show_end(ways[0].end)}, {slowest} after it fired at the latest")
     width = max((len(cell.name) for cell in cells), default=0)
     for cell in cells:
         who = "who depends on it is not known: any alert counts" if cell.alone else ", ".join(cell.subjects)

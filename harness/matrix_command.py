@@ -395,7 +395,7 @@ async def _last_mile(config: Config, asked: MatrixRequest) -> LastMile | None:
         return None
     if not (config.watch.prometheus or asked.watch):
         if config.watch:
-            Console(stderr=True).print(NOT_SENT, highlight=False)
+            Console(stderr=True).print(NOT_SENT, highlight=False, soft_wrap=True)
         return None
     return await last_mile_of(config)
 

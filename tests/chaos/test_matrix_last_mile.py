@@ -13,7 +13,8 @@ from stormwatch.chaos.feed import Delivered, Notified
 from stormwatch.chaos.matrix import Matrix, Outcome, explain
 from stormwatch.chaos.matrix_cell import Alarm, Catcher, Cell, Sight, State, judge_cell
 from stormwatch.chaos.matrix_last_mile import Arrival, Way, arrival_of, still_told
-from stormwatch.chaos.matrix_report import html_of, markdown_of, text_of
+from stormwatch.chaos.matrix_plan import MatrixPlan
+from stormwatch.chaos.matrix_report import html_of, markdown_of, plan_json, plan_lines, text_of
 from tests.chaos.cells import ZERO, alarm, cell, labels, outcome, sight
 from tests.chaos.test_matrix import matrix
 from tests.chaos.test_matrix_run import CLOCK, told
@@ -126,6 +127,16 @@ def test_a_survivor_of_the_last_mile_is_in_every_report() -> None:
         assert "Told means that the message came to the receiver" in text
         assert "ProbeDown{probe=pay, severity=page, site=x} (drill): at most 1.0 s after it fired" in text
         assert "Alerts that fired and reached nobody" in text
+
+
+def test_a_plan_says_where_alerts_have_to_come_to_and_which_cannot() -> None:
+    """Before anything is injected: an alert that no route brings to anybody is known then."""
+    closed = replace(WAY, closed="Alertmanager tells nobody of it", within=4.0)
+    plan = MatrixPlan(cells=(watched(), watched(closed, name="payments/x")))
+    lines = plan_lines(plan_json(plan, scale="1", held=()))
+
+    assert "an alert counts when it came to the receiver, 5s after it fired at the latest" in lines
+    assert lines[-1].strip() == "ProbeDown of pay (page): Alertmanager tells nobody of it"
 
 
 def test_files_of_before_the_last_mile_are_read() -> None:
