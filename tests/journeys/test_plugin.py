@@ -106,7 +106,7 @@ def test_artifacts_are_kept_of_what_failed_and_only_of_that(write: Write, shop: 
     kept_in = ("--stormwatch-artifacts", str(tmp_path / "kept"))
     refused = run_pytest(file, *kept_in, "--stormwatch-keep", "page, film")
     assert (refused.returncode, refused.stdout) == (4, "")
-    assert refused.stderr == "ERROR: --stormwatch-keep does not know film; it knows har, page, steps, trace\n\n"
+    assert refused.stderr == "ERROR: --stormwatch-keep does not know film; it knows har, page, steps, trace, video\n\n"
     done = run_pytest(file, *kept_in, "--stormwatch-keep", "page, trace, har")
     assert "1 failed, 1 passed" in done.stdout
     kept = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*") if path.is_file())
