@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 from stormwatch.harness.rules_command import MADE
-from tests.program import program
 from tests.servers.command import invoke
+from tests.slo.promtool import promtool
 
 CONFIG = """\
 probes:
@@ -39,14 +39,7 @@ def test_rules_and_their_tests_are_written_into_a_directory(tmp_path: Path) -> N
     alone = stormwatch(tmp_path, "rules")
     assert (tmp_path / "out" / "rules.yml").read_text() == alone.stdout
 
-    tested = subprocess.run(
-        [program("promtool"), "test", "rules", *written],
-        cwd=tmp_path / "out",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    tested = promtool(tmp_path / "out", *written)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("pytest", "stormwatch.harness.check", "stormwatch.harness.service", __name__)
-"""What commands have in common; pytest, since a fork looks into the program that the server was started from."""
+PRELOADED = ("tests.servers.imported", __name__)
 
 
 def invoke(
