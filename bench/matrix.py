@@ -3,6 +3,7 @@
     python -m bench.matrix                  both
     python -m bench.matrix --shipped        only the configuration with the gaps
     python -m bench.matrix --repaired       only the other
+    python -m bench.matrix --report=DIR     with the pages of both, shipped.html and repaired.html
 
 Right is: survivors are exactly the cells of the gaps that `demo/config.py` documents; repaired, there are none; there are no false
 alarms; and each of the two ends within a quarter of an hour, from the start of the command to its report. The matrix is that of
@@ -36,6 +37,7 @@ def main(given: Sequence[str] = ()) -> int:
 
 
 async def _both(asked: Sequence[str]) -> int:
+    pages = next((Path(one.partition("=")[2]) for one in asked if one.startswith("--report=")), None)
     planted = {cell for cells in GAPS.values() for cell in cells}
     wanted = {"--shipped": ("stormwatch.yaml", planted), "--repaired": (REPAIRED, set[str]())}
     failed = False
@@ -46,17 +48,18 @@ async def _both(asked: Sequence[str]) -> int:
             write_config(platform, path / "stormwatch.yaml")
             for name, (file, survivors) in wanted.items():
                 if name in asked or not set(asked) & wanted.keys():
-                    failed |= await asyncio.to_thread(_one, name.removeprefix("--"), path / file, survivors)
+                    failed |= await asyncio.to_thread(_one, name.removeprefix("--"), path / file, survivors, pages)
         finally:
             await platform.stop()
     return int(failed)
 
 
-def _one(name: str, config: Path, survivors: set[str]) -> bool:
+def _one(name: str, config: Path, survivors: set[str], pages: Path | None) -> bool:
     """Whether it is not as it should be."""
+    page = [] if pages is None else ["--report", pages.absolute() / f"{name}.html"]
     began = time.monotonic()
     ended = subprocess.run(
-        [Path(sys.executable).with_name("stormwatch"), "drill", "--matrix", "-c", config, "--format", "json"],
+        [Path(sys.executable).with_name("stormwatch"), "drill", "--matrix", "-c", config, "--format", "json", *page],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "STORMWATCH_STATE": str(config.parent / "state")},
