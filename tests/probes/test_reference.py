@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from stormwatch.harness.catalog import KINDS as ALL
+from stormwatch.harness.form import form_of
 from stormwatch.probes.probe import Kind
 from stormwatch.probes.result import BROKEN_REASONS, Reason
 
@@ -56,7 +57,7 @@ def test_every_option_stands_in_the_tables_and_nothing_else_does(kind: Kind[Any]
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_option_has_a_description_in_the_schema(kind: Kind[Any]) -> None:
     """Editors show it."""
-    schema = TypeAdapter(kind.options).json_schema()
+    schema = form_of(kind.options).schema
     objects = [schema, *(each for each in schema.get("$defs", {}).values() if "properties" in each)]
     assert [
         name for each in objects for name, option in each["properties"].items() if not option.get("description")
