@@ -264,6 +264,7 @@ def test_undo_heals_when_the_keeper_is_killed_too(house: House, chaos: Path, tmp
     assert house.faults() == []
 
 
+@pytest.mark.slow
 def test_a_fault_of_an_experiment_is_proved_to_be_noticed(house: House, tmp_path: Path) -> None:
     """Under our own command; nothing takes the fault back in the document, and it is gone at the end."""
     house.calm()

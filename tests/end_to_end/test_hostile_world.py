@@ -30,7 +30,7 @@ from tests.servers.process import answers, free_port, running, wait_for
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
 PATIENCE = 280.0
 """Seconds for one story, against hangs: beside other work on two cores the ten of them need more than a minute."""
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CONFIG = """\
 defaults: {every: 1s, timeout: 900ms, confirm: {attempts: 1}}
 probes:

@@ -441,6 +441,7 @@ def test_every_field_for_a_secret_has_a_canary(tmp_path: Path, parrots: dict[str
     assert set(secret_fields(schema())) - set(canaries.planted) == set()
 
 
+@pytest.mark.slow
 def test_commands_show_no_secret(tmp_path: Path, parrots: dict[str, Parrot]) -> None:
     """`check` in all its formats, `check --debug` of each probe, `validate`, `rules`."""
     canaries = Canaries()

@@ -37,6 +37,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_a_service_judged_is_in_the_report_after_a_kill(directory: Path) -> None:
     """Killed with SIGKILL, started again: hours add up, and what was judged once is not judged again."""
     month = f"{datetime.now(UTC):%Y-%m}"

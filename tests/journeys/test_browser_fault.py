@@ -138,6 +138,7 @@ async def test_the_next_run_meets_nothing(resources: Resources, tmp_path: Path, 
     assert (under.outcome, after.outcome, after.message) == (Outcome.DOWN, Outcome.UP, "")
 
 
+@pytest.mark.slow
 async def test_a_slow_processor_computes_slowly(
     resources: Resources, tmp_path: Path, write: Callable[..., Path]
 ) -> None:

@@ -126,6 +126,7 @@ async def test_recordings_of_runs_that_passed_do_not_pile_up(
     assert max(counts) <= 4, "at most those of one run, which is swept before the next"
 
 
+@pytest.mark.slow
 async def test_an_action_that_cannot_be_done_is_named_before_the_deadline_and_a_hang_is_cut_off_by_it(
     pool: WorkerPool, write: Write, left: Callable[[], list[str]], nothing_left: Callable[[], None]
 ) -> None:

@@ -178,6 +178,7 @@ def disagreements(seeds: Sequence[int], directory: Path, mistake: tuple[str, str
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(HISTORIES // BATCH))
 def test_histories_come_out_the_same(batch: int, tmp_path: Path) -> None:
     """Twenty histories of one configuration."""

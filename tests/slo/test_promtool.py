@@ -360,6 +360,7 @@ def name_of(rule: Document) -> str:
     return rule["record"] if "record" in rule else f"{rule['alert']} {rule['labels']['severity']}"
 
 
+@pytest.mark.slow
 def test_a_rule_of_a_probe_that_is_broken_by_hand_fails_its_test(tmp_path: Path) -> None:
     """Threshold, window, label, `for`, comparison, mute: each change of each alert."""
     probes = [probe("dns"), FRONT]
@@ -372,6 +373,7 @@ def test_a_rule_of_a_probe_that_is_broken_by_hand_fails_its_test(tmp_path: Path)
     assert survivors(tmp_path, text, files, mutations) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", OF_OBJECTIVES)
 def test_a_rule_of_an_objective_that_is_broken_by_hand_fails_its_test(rule: str, tmp_path: Path) -> None:
     """The same for budgets, and for the series that their alerts read."""

@@ -287,6 +287,7 @@ def _stories(seed: int) -> dict[str, str]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [PROMISED, AT_ONCE, OF_THREE], ids=["kept", "two of three", "three of three"])
 def test_three_locations_come_out_the_same_in_process_and_in_prometheus(
     given: tuple[Rule, ...], tmp_path: Path
