@@ -19,6 +19,8 @@ from stormwatch.chaos.load_count import LoadCount, LoadCountFile
 from stormwatch.chaos.process import command_line
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
+from stormwatch.harness.config import load
+from stormwatch.harness.injecting import why_none
 from stormwatch.probes.http import KIND as HTTP
 from stormwatch.probes.result import Outcome, Reason
 from tests.chaos.test_host_process import held_fault
@@ -143,21 +145,16 @@ async def test_https_is_asked_only_where_the_certificate_is_trusted(tmp_path: Pa
         assert stranger.asked == []
 
 
-async def test_it_ends_by_itself_and_the_drill_is_told(tmp_path: Path) -> None:
-    """The second expiry: nobody is needed for it."""
-    with busy.serving() as shop:
-        async with loaded(service(shop.url), tmp_path, pause="20ms", at_most="3s") as fault:
-            while marked(fault.id):
-                await asyncio.sleep(0.05)
+async def test_it_is_held_while_the_first_answer_takes_longer_than_the_lease_and_ends_by_itself(tmp_path: Path) -> None:
+    """The owner gives signs of life while it waits. And the second expiry: nobody is needed for it, and the drill is told."""
+    with busy.serving(first=2.0) as shop:
+        async with loaded(service(shop.url), tmp_path, lease=1.5, pause="20ms", at_most="6s") as fault:
+            assert (await fault.evidence()).touched
+            async with asyncio.timeout(30):
+                while marked(fault.id):
+                    await asyncio.sleep(0.05)
             with pytest.raises(FaultLost, match="locust does not run any more; at_most may have been too short"):
                 await fault.evidence()
-
-
-async def test_a_service_that_takes_longer_than_the_lease_to_answer_keeps_its_fault(tmp_path: Path) -> None:
-    """The owner gives signs of life while it waits for the first answer."""
-    with busy.serving(first=2.0) as shop:
-        async with loaded(service(shop.url), tmp_path, lease=1.5) as fault:
-            assert (await fault.evidence()).touched
 
 
 async def test_locust_that_is_not_installed_is_named_before_anything_is_touched(
@@ -172,6 +169,20 @@ async def test_locust_that_is_not_installed_is_named_before_anything_is_touched(
         async with loaded(service("http://127.0.0.1:1/"), tmp_path):
             pass
     assert not (tmp_path / "undo").exists()
+    # As `stormwatch drill --dry-run` asks, also of a fault that stands beside another.
+    path = tmp_path / "stormwatch.yaml"
+    path.write_text(
+        "probes: [{name: shop, kind: http, target: 'http://127.0.0.1:1/'}]\n"
+        "targets: [{name: here, machine: {}}, {name: shop, service: {url: 'http://127.0.0.1:1/'}}]\n"
+        "drills:\n"
+        "  - name: rush\n"
+        "    fault: {kind: command, target: here, inject: ['true'], undo: ['true']}\n"
+        "    beside: [{kind: load, target: shop, users: 1}]\n"
+        "    expect: {probe: {name: shop}}\n"
+    )
+    config = load(path, environ={})
+    assert "pip install 'stormwatch[load]'" in await why_none(config, config.drills[0].faults)
+    assert await why_none(config, config.drills[0].faults[:1]) == ""
 
 
 @pytest.mark.parametrize(
