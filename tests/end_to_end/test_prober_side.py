@@ -37,7 +37,7 @@ from tests.servers.postgres import postgres_server
 from tests.servers.rabbitmq import rabbitmq_server
 from tests.servers.redis import redis_server
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 """Seven servers and ten drills begin at once: on a machine that does much else beside, that takes its time."""
 
 NAME = "shop.test"
