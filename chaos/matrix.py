@@ -162,6 +162,8 @@ class Matrix:
     """Cells at full scale, one for each alert that was scaled: whether the scaled run tells the truth."""
     planned: int = 0
     """How many cells there were to run; fewer outcomes: it was interrupted."""
+    repeat: int = 1
+    """How often each cell was to be run."""
     seconds: float = 0.0
     """How long it took, over all parts of an interrupted one."""
 
@@ -183,9 +185,14 @@ class Matrix:
         return Counter(one.state for one in self.outcomes)
 
     @property
-    def rounds(self) -> int:
-        """How often each cell was run, at the most."""
-        return max((len(one.rounds) for one in self.outcomes), default=1)
+    def runs(self) -> int:
+        """How many cells were run, each as often as it was."""
+        return sum(len(one.rounds) for one in self.outcomes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell was run as often as it was to be."""
+        return self.runs >= self.planned * self.repeat
 
     @property
     def survivors(self) -> tuple[Outcome, ...]:
@@ -255,7 +262,7 @@ class Matrix:
         untrue = any(not check.state.told for check in self.checks)
         if self.false_alarms or untrue or any(state.counts and state is not State.KILLED for state in states):
             return 1
-        unknown = states[State.INCONCLUSIVE] or len(self.outcomes) < self.planned or not self.score.of
+        unknown = states[State.INCONCLUSIVE] or not self.complete or not self.score.of
         return 3 if unknown else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -265,6 +272,7 @@ class Matrix:
             "score": self.score.as_json(),
             "scale": self.scale,
             "planned": self.planned,
+            "repeat": self.repeat,
             "seconds": self.seconds,
             "states": {state.value: count for state, count in self.states.items()},
             "dependencies": {name: one.as_json() for name, one in self.by("dependency").items()},
@@ -288,7 +296,7 @@ class Matrix:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Matrix":
-        """Read a report and judge it anew. Raises KeyError or ValueError for anything that is not one of this version."""
+        """Read a report, or one of before there was `repeat` in it, and judge it anew. Raises KeyError or ValueError for anything that is not one of this version."""
         if document["version"] != VERSION:
             raise ValueError(f"a matrix of version {VERSION} is needed, this one has {document['version']!r}")
         return cls(
@@ -300,6 +308,7 @@ class Matrix:
             scale=document["scale"],
             checks=tuple(Outcome.from_json(one) for one in document["checks"]),
             planned=document["planned"],
+            repeat=document.get("repeat", 1),
             seconds=document["seconds"],
         )
 

@@ -49,9 +49,9 @@ def _whole(suite: ET.Element, matrix: Matrix) -> None:
     if matrix.false_alarms:
         names = ", ".join(dict.fromkeys(catcher_name(one.labels) for one in matrix.false_alarms))
         ET.SubElement(quiet, "failure", type="false-alarm", message=xml_safe(names))
-    complete = _of_whole(suite, "every cell was run", matrix.seconds)
-    if len(matrix.outcomes) < matrix.planned:
-        message = f"{len(matrix.outcomes)} of {matrix.planned}; go on with --resume"
+    complete = _of_whole(suite, "every cell was run as often as asked", matrix.seconds)
+    if not matrix.complete:
+        message = f"{matrix.runs} of {matrix.planned * matrix.repeat}; go on with --resume"
         ET.SubElement(complete, "error", type="interrupted", message=message)
     for one in matrix.checks:
         case = _of_whole(suite, one.cell.name, one.sight.took)

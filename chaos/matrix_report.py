@@ -89,8 +89,13 @@ def text_of(matrix: Matrix) -> Text:
 
 
 def run_of(matrix: Matrix) -> str:
-    """What was run, and for how long: `64 of 64 cells in 11 m`."""
-    often = f"; each cell was run {matrix.rounds} times" if matrix.rounds > 1 else ""
+    """What was run, and for how long: `64 of 64 cells in 11 min 20 s`."""
+    often = ""
+    if matrix.repeat > 1:
+        whole = matrix.planned * matrix.repeat
+        often = (
+            f", each {matrix.repeat} times" if matrix.complete else f", interrupted after {matrix.runs} of {whole} runs"
+        )
     return f"{len(matrix.outcomes)} of {matrix.planned} cells in {show_seconds(matrix.seconds)}{often}"
 
 

@@ -225,6 +225,7 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, clock:
             untimed=planned.untimed,
             scale=factor,
             planned=len(planned.cells),
+            repeat=asked.repeat,
             seconds=clock.monotonic() - began + keeper.earlier,
         )
 

@@ -1,6 +1,7 @@
 """The judgement of a cell and what follows from all of them: score, survivors, what the alerts are worth."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -164,11 +165,13 @@ def test_the_smallest_set_of_alerts_tells_of_all_that_was_told_of() -> None:
         ([outcome("a", "pay")], {"controls": (Control(started=1.0, seconds=9.0, alarms=(alarm(),)),)}, 1),
         ([outcome("a", "pay"), outcome("b", trouble="blind")], {}, 3),
         ([outcome("a", "pay")], {"planned": 2}, 3),
+        ([outcome("a", "pay")], {"repeat": 2}, 3),
+        (merge([outcome("a", "pay"), outcome("a", "pay")]), {"repeat": 2}, 0),
         ([outcome("a", evidence=UNTOUCHED)], {}, 3),
         ([outcome("a", gone=False), outcome("b")], {}, 4),
     ],
 )
-def test_the_exit_code_is_that_of_drills(outcomes: list[Outcome], more: dict[str, Any], code: int) -> None:
+def test_the_exit_code_is_that_of_drills(outcomes: Sequence[Outcome], more: dict[str, Any], code: int) -> None:
     """0 all was told of, 1 something was not (or a false alarm), 3 not all is known, 4 a fault may be in place."""
     assert matrix(*outcomes, **more).exit_code == code
 
@@ -182,6 +185,7 @@ def test_a_report_is_read_again_and_judged_anew() -> None:
         skipped=(Skipped(name="x/y", why="it needs options"),),
         untimed=(labels("front"),),
         scale="1/60",
+        repeat=2,
         seconds=61.5,
     )
     document = json.loads(json.dumps(found.as_json()))

@@ -147,7 +147,7 @@ def test_files_of_before_the_last_mile_are_read() -> None:
             del catcher["way"]
         for each in one["sight"]["alarms"]:
             del each["arrival"]
-    for key in ("end_of_way", "lost"):
+    for key in ("end_of_way", "lost", "repeat"):
         del document[key]
 
     read = Matrix.from_json(document)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stormwatch.chaos.matrix import Matrix, Outcome
+from stormwatch.chaos.matrix import Matrix, Outcome, merge
 from stormwatch.chaos.matrix_plan import Skipped
 from stormwatch.chaos.matrix_report import SIGN, html_of, markdown_of, show_score, text_of
 from tests.chaos.cells import cell, labels, outcome, sight
@@ -72,6 +72,14 @@ def test_markdown_keeps_its_tables() -> None:
     assert "<script>" not in text
     assert "\\|" in text
     assert text.startswith("## Detection score: 50.0 % (1 of 2")
+
+
+def test_rounds_that_were_not_run_are_said() -> None:
+    """All cells are known, and not as well as was asked."""
+    once, twice = matrix(outcome("a", "pay"), repeat=2), matrix(*merge([outcome("a", "pay")] * 2), repeat=2)
+
+    assert "1 of 1 cells in 0.00 s, interrupted after 1 of 2 runs" in text_of(once).plain
+    assert "1 of 1 cells in 0.00 s, each 2 times" in markdown_of(twice)
 
 
 def test_a_matrix_of_nothing_is_shown_as_well() -> None:
