@@ -102,14 +102,16 @@ async def test_an_alert_leads_to_the_picture_of_the_failure(tmp_path: Path) -> N
         path.write_text(CONFIG.format(page=page, shop=shop.url, alertmanager=alertmanager, webhook=receiver.url))
         config = load(path, environ={})
         first, second = [tmp_path / "data" / "artifacts" / "gone" / name for name in ("first", "second")]
-        _old(first)
+        _kept(first, hours=48)
+        # With what the run keeps there is too much.
+        _kept(second, hours=1, size=50 * 2**20 - 100)
         async with (
             Service(config, data=tmp_path / "data") as service,
             serving(web_app(service), bound),
             httpx.AsyncClient(base_url=page) as client,
         ):
             await until(lambda: not first.exists(), what="the directory to be tidied at the start")
-            _old(second)
+            assert second.exists()
             (tmp_path / "go").touch()
             told = await until(lambda: receiver.alerts("firing", alertname="ProbeDown"), what="the page")
 
@@ -133,11 +135,13 @@ async def test_an_alert_leads_to_the_picture_of_the_failure(tmp_path: Path) -> N
                 await _looks_right(f"{page}/probes/pay", width)
 
 
-def _old(run: Path) -> None:
-    """Artifacts of a run that is older than they may become."""
+def _kept(run: Path, *, hours: int, size: int = 0) -> None:
+    """Artifacts of a run of some hours ago. They may be a day old."""
     run.mkdir(parents=True)
-    two_days_ago = time.time() - 2 * 86400
-    os.utime(run, (two_days_ago, two_days_ago))
+    with (run / "trace.zip").open("wb") as file:
+        file.truncate(size)
+    moment = time.time() - hours * 3600
+    os.utime(run, (moment, moment))
 
 
 async def _alerts(client: httpx.AsyncClient, alertmanager: str) -> list[dict[str, Any]]:
