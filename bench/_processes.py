@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-TAG: Final = "STORMWATCH_BENCH"
+_TAG: Final = "STORMWATCH_BENCH"
 """The environment variable that says which way of the bench a process belongs to."""
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _SET_CHILD_SUBREAPER: Final = 36
@@ -39,9 +39,14 @@ class Size:
     descriptors: int
 
 
-def tagged(tag: str) -> frozenset[int]:
-    """The living processes of a tag, with all that descend from them."""
-    parents, sign = _parents(), f"{TAG}={tag}".encode()
+def tag(name: str) -> Mapping[str, str]:
+    """The environment of what is to be known by a name: to this bench, and to no other that runs beside it."""
+    return {_TAG: f"{os.getpid()} {name}"}
+
+
+def tagged(name: str) -> frozenset[int]:
+    """The living processes of a name, with all that descend from them."""
+    parents, sign = _parents(), f"{_TAG}={tag(name)[_TAG]}".encode()
     found = {pid for pid in parents if sign in _environment(pid).split(b"\0")}
     grown = True
     while grown:

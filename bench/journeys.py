@@ -24,6 +24,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import statistics
 import sys
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bench._elastic import PLAIN, RICH, Elastic, ElasticMissing
-from bench._processes import TAG, cpu_of, metered, resident_bytes, tagged
+from bench._processes import cpu_of, metered, resident_bytes, tag, tagged
 from bench._two_pages import ROOT, SCRIPT, TEST, serving
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.probes.result import Outcome
@@ -55,7 +56,7 @@ WARM_BAR, COLD_BAR = 1.1, 3.0
 class Way(Protocol):
     """One way to run the journey."""
 
-    tag: str
+    name: str
     """By which its processes are known."""
     is_cold: bool
     """Whether each run starts all processes anew, and tells its own processor time."""
@@ -69,7 +70,7 @@ class Way(Protocol):
 class Warm:
     """A worker of ours, with a pool of its own."""
 
-    tag: str
+    name: str
     pool: WorkerPool
     file: Path
     artifacts: bool = True
@@ -78,12 +79,12 @@ class Warm:
 
     async def run(self) -> tuple[float, float]:
         """One run, and what the pool itself used for it."""
-        journey = Journey(file=self.file, test="test_two_pages", environment={TAG: self.tag})
+        journey = Journey(file=self.file, test="test_two_pages", environment=tag(self.name))
         began, used = time.perf_counter(), time.thread_time()
         report = await self.pool.run(journey, seconds=60, folder="run" if self.artifacts else "", observe=self.observe)
         seconds, own = time.perf_counter() - began, time.thread_time() - used
         if report.outcome is not Outcome.UP:
-            raise SystemExit(f"{self.tag}: the journey is {report.outcome}: {report.sentence}")
+            raise SystemExit(f"{self.name}: the journey is {report.outcome}: {report.sentence}")
         return seconds, own
 
 
@@ -91,26 +92,26 @@ class Warm:
 class Lasting:
     """A process that runs the journey once for each line that it is sent, and says `ready` when it could again."""
 
-    tag: str
+    name: str
     process: asyncio.subprocess.Process
     says: asyncio.StreamReader
     is_cold: bool = False
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def started(cls, tag: str, command: Sequence[str], folder: Path, *, ears: str) -> "AsyncGenerator[Lasting]":
+    async def started(cls, name: str, command: Sequence[str], folder: Path, *, ears: str) -> "AsyncGenerator[Lasting]":
         """Started, and ready; ended with all that it started. `ears`: which of its outputs says so."""
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=folder,
-            env={**os.environ, TAG: tag},
+            env={**os.environ, **tag(name)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if ears == "stdout" else asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE if ears == "stderr" else None,
         )
         says = process.stdout if ears == "stdout" else process.stderr
         assert says is not None
-        way = cls(tag, process, says)
+        way = cls(name, process, says)
         try:
             await way._ready()
             yield way
@@ -132,14 +133,14 @@ class Lasting:
         while (line := await self.says.readline()) != b"ready\n":
             said.append(line.decode(errors="replace").strip())
             if not line or said[-1] == "the journey failed":
-                raise SystemExit(f"{self.tag}: the run failed: {' '.join(said)}")
+                raise SystemExit(f"{self.name}: the run failed: {' '.join(said)}")
 
 
 @dataclass(slots=True)
 class Cold:
     """A command for each run."""
 
-    tag: str
+    name: str
     command: Sequence[str]
     folder: Path
     is_cold: bool = True
@@ -149,7 +150,7 @@ class Cold:
         process = await asyncio.create_subprocess_exec(
             *map(str, metered(self.command)),
             cwd=self.folder,
-            env={**os.environ, TAG: self.tag, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **tag(self.name), "PYTHONPATH": str(ROOT)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -158,7 +159,7 @@ class Cold:
         used = json.loads(out)
         if used["code"] or used["left"]:
             said = f"exit code {used['code']}, {used['left']} processes left"
-            raise SystemExit(f"{self.tag}: {said}: {' '.join(self.command)}")
+            raise SystemExit(f"{self.name}: {said}: {' '.join(self.command)}")
         return used["seconds"], used["cpu"]
 
 
@@ -178,7 +179,7 @@ class Figures:
         return {
             "runs": len(self.seconds),
             "p50_ms": statistics.median(self.seconds) * 1e3,
-            "p95_ms": statistics.quantiles(self.seconds, n=20, method="inclusive")[-1] * 1e3,
+            "p95_ms": sorted(self.seconds)[math.ceil(len(self.seconds) * 0.95) - 1] * 1e3,
             "best_ms": min(self.seconds) * 1e3,
             "cpu_seconds": cpu,
             "runs_per_minute_and_core": 60 / cpu,
@@ -202,8 +203,8 @@ async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) 
             stack.push_async_callback(made.aclose)
             return made
 
-        async def lasting(tag: str, command: Sequence[str], where: Path, *, ears: str) -> Way:
-            return await stack.enter_async_context(Lasting.started(tag, command, where, ears=ears))
+        async def lasting(name: str, command: Sequence[str], where: Path, *, ears: str) -> Way:
+            return await stack.enter_async_context(Lasting.started(name, command, where, ears=ears))
 
         pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file))
         ways: list[Way] = [
@@ -213,35 +214,35 @@ async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) 
             await lasting("bare", (sys.executable, str(script)), folder, ears="stdout"),
             Cold("cold pytest", pytest, suite),
         ]
-        for name, options in (("rich", RICH), ("plain", PLAIN)):
+        for what, options in (("rich", RICH), ("plain", PLAIN)):
             if elastic is not None:
-                cold, lasts = folder / f"elastic-cold-{name}", folder / f"elastic-{name}"
-                ways.append(Cold(f"elastic, cold, {name}", elastic.command(cold, url, options), cold))
+                cold, lasts = folder / f"elastic-cold-{what}", folder / f"elastic-{what}"
+                ways.append(Cold(f"elastic, cold, {what}", elastic.command(cold, url, options), cold))
                 many = elastic.command(lasts, url, options, runs=stock)
-                ways.append(await lasting(f"elastic, one process, {name}", many, lasts, ears="stderr"))
+                ways.append(await lasting(f"elastic, one process, {what}", many, lasts, ears="stderr"))
         yield ways
 
 
 async def measure(ways: Sequence[Way], *, runs: int, cold_runs: int) -> Mapping[str, Figures]:
     """Let all take turns."""
-    figures = {way.tag: Figures() for way in ways}
+    figures = {way.name: Figures() for way in ways}
     before: Mapping[str, float] = {}
     for number in range(runs + WARMING):
         if number == WARMING:
-            before = {way.tag: cpu_of(tagged(way.tag)) for way in ways}
+            before = {way.name: cpu_of(tagged(way.name)) for way in ways}
         for way in ways:
             # Nothing of a cold one gets warm but the disk's cache: once is enough.
             if way.is_cold and not WARMING - 1 <= number < cold_runs + WARMING:
                 continue
             seconds, cpu = await way.run()
             if number >= WARMING:
-                figures[way.tag].seconds.append(seconds)
-                figures[way.tag].cpu += cpu
+                figures[way.name].seconds.append(seconds)
+                figures[way.name].cpu += cpu
     for way in ways:
         if not way.is_cold:
-            figures[way.tag].cpu += cpu_of(tagged(way.tag)) - before[way.tag]
+            figures[way.name].cpu += cpu_of(tagged(way.name)) - before[way.name]
     for way in ways:
-        figures[way.tag].peak = await _weighed(way)
+        figures[way.name].peak = await _weighed(way)
     return figures
 
 
@@ -252,7 +253,7 @@ async def _weighed(way: Way) -> int:
     def look() -> None:
         nonlocal peak
         while not over.wait(LOOKS):
-            peak = max(peak, resident_bytes(tagged(way.tag)))
+            peak = max(peak, resident_bytes(tagged(way.name)))
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -283,9 +284,9 @@ def ratios(p50: Mapping[str, float], cpu: Mapping[str, float]) -> Mapping[str, f
     }
     for ours, theirs in (("warm", "rich"), ("warm, plain", "plain")):
         for how in ("cold", "one process"):
-            if (tag := f"elastic, {how}, {theirs}") in p50:
-                found[f"{tag} / {ours}"] = p50[tag] / p50[ours]
-                found[f"CPU: {tag} / {ours}"] = cpu[tag] / cpu[ours]
+            if (peer := f"elastic, {how}, {theirs}") in p50:
+                found[f"{peer} / {ours}"] = p50[peer] / p50[ours]
+                found[f"CPU: {peer} / {ours}"] = cpu[peer] / cpu[ours]
     return found
 
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench._processes import TAG, Size, size_of, tagged
+from bench._processes import Size, size_of, tag, tagged
 from bench._two_pages import TEST, serving
 from stormwatch.journeys.pool import RUNS_PER_WORKER, Journey, WorkerPool
 from stormwatch.probes.result import Outcome
@@ -32,7 +32,10 @@ SLOPE_BAR: Final = 20_000
 """Bytes a run."""
 _SETTLED: Final = 0.2
 """The part of the runs in which caches fill."""
-_TAG: Final = "memory"
+_SETTLING: Final = 2.0
+"""Seconds in which a browser that is left alone comes to rest."""
+_LOOKS: Final = 4
+_NAME: Final = "memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ class Look:
 def look(runs: int, scratch: Path) -> Look:
     """Look at all processes now."""
     roles: dict[str, set[int]] = {"worker": set(), "driver": set(), "browser": set()}
-    for pid in tagged(_TAG):
+    for pid in tagged(_NAME):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -82,6 +85,15 @@ def look(runs: int, scratch: Path) -> Look:
         roles[role].add(pid)
     files = sum(path.is_file() for path in scratch.rglob("*"))
     return Look(runs=runs, files=files, **{role: size_of(frozenset(pids)) for role, pids in roles.items()})
+
+
+async def settled_look(runs: int, scratch: Path) -> Look:
+    """Look when the browser has let go of the pages of the last run: it ends their processes in its own time."""
+    seen: list[Look] = []
+    for _ in range(_LOOKS):
+        await asyncio.sleep(_SETTLING / _LOOKS)
+        seen.append(await asyncio.to_thread(look, runs, scratch))
+    return min(seen, key=lambda each: each.own_bytes)
 
 
 async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> Mapping[str, Any]:
@@ -97,7 +109,7 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
         tempfile.tempdir = str(scratch)
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         pool = WorkerPool(artifacts=folder / "artifacts", runs_per_worker=runs_per_worker)
-        journey = Journey(file=file, test="test_two_pages", environment={TAG: _TAG})
+        journey = Journey(file=file, test="test_two_pages", environment=tag(_NAME))
         looks: list[Look] = []
         try:
             for number in range(1, runs + 1):
@@ -105,7 +117,7 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
                 if report.outcome is not Outcome.UP:
                     raise SystemExit(f"run {number} is {report.outcome}: {report.sentence}")
                 if number % every == 0 or number == 1:
-                    looks.append(await asyncio.to_thread(look, number, scratch))
+                    looks.append(await settled_look(number, scratch))
                     told = f"{number} runs: {looks[-1].own_bytes / 1e6:.1f} MB, {looks[-1].processes} processes"
                     print(f"{told}, {looks[-1].descriptors} descriptors", file=sys.stderr, flush=True)
         finally:
@@ -117,7 +129,7 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
             "bytes_per_run": slope([(each.runs, each.bytes) for each in looks], runs),
             "own_bytes_per_run": slope([(each.runs, each.own_bytes) for each in looks], runs),
             "left": {
-                "processes": len(tagged(_TAG)),
+                "processes": len(tagged(_NAME)),
                 "descriptors": len(list(Path("/proc/self/fd").iterdir())) - descriptors,
                 "files": sum(path.is_file() for path in scratch.rglob("*")),
             },
