@@ -270,7 +270,10 @@ def _told_of_probes(monitoring: Monitoring, recorded: Recorded) -> set[tuple[tup
     """The alerts that are about a probe itself, and not about an objective, and that changed their state."""
     rules = tuple(rule for rule in monitoring.rules if not isinstance(rule, BurnRate | BudgetLeft))
     without = replace(monitoring, rules=rules, objectives=())
-    said = replay(without, replace(recorded, earlier=(), active=())).transitions
+    # How each probe stood before is all that such rules know of it, and it may be down already.
+    last = {one.probe: one for one in recorded.earlier}
+    before = tuple(sorted(last.values(), key=lambda one: one.finished))
+    said = replay(without, replace(recorded, earlier=before, active=())).transitions
     return {one.alert.key for one in (*said, *recorded.active)}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stormwatch.chaos.drill import ExpectedAlert, ExpectedProbe
@@ -466,6 +466,7 @@ def test_the_number_of_attempts_changes_when_a_run_is_decided(attempts: int) -> 
     pay=st.lists(st.sampled_from(["", "", "", "timeout"]), min_size=3, max_size=6),
     bad=st.integers(min_value=0, max_value=6),
 )
+@example(shop=["", "", ""], pay=["", "", ""], bad=6)  # down before, and never since
 @settings(max_examples=3, deadline=None)
 def test_what_is_not_evaluated_would_have_changed_nothing(shop: list[str], pay: list[str], bad: int) -> None:
     """Each mutant has the fate that it has when everything is evaluated again for it."""
