@@ -19,7 +19,17 @@ from stormwatch.slo.prometheus import render_rules
 from stormwatch.slo.promtool import render_tests
 from stormwatch.slo.quorum import SILENT_AFTER, rules_for_peers, with_quorum
 from stormwatch.slo.rule import Rule
-from tests.slo.parity import STEP, Series, States, World, differences, prometheus_states, samples, transitions
+from tests.slo.parity import (
+    STEP,
+    Series,
+    States,
+    World,
+    differences,
+    prometheus_states,
+    samples,
+    silent_of_itself,
+    transitions,
+)
 from tests.slo.promtool import promtool
 from tests.slo.story import START, probe, result
 
@@ -252,7 +262,10 @@ class Everywhere:
         self.series: Series = {}
         self.steps = max(map(len, stories.values())) + 1
         evaluator = Evaluator((), given, (FRONT,))
-        pages = {place: PrometheusExporter([probe(location=place)], {"http": HTTP}, started=0.0) for place in stories}
+        pages = {
+            place: silent_of_itself(PrometheusExporter([probe(location=place)], {"http": HTTP}, started=0.0))
+            for place in stories
+        }
         for step in range(self.steps):
             now = float(step * STEP)
             for place, signs in stories.items():
