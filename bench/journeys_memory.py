@@ -6,7 +6,7 @@ The same journey as in `bench.journeys`, recorded and observed as on schedule, r
 replaced, then with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at between two runs:
 `RSS` of each process for itself, program and all, and `own`, what was allocated.
 
-The slopes are those of lines through what was seen after the first runs, in which caches fill. Bar: at most 20 kB a run, of either, in
+The slopes are those of lines through what was seen after 100 runs, in which caches fill. Bar: at most 20 kB a run, of either, in
 the worker that is never replaced (4 MB until it would be), and no process, descriptor or file left at the end.
 """
 
@@ -30,8 +30,8 @@ RUNS: Final = 500
 EVERY: Final = 50
 SLOPE_BAR: Final = 20_000
 """Bytes a run."""
-_SETTLED: Final = 0.2
-"""The part of the runs in which caches fill."""
+_SETTLED: Final = 100
+"""Runs in which caches fill."""
 _SETTLING: Final = 2.0
 """Seconds in which a browser that is left alone comes to rest."""
 _LOOKS: Final = 4
@@ -126,8 +126,8 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
         return {
             "runs_per_worker": runs_per_worker,
             "looks": [asdict(each) for each in looks],
-            "bytes_per_run": slope([(each.runs, each.bytes) for each in looks], runs),
-            "own_bytes_per_run": slope([(each.runs, each.own_bytes) for each in looks], runs),
+            "bytes_per_run": slope([(each.runs, each.bytes) for each in looks]),
+            "own_bytes_per_run": slope([(each.runs, each.own_bytes) for each in looks]),
             "left": {
                 "processes": len(tagged(_NAME)),
                 "descriptors": len(list(Path("/proc/self/fd").iterdir())) - descriptors,
@@ -136,9 +136,9 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
         }
 
 
-def slope(seen: Sequence[tuple[int, int]], runs: int) -> float:
+def slope(seen: Sequence[tuple[int, int]]) -> float:
     """Bytes a run, from when caches are filled. `seen`: bytes after so many runs."""
-    settled = [each for each in seen if each[0] >= runs * _SETTLED]
+    settled = [each for each in seen if each[0] >= _SETTLED]
     return statistics.linear_regression(*zip(*settled, strict=True)).slope if len(settled) > 1 else 0.0
 
 
