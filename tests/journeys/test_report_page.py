@@ -158,6 +158,26 @@ def test_what_is_too_large_is_linked_from_where_it_lies_and_pictures_go_first(tm
     assert 'href="data:' in made.text
 
 
+def test_a_video_plays_inside_the_page_and_one_that_is_missing_says_why(tmp_path: Path, browser: Browser) -> None:
+    """Made by ffmpeg here; the page has no network, so what plays is in it."""
+    video = tmp_path / "video.webm"
+    film = ["-f", "lavfi", "-i", "color=c=blue:s=64x36:d=1", "-c:v", "libvpx-vp9", "-deadline", "realtime", str(video)]
+    subprocess.run([program("ffmpeg"), "-nostdin", "-loglevel", "error", *film], check=True, timeout=60)
+    kept = replace(RECORD, artifacts=(video,))
+    without = replace(RECORD, key="other", name="other", evidence={"no_video": "the run knows a secret <b>"})
+    (tmp_path / "report.html").write_text(page_of([kept, without]).text)
+    video.unlink()
+
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    player = page.locator("video")
+    assert player.count() == 1
+    page.wait_for_function("document.querySelector('video').readyState === 4")
+    assert player.evaluate("video => [video.videoWidth, video.duration >= 0.9]") == [64, True]
+    assert page.get_by_text("No video: the run knows a secret <b>.").is_visible()
+    page.close()
+
+
 def test_what_a_page_wrote_is_shown_and_not_run(tmp_path: Path, browser: Browser) -> None:
     evil = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">"
     record = replace(
