@@ -110,6 +110,8 @@ def colours(video: Path) -> list[tuple[float, str]]:
     return [(number / 20, name) for number, name in enumerate(names) if number == 0 or names[number - 1] != name]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_what_failed_is_kept_as_a_video_of_what_was_seen_when(
     resources: Resources, write: Write, ffmpeg: Path, scratch: Path
 ) -> None:
