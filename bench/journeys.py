@@ -17,7 +17,7 @@ elastic, one process  very many journeys, one after another in one process and o
 
 Processor time is that of all processes of a way, browser and driver included, of the server none; of a warm way also what
 it used between its turns. `runs/min/core` is how many runs a core has processor time for. Memory is the most that was in use at
-once in three more runs, each process for itself: what processes share is counted for each of them.
+once in three more runs (of a cold way in one), each process for itself: what processes share is counted for each of them.
 """
 
 import argparse
@@ -258,7 +258,7 @@ async def _weighed(way: Way) -> int:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        for _ in range(WEIGHING):
+        for _ in range(1 if way.is_cold else WEIGHING):
             await way.run()
     finally:
         over.set()
