@@ -18,7 +18,7 @@ TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:pr
 	postgresql:pg_createcluster mariadb-server:mariadbd redis-server:redis-server rabbitmq-server:rabbitmqctl \
 	nats-server:nats-server exim4-daemon-light:exim4 dovecot-imapd:dovecot iproute2:ip \
 	stress-ng:stress-ng haproxy:haproxy faketime:faketime nftables:nft mount:mount iputils-ping:ping \
-	monitoring-plugins-basic:$(PLUGINS)/check_tcp
+	ffmpeg:ffmpeg monitoring-plugins-basic:$(PLUGINS)/check_tcp
 
 # Three processes for two cores: whoever tests the whole program mostly waits. Tests that judge times which other work would
 # change (the mark `alone`) have the machine for themselves afterwards.
