@@ -190,6 +190,7 @@ def _targets(port: int) -> dict[str, Any]:
     return {"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_night_is_told_the_same_by_stormwatch_and_by_alertmanager(tmp_path: Path) -> None:
     """Nobody hears of what is silenced or planned, everybody of the page, and each incident begins and ends once."""
