@@ -59,5 +59,9 @@ def _stretch(start: float | None, end: float | None) -> str:
 
 def _code(text: str) -> str:
     """As code by its element, in which nobody is mentioned. Markdown goes on inside of it, so no sign is left that means anything."""
-    said = " ".join(text.split()).translate(_SIGNS).replace("://", "&#58;//")
-    return f"<code>{said}</code>"
+    return f"<code>{inert(text)}</code>"
+
+
+def inert(text: str) -> str:
+    """The text in one line, without a sign that means anything in Markdown, and without an address that would become a link."""
+    return " ".join(text.split()).translate(_SIGNS).replace("://", "&#58;//")

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 from rich.text import Text
 
+from stormwatch.chaos.markdown import inert
 from stormwatch.chaos.matrix import Key, Matrix, Outcome, Score, catcher_name, explain, show_end
 from stormwatch.chaos.matrix_cell import Cell, State
 from stormwatch.chaos.matrix_plan import MatrixPlan
@@ -239,7 +240,20 @@ def markdown_of(matrix: Matrix) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """What stands between backticks as code, in which nothing else is Markdown; of the rest no sign means anything."""
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:
+        return inert(text)
+    return "".join(
+        f"`{part.replace('|', chr(92) + '|')}`" if index % 2 and part else _between(part)
+        for index, part in enumerate(parts)
+    )
+
+
+def _between(part: str) -> str:
+    """`inert` without what it does to the spaces at both ends."""
+    bare = part.strip()
+    return part.replace(bare, inert(bare)) if bare else part
 
 
 def html_of(matrix: Matrix) -> str:

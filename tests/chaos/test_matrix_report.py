@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
 
 from stormwatch.chaos.matrix import Matrix, Outcome, merge
 from stormwatch.chaos.matrix_plan import Skipped
@@ -70,8 +74,29 @@ def test_markdown_keeps_its_tables() -> None:
 
     assert "| `hotel/http-body` | inconclusive |" in text
     assert "<script>" not in text
-    assert "\\|" in text
     assert text.startswith("## Detection score: 50.0 % (1 of 2")
+    row = next(line for line in text.splitlines() if line.startswith("| `hotel/http-body`"))
+    assert row.count("|") == 5
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "![x](http://collector.example/?seen)",
+        "`a` ![x](http://collector.example/?seen) `b`",
+        "a ` ![x](http://collector.example/?seen)",
+        "<img src=http://collector.example/> | <https://collector.example/>",
+        "**loud** @everybody #1 [x](http://collector.example/)",
+    ],
+)
+def test_what_came_from_outside_is_no_markdown(said: str) -> None:
+    """No picture that tells somebody who reads it, no link, no row more."""
+    text = markdown_of(matrix(outcome("http-body", target="hotel", trouble=said)))
+    drawn = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+
+    assert not re.search(r"<(img|a) ", drawn)
+    assert "<strong>loud" not in drawn
+    assert "@everybody" not in text
 
 
 def test_rounds_that_were_not_run_are_said() -> None:
