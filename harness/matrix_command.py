@@ -44,7 +44,7 @@ from stormwatch.harness.matrix_last_mile import LastMile, last_mile_of
 from stormwatch.harness.matrix_watching import OURS, Outside, OutsideEvaluator, judged_elsewhere, outside_evaluator_of
 from stormwatch.harness.polling import polled_feed
 from stormwatch.harness.problem import Exit, Problem
-from stormwatch.harness.publishing import Form
+from stormwatch.harness.publishing import Form, print_markdown
 from stormwatch.harness.remedy import did_you_mean
 from stormwatch.harness.service import Service
 from stormwatch.harness.stop import cancelled_by_signals
@@ -439,7 +439,7 @@ def _write(matrix: Matrix, asked: MatrixRequest) -> None:
     elif asked.form is Form.JUNIT:
         _say(junit_of(matrix))
     elif asked.form is Form.MARKDOWN:
-        _say(markdown_of(matrix).rstrip())
+        print_markdown(markdown_of(matrix).rstrip())
     else:
         Console().print(text_of(matrix), soft_wrap=True, highlight=False)
     for path, text in ((asked.html, html_of), (asked.markdown, markdown_of)):

@@ -33,15 +33,23 @@ def publish(
     """
     compared = None if last is None else compare(last, {report.drill.name: report.verdict for report in reports})
     if printed := _printed(reports, form, compared):
-        sys.stdout.write(f"{printed}\n")
-    if form is Form.MARKDOWN and (complaint := step_summary.append(printed)):
-        sys.stderr.write(f"{complaint}\n")
+        if form is Form.MARKDOWN:
+            print_markdown(printed)
+        else:
+            sys.stdout.write(f"{printed}\n")
     if compared and form in {Form.TEXT, Form.JUNIT}:
         # JUnit has no place for it, and its reader none for anything else.
         (sys.stderr if form is Form.JUNIT else sys.stdout).write("\n".join([*compared.lines(), ""]))
     if html:
         write_page(reports, html)
     return compared.exit_code if compared else exit_code([report.verdict for report in reports])
+
+
+def print_markdown(text: str) -> None:
+    """On standard output, and in GitHub's summary of the step where there is one."""
+    sys.stdout.write(f"{text}\n")
+    if complaint := step_summary.append(text):
+        sys.stderr.write(f"{complaint}\n")
 
 
 def _printed(reports: Sequence[Report], form: Form, compared: Comparison | None) -> str:
