@@ -330,13 +330,19 @@ def test_http_faults_see_what_passes_between_two_services(platform: Platform, cl
 def test_dns_stopped_everything_behind_the_front_page_is_down(platform: Platform, client: httpx.Client) -> None:
     """A visitor who knows the address still sees the front page; every service that needs another one does not find it."""
     with stopped(platform, "dns"), visitor(platform, address="127.0.0.1") as known:
-        wait_for(lambda: len(known.get("/readyz").json()["down"]) == 5, what="every name to be forgotten")
-        page, front, ready = known.get("/shop"), known.get("/"), known.get("/readyz")
+        said: list[dict[str, str]] = []
+
+        def forgotten() -> bool:
+            said.append(known.get("/readyz").json()["why"])
+            return len(said[-1]) == 5 and "payments.storm.test did not resolve" in said[-1]["payments"]
+
+        # On a busy machine a name is still being looked for when the patience of the look at it ends.
+        wait_for(forgotten, what="every name to be forgotten")
+        page, front = known.get("/shop"), known.get("/")
 
     assert (page.status_code, alert_of(page)) == (502, "The catalog is not available")
     assert front.status_code == 200
-    assert {"accounts", "catalog", "payments", "hotel", "taxi"} == set(ready.json()["down"])
-    assert "payments.storm.test did not resolve" in ready.json()["why"]["payments"]
+    assert {"accounts", "catalog", "payments", "hotel", "taxi"} == set(said[-1])
     answers_again(client, "/shop")
 
 
@@ -356,12 +362,14 @@ def test_a_killed_service_is_reported_and_not_restarted(platform: Platform, clie
 def test_every_request_leaves_a_line_with_its_trace(platform: Platform, client: httpx.Client) -> None:
     """Method, path, status, milliseconds; what a person typed is not in it."""
     client.get("/shop?q=umbrella", headers={"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
-    line = next(
-        line
-        for line in platform.layout.log("shop").read_text().splitlines()
-        if "4bf92f3577b34da6a3ce929d0e0e4736" in line
-    )
 
+    def lines() -> list[str]:
+        written = platform.layout.log("shop").read_text().splitlines()
+        return [line for line in written if "4bf92f3577b34da6a3ce929d0e0e4736" in line]
+
+    # It is written when the answer is out.
+    wait_for(lambda: bool(lines()), what="the line of the request")
+    (line,) = lines()
     assert "access: GET /shop 200" in line
     assert "umbrella" not in line
 

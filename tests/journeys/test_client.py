@@ -86,6 +86,7 @@ def test_it(page, browser, base_url):
     assert said[0] == "de-DE", said
 
 
+@pytest.mark.alone
 async def test_a_slow_line_and_a_slow_processor_are_slow(pool: WorkerPool, write: Write) -> None:
     """Bytes a second and seconds a request by the clock, and the processor against itself without a brake."""
     file = write(
