@@ -1,13 +1,11 @@
 """Reports of drills as Markdown, for a comment on a pull request: one line a drill, and why for those that are not proved."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from stormwatch.chaos.comparison import Comparison
 from stormwatch.chaos.report import MEANING, SIGN, Report
 from stormwatch.chaos.verdict import Answer, Verdict, show_seconds
-
-_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>&|!~@$#^"})
+from stormwatch.journeys.markdown import inert
 
 
 def as_markdown(reports: Sequence[Report], comparison: Comparison | None = None) -> str:
@@ -59,9 +57,4 @@ def _stretch(start: float | None, end: float | None) -> str:
 
 def _code(text: str) -> str:
     """As code by its element, in which nobody is mentioned. Markdown goes on inside of it, so no sign is left that means anything."""
-    return f"<code>{inert(text)}</code>"
-
-
-def inert(text: str) -> str:
-    """The text in one line, without a sign that means anything in Markdown, and without an address that would become a link."""
-    return " ".join(text.split()).translate(_SIGNS).replace("://", "&#58;//")
+    return f"<code>{inert(text).strip()}</code>"

@@ -9,11 +9,11 @@ import jinja2
 from markupsafe import Markup, escape
 from rich.text import Text
 
-from stormwatch.chaos.markdown import inert
 from stormwatch.chaos.matrix import Key, Matrix, Outcome, Score, catcher_name, explain, show_end
 from stormwatch.chaos.matrix_cell import Cell, State
 from stormwatch.chaos.matrix_plan import MatrixPlan
 from stormwatch.chaos.verdict import show_labels, show_seconds
+from stormwatch.journeys.markdown import inert
 from stormwatch.probes.units import show_duration
 
 SIGN = {
@@ -244,16 +244,10 @@ def _cell(text: str) -> str:
     parts = " ".join(text.split()).split("`")
     if len(parts) % 2 == 0:
         return inert(text)
+    bar = "\\|"
     return "".join(
-        f"`{part.replace('|', chr(92) + '|')}`" if index % 2 and part else _between(part)
-        for index, part in enumerate(parts)
+        f"`{part.replace('|', bar)}`" if index % 2 and part else inert(part) for index, part in enumerate(parts)
     )
-
-
-def _between(part: str) -> str:
-    """`inert` without what it does to the spaces at both ends."""
-    bare = part.strip()
-    return part.replace(bare, inert(bare)) if bare else part
 
 
 def html_of(matrix: Matrix) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from stormwatch.journeys.annotations import inside, repository
+from stormwatch.journeys.markdown import inert
 from stormwatch.journeys.report_page import verdict_of
 from stormwatch.journeys.run_record import RunRecord
 from stormwatch.journeys.step_comparison import Comparison, Standing
@@ -22,7 +23,6 @@ MESSAGE: Final = 400
 """Characters of a message that are in the table."""
 _SIGN: Final = {Outcome.UP: "✓", Outcome.DOWN: "✗", Outcome.BROKEN: "?"}
 _ORDER: Final = (Outcome.DOWN, Outcome.BROKEN, Outcome.UP)
-_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]<>&|!~@$#^"})
 
 
 def summary_of(
@@ -39,7 +39,7 @@ def summary_of(
     """
     noun = "Journeys" if all(record.kind == "journey" for record in records) else "Probes"
     ordered = sorted(records, key=lambda record: _ORDER.index(record.outcome))
-    lines = [f"### {noun}: {text(verdict_of(records))}", ""]
+    lines = [f"### {noun}: {inert(verdict_of(records))}", ""]
     if report:
         lines += [_report(report, environ), ""]
     lines += ["| | name | took | what was seen |", "|---|---|---:|---|"]
@@ -49,7 +49,7 @@ def summary_of(
     if slower:
         room.fill(["", "**Steps that got slower**", ""])
         names = {record.key: record.name for record in records}
-        told = [f"- {text(names[each.journey])}, step {text(each.step)}: {text(each.sentence)}" for each in slower]
+        told = [f"- {inert(names[each.journey])}, step {inert(each.step)}: {inert(each.sentence)}" for each in slower]
         room.fill(told, "more steps got slower")
     with_steps = [record for record in ordered if record.steps]
     if with_steps:
@@ -85,16 +85,6 @@ def append(summary: str, environ: Mapping[str, str] = os.environ) -> str:
     return ""
 
 
-def text(said: str) -> str:
-    """As it was said, on one line: no sign in it means anything to Markdown or HTML.
-
-    An element around it would not do: Markdown goes on inside of `<code>`, with pictures from wherever a page wants.
-    """
-    # A page may have said half a character, which is none in UTF-8.
-    said = said.encode("utf-8", "replace").decode()
-    return " ".join(said.split()).translate(_SIGNS).replace("://", "&#58;//")
-
-
 class _Room:
     """Lines, as long as there is room for them."""
 
@@ -120,9 +110,9 @@ def _row(record: RunRecord, environ: Mapping[str, str]) -> str:
     said = record.message if len(record.message) <= MESSAGE else f"{record.message[:MESSAGE]} …"
     cells = [
         f"{_SIGN[record.outcome]} {record.outcome.value}",
-        text(record.name),
+        inert(record.name),
         f"{record.seconds:.2f} s",
-        " ".join(part for part in (text(said), _place(record, environ)) if part),
+        " ".join(part for part in (inert(said), _place(record, environ)) if part),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -133,7 +123,7 @@ def _place(record: RunRecord, environ: Mapping[str, str]) -> str:
     if record.outcome is Outcome.UP or not file:
         return ""
     name = inside(file, repository(environ))
-    shown = text(f"{name}:{line}" if line else name)
+    shown = inert(f"{name}:{line}" if line else name)
     repo = _repository(environ)
     if not repo or Path(name).is_absolute() or not environ.get("GITHUB_SHA"):
         return f"({shown})"
@@ -141,7 +131,7 @@ def _place(record: RunRecord, environ: Mapping[str, str]) -> str:
 
 
 def _report(path: Path, environ: Mapping[str, str]) -> str:
-    shown = text(inside(str(path.absolute()), repository(environ)))
+    shown = inert(inside(str(path.absolute()), repository(environ)))
     repo, run = _repository(environ), environ.get("GITHUB_RUN_ID", "")
     where = (
         f"the [artifacts of this run]({repo}/actions/runs/{quote(run)}#artifacts)" if repo and run else "the artifacts"
@@ -160,5 +150,5 @@ def _steps(record: RunRecord, comparison: Comparison | None) -> list[str]:
     for step in record.steps:
         judged = compared.get(step.name)
         sign = "✗ " if step.failed else "↑ " if judged and judged.standing is Standing.SLOWER else ""
-        rows.append(f"| {text(record.name)} | {sign}{text(step.name)} | {step.seconds:.3f} s |")
+        rows.append(f"| {inert(record.name)} | {sign}{inert(step.name)} | {step.seconds:.3f} s |")
     return rows
