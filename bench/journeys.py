@@ -3,7 +3,9 @@
     python -m bench.journeys [--runs N] [--cold-runs N] [--format json]
 
 The journey opens two pages of a small server on loopback, clicks a link, and waits for a heading. All take turns, so that
-whatever else the machine does hits all of them. Two bars: warm at most 1.1 times bare, cold at least 3 times warm.
+whatever else the machine does hits all of them. A turn begins when the one before has come to rest: @elastic/synthetics goes on
+working after it has said that it could run the next journey, and would slow down whoever comes after it. Two bars: warm at most
+1.1 times bare, cold at least 3 times warm.
 
 warm                  `WorkerPool.run`, from the call to its report: our process, the pipe, pytest, fixtures, steps, and the
                       trace that is recorded in case the run fails
@@ -50,6 +52,12 @@ WARMING: Final = 2
 WEIGHING: Final = 3
 """Runs whose memory is looked at. They are not timed: looking takes time."""
 LOOKS: Final = 0.05
+AT_REST: Final = 0.1
+"""Of one processor: what is used less than this by all processes of a way is rest. A browser that waits uses some."""
+RESTING: Final = 0.2
+"""Seconds in which that is seen."""
+PATIENCE: Final = 10.0
+"""Seconds after which the next turn begins in any case."""
 WARM_BAR, COLD_BAR = 1.1, 3.0
 
 
@@ -235,6 +243,7 @@ async def measure(ways: Sequence[Way], *, runs: int, cold_runs: int) -> Mapping[
             if way.is_cold and not WARMING - 1 <= number < cold_runs + WARMING:
                 continue
             seconds, cpu = await way.run()
+            await _rest(way)
             if number >= WARMING:
                 figures[way.name].seconds.append(seconds)
                 figures[way.name].cpu += cpu
@@ -244,6 +253,22 @@ async def measure(ways: Sequence[Way], *, runs: int, cold_runs: int) -> Mapping[
     for way in ways:
         figures[way.name].peak = await _weighed(way)
     return figures
+
+
+async def _rest(way: Way) -> None:
+    """Return when a way does no more of its own."""
+    if way.is_cold:
+        return
+    until = time.monotonic() + PATIENCE
+    pids = tagged(way.name)
+    before = cpu_of(pids)
+    while time.monotonic() < until:
+        await asyncio.sleep(RESTING)
+        now = cpu_of(pids)
+        if now - before < RESTING * AT_REST:
+            return
+        before = now
+    print(f"{way.name}: not at rest {PATIENCE:g} s after its turn", file=sys.stderr)
 
 
 async def _weighed(way: Way) -> int:

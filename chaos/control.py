@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from dataclasses import dataclass
 from importlib.metadata import version
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,6 +35,12 @@ from stormwatch.chaos.proxy_control import SERVICE
 from stormwatch.chaos.route import Route
 from stormwatch.chaos.toxiproxy_api import toxiproxy_paths
 from stormwatch.probes.clock import Clock, SystemClock
+
+KEEP_ALIVE: Final = 75
+"""Seconds that a connection may be idle: longer than clients keep one (httpx: 5 s), so that it is they who end it.
+
+With uvicorn's own 5 s a request could be sent at the very moment at which the connection was closed, and was lost.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,13 @@ async def _listening(app: Starlette, control: str) -> AsyncGenerator[str]:
     bound = bound_socket(control)
     host, port = bound.getsockname()[:2]
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=2,
+        ws="none",
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]), name="control API of the fault proxy")

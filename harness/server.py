@@ -47,7 +47,14 @@ def address_of(bound: socket.socket) -> str:
 async def serving(app: ASGIApp, bound: socket.socket) -> AsyncGenerator[None]:
     """Serve on a bound socket until the block is left; requests that are under way have two seconds to end."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        # Longer than a scraper's usual interval, and than clients keep what is idle: who ends it last loses no request.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+        ws="none",
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]), name="web server")

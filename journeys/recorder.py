@@ -35,6 +35,8 @@ _CANCELLED = frozenset({"net::ERR_ABORTED", "NS_BINDING_ABORTED", "Load request 
 """What Chromium, Firefox and WebKit call a request that the page itself gave up."""
 KEPT = frozenset({"page", "trace"})
 """What is kept where nobody said more."""
+_OF_THE_TRACE = frozenset({"trace", "har"})
+"""What is made of Playwright's recording: without them there is none."""
 STEP_PICTURES = 30
 """How many pictures of steps one run may have: they wait in memory for its outcome."""
 PICTURE_MS = 3000.0
@@ -204,8 +206,8 @@ class Recorder:
         self._record(context)
 
     def _record(self, context: "BrowserContext") -> None:
-        if self._traces and (self.keep_in or self.folder):
-            # No film strip: it costs a tenth of the run, and the snapshots of the page show more.
+        if self._traces and not _OF_THE_TRACE.isdisjoint(self.keep) and (self.keep_in or self.folder):
+            # No film strip: it costs a tenth of the run, and the snapshots of the page show more. They cost as much.
             context.tracing.start(screenshots=False, snapshots=True, sources=True)
             self._recording.append(context)
         for page in context.pages:

@@ -1,5 +1,6 @@
 """The control API: what it answers, and what it refuses, each refusal with a sentence that helps."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from stormwatch.probes.clock import SystemClock
 from tests.servers.proxied import proxied, route_to
 from tests.servers.upstream import echoing
 
+HTTPX_KEEPS = 5.0
+"""Seconds: `httpx.Limits().keepalive_expiry`."""
 BLACKHOLE = {"kind": "tcp-blackhole", "lease": 30}
 
 
@@ -133,3 +136,17 @@ async def test_faults_of_one_route_leave_the_other_alone() -> None:
             assert await reader.readexactly(1) == b"x"
             with pytest.raises(httpx.TransportError):
                 await proxy.api.get(f"http://{proxy.routes['shop']}/")
+
+
+async def test_a_connection_that_is_idle_for_as_long_as_clients_keep_one_is_still_there() -> None:
+    """A request that is sent while its connection is being closed is lost: a renewal, or the end of a fault."""
+    async with echoing() as upstream, proxied(route_to(upstream.port)) as proxy:
+        url = httpx.URL(proxy.control)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        try:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\n\r\n")
+            assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(-1), HTTPX_KEEPS + 1)
+        finally:
+            writer.close()
