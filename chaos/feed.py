@@ -10,6 +10,9 @@ from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Result
 from stormwatch.slo.alert import AlertState, Transition
 
+LAST_WORD = 30.0
+"""Seconds that are waited at the most for a source that did not answer when it was last looked at: by then it is known to fail."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notified:
@@ -130,6 +133,7 @@ class Feed:
         self.told: dict[tuple[tuple[str, str], ...], Delivered] = {}
         """What the receiver at the end of the way was told that it fires, and not yet that it is over."""
         self._failures: dict[str, str] = {}
+        self._overdue: set[str] = set()
         self._recordings: list[Recording] = []
         self._readers: list[_Reader] = []
 
@@ -137,6 +141,11 @@ class Feed:
     def failure(self) -> str:
         """Why not everything comes any more, of each source that fails; empty while all is well."""
         return "; ".join(self._failures.values())
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a source did not answer when it was last looked at: what it has to say is not known, nor yet that it fails."""
+        return bool(self._overdue)
 
     def __call__(self, result: Result) -> None:
         """Take a result. This makes a Feed a sink."""
@@ -193,17 +202,32 @@ class Feed:
         `source` tells several of them apart: each fails and recovers by itself.
         """
         self._failures[source] = why
+        self._overdue.discard(source)
         for recording in self._recordings:
             recording.failure = recording.failure or why
             recording.woke()
         for reader in self._readers:
             reader.feed.fail(why, source=source)
 
+    def miss(self, *, source: str = "") -> None:
+        """Say that a source did not answer once. Until it does, or is known to fail, its silence proves nothing."""
+        self._overdue.add(source)
+        for reader in self._readers:
+            reader.feed.miss(source=source)
+
     def recover(self, *, source: str = "") -> None:
-        """Say that it flows again. Recordings that were open meanwhile keep their failure: they have a gap."""
+        """Say that it flows again. Recordings that were open while it failed keep their failure: they have a gap."""
         self._failures.pop(source, None)
+        self._overdue.discard(source)
+        for recording in self._recordings:
+            recording.woke()
         for reader in self._readers:
             reader.feed.recover(source=source)
+
+    async def last_word(self, seen: Recording, *, clock: Clock) -> str:
+        """Wait until every source has answered or failed. Returns why what was not seen is no silence; empty: all have answered."""
+        await seen.until(lambda: not self.overdue, clock=clock, deadline=clock.monotonic() + LAST_WORD)
+        return seen.failure or ("not every look is answered" if self.overdue else "")
 
     @contextlib.contextmanager
     def passing_on(
@@ -219,6 +243,8 @@ class Feed:
             to.transition(active)
         for source, why in self._failures.items():
             to.fail(why, source=source)
+        for source in self._overdue:
+            to.miss(source=source)
         reader = _Reader(to, results, transitions, notifications)
         self._readers.append(reader)
         try:

@@ -256,13 +256,14 @@ class Matrix:
     @property
     def exit_code(self) -> int:
         """4 a fault may be in place; 1 something is not noticed as it should be, or false alarms; 3 not all is known; 0."""
-        states = self.states
-        if states[State.UNSAFE]:
+        states, checks = self.states, Counter(one.state for one in self.checks)
+        if states[State.UNSAFE] or checks[State.UNSAFE]:
             return 4
-        untrue = any(not check.state.told for check in self.checks)
+        untrue = any(state.counts and not state.told for state in checks)
         if self.false_alarms or untrue or any(state.counts and state is not State.KILLED for state in states):
             return 1
-        unknown = states[State.INCONCLUSIVE] or not self.complete or not self.score.of
+        unchecked = any(not state.counts for state in checks)
+        unknown = states[State.INCONCLUSIVE] or unchecked or not self.complete or not self.score.of
         return 3 if unknown else 0
 
     def as_json(self) -> dict[str, Any]:

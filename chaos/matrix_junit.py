@@ -56,7 +56,8 @@ def _whole(suite: ET.Element, matrix: Matrix) -> None:
     for one in matrix.checks:
         case = _of_whole(suite, one.cell.name, one.sight.took)
         if not one.state.told:
-            ET.SubElement(case, "failure", type=one.state.value, message=xml_safe(explain(one)["what"]))
+            tag = "failure" if one.state.counts else "error"
+            ET.SubElement(case, tag, type=one.state.value, message=xml_safe(explain(one)["what"]))
 
 
 def _of_whole(suite: ET.Element, name: str, seconds: float) -> ET.Element:

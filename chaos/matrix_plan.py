@@ -131,7 +131,8 @@ def dependencies_of(
     """Who depends on what, as far as the configuration says so.
 
     A probe whose target (or resolver, or name server) is the address where a route listens reaches it itself. Behind it are
-    those that the route `serves`, those with the route's name in their label `service`, and those that a drill of it expects or allows.
+    those that the route `serves`, those with the route's name in their label `service`, and those that a drill of it expects or
+    allows, also one that breaks other things beside it.
     """
     by_target: dict[str, set[str]] = {}
     for drill in drills:
@@ -140,7 +141,8 @@ def dependencies_of(
             named.add(drill.probe.name)
         if drill.alert:
             named |= {drill.alert.labels.get("probe", ""), drill.alert.labels.get("objective", "")}
-        by_target.setdefault(drill.fault.target, set()).update(named - {""})
+        for fault in drill.faults:
+            by_target.setdefault(fault.target, set()).update(named - {""})
 
     def behind(name: str, direct: Sequence[str], serves: Sequence[str] = ()) -> tuple[str, ...]:
         named = {*by_target.get(name, ()), *serves}
@@ -270,7 +272,9 @@ class _Facts:
         self._elsewhere = elsewhere
         self._way_of = way_of
         ours = [labels_of(rule) for rule in rules]
-        expected = ((drill.fault.target, drill.alert) for drill in drills if elsewhere and drill.alert)
+        expected = (
+            (fault.target, drill.alert) for drill in drills if elsewhere and drill.alert for fault in drill.faults
+        )
         self._expected: list[tuple[str, Mapping[str, str]]] = []
         for target, alert in expected:
             known = any(alert.matches(labels) for labels in ours) or (target, alert.labels) in self._expected

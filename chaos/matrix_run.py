@@ -198,13 +198,14 @@ class _Matrix:
             )
             began = clock.now()
             await seen.until(lambda: False, clock=clock, deadline=clock.monotonic() + self._control_seconds)
+            trouble = await feed.last_word(seen, clock=clock)
             alarms = tuple(
                 Alarm(labels=one.alert.labels, after=one.at - began)
                 for one in seen.transitions
                 if one.after is AlertState.FIRING and one.since >= began and not _told_late(one, seen, hurt)
             )
             seconds = clock.now() - began
-        await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=seen.failure))
+        await self._take_control(Control(started=began, seconds=seconds, alarms=alarms, trouble=trouble))
 
 
 async def _lagging(seen: Recording, mended: float, chamber: Chamber) -> None:
@@ -346,10 +347,19 @@ class _CellRun:
             if self._seen.failure:
                 self._trouble = f"the monitoring could not be watched: {self._seen.failure}"
                 return
-            self._watched = self._clock.now() - (self._injected or 0.0)
+            if not self._feed.overdue:
+                self._watched = self._clock.now() - (self._injected or 0.0)
             if self._caught() and not settling:
                 settling = True
                 end = min(end, self._clock.monotonic() + self._chamber.settle)
+        if not self._trouble:
+            await self._last_word()
+            self._watched = self._clock.now() - (self._injected or 0.0)
+
+    async def _last_word(self) -> None:
+        """What somebody who does not answer would have told is not known: nobody survived him."""
+        if why := await self._feed.last_word(self._seen, clock=self._clock):
+            self._trouble = self._trouble or f"the monitoring could not be watched: {why}"
 
     async def _recover(self) -> None:
         # Whoever told of it has to be silent again, however long that takes him.
@@ -358,8 +368,7 @@ class _CellRun:
         await self._seen.until(lambda: not self._why_not_well(), clock=self._clock, deadline=end)
         if not self._why_not_well():
             self._recovered = self._clock.now() - (self._reverted or 0.0)
-        if self._seen.failure:
-            self._trouble = self._trouble or f"the monitoring could not be watched: {self._seen.failure}"
+        await self._last_word()
 
     async def _touched(self) -> None:
         try:

@@ -11,7 +11,7 @@ from stormwatch.chaos.detection import Detection, Observation, Sighting, detect
 from stormwatch.chaos.drill import Drill
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.fault import Fault, FaultLost, FaultNotInjected, FaultNotReverted
-from stormwatch.chaos.feed import Feed, Recording
+from stormwatch.chaos.feed import LAST_WORD, Feed, Recording
 from stormwatch.chaos.guard import Guard
 from stormwatch.chaos.record import growth
 from stormwatch.chaos.report import Progress, Report
@@ -223,9 +223,10 @@ class _Run:
         end = self._clock.monotonic() + max(within + late(within) for within in limits)
         held_until = self._clock.monotonic() + (self._hold.at_most if self._hold else 0.0)
         settling = False
-        while (held := self._is_held(held_until)) or self._clock.monotonic() < end:
+        # Beyond the end only as long as it is not known whether a source that does not answer is gone.
+        while (held := self._is_held(held_until)) or self._clock.monotonic() < end + self._overtime():
             tick = self._clock.monotonic() + TICK
-            tick = tick if held else min(end, tick)
+            tick = tick if held or self._clock.monotonic() >= end else min(end, tick)
             # What has come already is not waited for again: from then on only time passes.
             awaited = self._must_abort if self._complete() else self._complete_or_abort
             await self._seen.until(awaited, clock=self._clock, deadline=tick)
@@ -241,7 +242,7 @@ class _Run:
             await self._keep()
             if self._seen.failure:
                 self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
-            elif not self._notes.trouble:
+            elif not self._notes.trouble and not self._feed.overdue:
                 self._notes.watched_until = self._clock.now()
             if self._notes.trouble:
                 break
@@ -259,8 +260,10 @@ class _Run:
             await self._tell()
             await self._keep()
         await self._tell()
-        if self._seen.failure and not self._notes.trouble:
-            self._notes.trouble = f"the monitoring could not be watched: {self._seen.failure}"
+        why = await self._feed.last_word(self._seen, clock=self._clock)
+        await self._tell()
+        if why and not self._notes.trouble:
+            self._notes.trouble = f"the monitoring could not be watched: {why}"
 
     async def _touched(self) -> None:
         for number, fault in enumerate(self._faults):
@@ -295,6 +298,10 @@ class _Run:
 
     def _is_held(self, until: float) -> bool:
         return self._hold is not None and self._clock.monotonic() < until and not self._hold.until()
+
+    def _overtime(self) -> float:
+        """Seconds beyond its end that the watching may go on."""
+        return LAST_WORD if self._feed.overdue else 0.0
 
     def _clock_was_set(self) -> str:
         """That the wall clock, by which everything is told, was set since the injection; empty: it was not."""

@@ -51,7 +51,6 @@ async def looked_at(source: Source, feed: Feed, clock: Clock) -> AsyncGenerator[
 
 async def _keep_looking(source: Source, feed: Feed, clock: Clock) -> None:
     answered, silent = clock.monotonic(), 0
-    failed = False
     while True:
         began = clock.monotonic()
         try:
@@ -60,13 +59,13 @@ async def _keep_looking(source: Source, feed: Feed, clock: Clock) -> None:
         except UNREADABLE as error:
             silent += 1
             if silent > 1 and clock.monotonic() - answered > PATIENCE:
-                failed = True
                 feed.fail(f"{source.name} cannot be watched: {said(error)}", source=source.name)
+            else:
+                feed.miss(source=source.name)
         else:
-            answered, silent = clock.monotonic(), 0
-            if failed:
-                failed = False
+            if silent:
                 feed.recover(source=source.name)
+            answered, silent = clock.monotonic(), 0
         await clock.sleep_until(began + PERIOD)
 
 

@@ -100,8 +100,9 @@ async def command(config: Config, asked: MatrixRequest, guard: Guarding) -> int:
         await guard.permit([_as_drill(cell) for cell in planned.cells], clock)
         await drilling.heal()
         matrix = await _run(config, planned, asked, clock, outside=outside)
-        if asked.check_scale:
-            matrix = replace(matrix, checks=await _checked(whole, matrix, asked, clock))
+        # After a fault that may still be in place nothing more is broken.
+        if asked.check_scale and not matrix.states[State.UNSAFE]:
+            matrix = await _checked(whole, matrix, asked, clock)
     _write(matrix, asked)
     return matrix.exit_code
 
@@ -251,10 +252,7 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, clock:
                     news=screen.news,
                 )
     except OSError as error:
-        raise Problem(
-            f"what the matrix finds cannot be kept: {error}; every fault is taken back; mend this, then go on with --resume",
-            code=Exit.NO_VERDICT,
-        ) from error
+        raise _not_kept(error) from error
     except asyncio.CancelledError:
         if keeper.outcomes:
             _write(matrix(), asked)
@@ -267,8 +265,8 @@ async def _run(config: Config, planned: MatrixPlan, asked: MatrixRequest, clock:
     return matrix()
 
 
-async def _checked(whole: Config, matrix: Matrix, asked: MatrixRequest, clock: Clock) -> tuple[Outcome, ...]:
-    """One cell at full scale for each alert that told of something in the scaled run: it takes as long as it takes."""
+async def _checked(whole: Config, matrix: Matrix, asked: MatrixRequest, clock: Clock) -> Matrix:
+    """With one cell at full scale for each alert that told of something in the scaled run: it takes as long as it takes."""
     told = [(one.cell, [alarm.labels for alarm in one.caught]) for one in matrix.outcomes]
     cells = unscaled_checks(_planned(whole, asked).cells, told)
     found: list[Outcome] = []
@@ -278,11 +276,32 @@ async def _checked(whole: Config, matrix: Matrix, asked: MatrixRequest, clock: C
         found.append(outcome)
         screen.ended(outcome)
 
-    async with cancelled_by_signals(), _watched(whole, asked.watch, clock) as feed:
-        with screen:
-            shared = chamber(whole, feed, clock)
-            await run_matrix(cells, shared, take=take, take_control=_no_control, controls_every=0, news=screen.news)
-    return tuple(found)
+    try:
+        async with cancelled_by_signals(), _watched(whole, asked.watch, clock) as feed:
+            with screen:
+                shared = chamber(whole, feed, clock)
+                await run_matrix(cells, shared, take=take, take_control=_no_control, controls_every=0, news=screen.news)
+    except OSError as error:
+        _write(replace(matrix, checks=tuple(found)), asked)
+        raise _not_kept(error) from error
+    except asyncio.CancelledError:
+        # It may have taken hours: what is known is told, and the scaled run is kept.
+        _write(replace(matrix, checks=tuple(found)), asked)
+        Console(stderr=True).print(
+            f"interrupted after {len(found)} of {len(cells)} checks at full scale; every fault is taken back; "
+            "go on with --resume, which checks all of them",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise
+    return replace(matrix, checks=tuple(found))
+
+
+def _not_kept(error: OSError) -> Problem:
+    return Problem(
+        f"what the matrix finds cannot be kept: {error}; every fault is taken back; mend this, then go on with --resume",
+        code=Exit.NO_VERDICT,
+    )
 
 
 async def _no_control(_control: Control) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from stormwatch.chaos.feed import Feed
+from stormwatch.chaos.source import UNREADABLE, said
 from stormwatch.harness.problem import Problem
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.result import Result
@@ -17,8 +18,8 @@ PERIOD = 1.0
 """Seconds between two looks."""
 OVERLAP = 120.0
 """Seconds that each look reaches back beyond the last: results are recorded in batches, and may be late."""
-PATIENCE = 5
-"""How many looks in a row may fail before the drill is told that nobody watches."""
+PATIENCE = 5.0
+"""Seconds without an answer, and two looks in a row, after which the drill is told that nobody watches."""
 
 
 @asynccontextmanager
@@ -29,10 +30,8 @@ async def polled_feed(url: str, clock: Clock) -> AsyncGenerator[Feed]:
         poller = _Poller(client, feed, clock)
         try:
             await poller.begin()
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise Problem(
-                f"--watch {url}: no running stormwatch answers there ({str(error) or type(error).__name__})"
-            ) from error
+        except UNREADABLE as error:
+            raise Problem(f"--watch {url}: no running stormwatch answers there ({said(error)})") from error
         task = asyncio.create_task(poller.run(), name="poller")
         try:
             yield feed
@@ -57,19 +56,21 @@ class _Poller:
             self._take_transition(Transition.from_json(document))
 
     async def run(self) -> None:
-        failures = 0
+        answered, silent = self._clock.monotonic(), 0
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + PERIOD)
             try:
                 await self._look()
-            except (httpx.HTTPError, ValueError, KeyError) as error:
-                failures += 1
-                if failures == PATIENCE:
-                    self._feed.fail(f"{self._client.base_url} does not answer: {str(error) or type(error).__name__}")
+            except UNREADABLE as error:
+                silent += 1
+                if silent > 1 and self._clock.monotonic() - answered > PATIENCE:
+                    self._feed.fail(f"{self._client.base_url} does not answer: {said(error)}")
+                else:
+                    self._feed.miss()
             else:
-                if failures >= PATIENCE:
+                if silent:
                     self._feed.recover()
-                failures = 0
+                answered, silent = self._clock.monotonic(), 0
 
     async def _look(self) -> None:
         now, since = self._clock.now(), self._since - OVERLAP

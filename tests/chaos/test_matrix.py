@@ -169,6 +169,10 @@ def test_the_smallest_set_of_alerts_tells_of_all_that_was_told_of() -> None:
         (merge([outcome("a", "pay"), outcome("a", "pay")]), {"repeat": 2}, 0),
         ([outcome("a", evidence=UNTOUCHED)], {}, 3),
         ([outcome("a", gone=False), outcome("b")], {}, 4),
+        ([outcome("a", "pay")], {"checks": (outcome("at full scale", "pay"),)}, 0),
+        ([outcome("a", "pay")], {"checks": (outcome("at full scale"),)}, 1),
+        ([outcome("a", "pay")], {"checks": (outcome("at full scale", trouble="blind"),)}, 3),
+        ([outcome("a", "pay")], {"checks": (outcome("at full scale", gone=False),)}, 4),
     ],
 )
 def test_the_exit_code_is_that_of_drills(outcomes: Sequence[Outcome], more: dict[str, Any], code: int) -> None:

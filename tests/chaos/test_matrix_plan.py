@@ -1,5 +1,6 @@
 """The cells that follow from a configuration: which faults, on what, who is concerned, and how long an alert may take."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,27 @@ def test_who_needs_it_through_something_else_is_declared_or_follows_from_labels_
 
     assert found.direct == ()
     assert found.behind == ("front", "drilled", "allowed", "labelled", "promise")
+
+
+def test_a_drill_of_several_faults_says_of_all_that_it_breaks_who_needs_it() -> None:
+    """Not of the first alone; and what it expects of an evaluator elsewhere tells of each of them."""
+    alert = {"alertname": "HighErrorRate"}
+    drill = Drill(
+        name="d",
+        fault=FaultSpec.from_json({"kind": "tcp-reset", "target": "database"}),
+        beside=(FaultSpec.from_json({"kind": "tcp-reset", "target": "shop"}),),
+        probe=ExpectedProbe(name="login"),
+        alert=ExpectedAlert(labels=alert),
+    )
+    found = dependencies_of((SHOP, DATABASE, NAMES), (), (FRONT, LOGIN), (), (drill,))
+    assert {one.name: one.behind for one in found} == {"shop": ("login",), "database": ("front", "login"), "names": ()}
+
+    def elsewhere(labels: Mapping[str, str], _fault: FaultSpec) -> tuple[float, float]:
+        return 10.0, 10.0
+
+    cells = by_name(planned(SHOP, DATABASE, drills=(drill,), elsewhere=elsewhere))
+    for name in ("shop/tcp-reset", "database/tcp-reset"):
+        assert alert in [one.labels for one in cells[name].catchers]
 
 
 def test_every_essential_fault_that_fits_is_put_on_a_route() -> None:
