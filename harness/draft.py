@@ -34,6 +34,8 @@ class Draft:
     mistakes: list[Mistake] = field(default_factory=list[Mistake])
     stands_for: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Names that are of several probes, and so of none."""
+    stands_by: dict[str, str] = field(default_factory=dict[str, str])
+    """Through which key of the entry each of them is: its matrix, or its target."""
 
     def complain(self, place: Place, sentence: str) -> None:
         """Note a mistake. A secret in the sentence is masked."""
@@ -88,7 +90,7 @@ class Draft:
         if name in self.stands_for:
             one, *others = self.stands_for[name]
             more = f" and {len(others)} more" if others else ""
-            self.complain(place, f"{name} stands for the probes {one}{more}, by its matrix; name one of them")
+            self.complain(place, f"{name} stands for the probes {one}{more}, by its {self.stands_by[name]}; name one of them")
             return False
         self.complain(
             place, f"no {noun} is called {name}; {did_you_mean(name, known) if known else f'there is no {noun} at all'}"

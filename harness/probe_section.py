@@ -15,7 +15,7 @@ from stormwatch.harness.draft import Draft
 from stormwatch.harness.entry import ConfirmEntry, DefaultsEntry, ProbeAlertEntry, ProbeEntry
 from stormwatch.harness.form import form_of, show
 from stormwatch.harness.remedy import did_you_mean
-from stormwatch.probes.probe import Check, Confirm, Kind, Probe
+from stormwatch.probes.probe import Check, Confirm, Kind, Probe, Told, Variant
 from stormwatch.probes.units import show_duration
 
 log = logging.getLogger(__name__)
@@ -53,12 +53,13 @@ def read_probes(
     places: dict[str, Place] = {}
     labels: dict[str, Mapping[str, Any]] = {}
     shown: dict[str, Mapping[str, Any]] = {}
-    for place, item in _each(draft, data, kinds, named):
+    refused: set[Place] = set()
+    for place, item in _each(draft, data, kinds, named, refused):
         name = item.get("name")
         if isinstance(name, str):
             places.setdefault(name, place)
             labels.setdefault(name, _labels(item, location))
-        entry, check, settings, options = _read_probe(draft, place, item, kinds, shown)
+        entry, check, settings, options = _read_probe(draft, place, item, kinds, shown, refused=refused)
         if entry is None:
             continue
         if defaults is None:
@@ -92,43 +93,84 @@ def read_probes(
     return ProbeSection(probes, alerts, places, quorums, labels)
 
 
-def _each(draft: Draft, data: Any, kinds: Kinds, named: dict[Place, str]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """The entries of the section, and the probes that one with a matrix stands for. What each is called goes to `named`."""
+def _each(
+    draft: Draft, data: Any, kinds: Kinds, named: dict[Place, str], refused: set[Place]
+) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """The entries of the section, and the probes that one stands for. What each is called goes to `named`.
+
+    `refused` gets the places of entries about whose target all is said.
+    """
     for place, item in draft.items(data, ("probes",)):
         name = item.get("name")
         if isinstance(name, str):
             named[place] = name
-        several = _variants(draft, place, item, kinds)
-        if not several:
-            yield place, item
         before = len(draft.mistakes)
-        for each in several:
+        for each in _stood_for(draft, place, item, kinds, refused):
             yield place, each
             # What is wrong with one is mostly wrong with all, and stands in one place.
             if len(draft.mistakes) > before:
                 break
 
 
-def _variants(draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds) -> Sequence[Mapping[str, Any]]:
-    kind, name, labels = kinds.get(str(item.get("kind"))), item.get("name"), item.get("labels", {})
-    block = item.get(kind.name) if kind else None
-    if kind is None or kind.variants is None or not isinstance(block, dict) or not isinstance(name, str):
+def _stood_for(
+    draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds, refused: set[Place]
+) -> Sequence[Mapping[str, Any]]:
+    """The entry itself, or what it stands for: by its target, by its matrix, by both."""
+    kind, name = kinds.get(str(item.get("kind"))), item.get("name")
+    if kind is None or not isinstance(name, str):
+        return (item,)
+    told, several = _told(draft, place, item, kind, refused), _variants(draft, place, item, kind)
+    labels = item.get("labels", {})
+    many = [each for each in told if each.suffix]
+    if not isinstance(labels, dict) or not (many or several):
+        return [_with_rhythm(item, each) for each in told] or (item,)
+    own = {**({"journeys": name} if many else {}), **({"matrix": name} if several else {})}
+    for label in sorted({*own, *(several[0].labels if several else ())} & labels.keys()):
+        setter = "target" if label == "journeys" else "matrix"
+        draft.complain((*place, "labels", label), f"the {setter} sets the label {label} itself; choose another name")
+    found: list[Mapping[str, Any]] = []
+    for journey in told or (Told(),):
+        for variant in several or (None,):
+            full = ".".join(filter(None, (name, journey.suffix, variant.suffix if variant else "")))
+            more = {**own, **(variant.labels if variant else {})}
+            options = {kind.name: variant.options} if variant else {}
+            found.append({**_with_rhythm(item, journey), "name": full, "labels": {**labels, **more}, **options})
+    draft.stands_for[name] = tuple(each["name"] for each in found)
+    draft.stands_by[name] = "target" if many else "matrix"
+    return found
+
+
+def _told(draft: Draft, place: Place, item: Mapping[str, Any], kind: Kind[Any], refused: set[Place]) -> Sequence[Told]:
+    target = item.get("target")
+    if kind.told is None or not isinstance(target, str) or not target:
+        return ()
+    file, separator, rest = target.partition("::")
+    try:
+        return kind.told(f"{file_beside(draft.directory, file)}{separator}{rest}")
+    except (ValueError, OSError) as error:
+        draft.complain((*place, "target"), str(error))
+        refused.add(place)
+        return ()
+
+
+def _with_rhythm(item: Mapping[str, Any], told: Told) -> Mapping[str, Any]:
+    """The entry with the target's own rhythm where it does not say one itself."""
+    rhythm = {"every": told.every, "timeout": told.timeout}
+    given = {key: show_duration(seconds) for key, seconds in rhythm.items() if seconds is not None and key not in item}
+    behind = {"target": f"{str(item['target']).rstrip('/')}{told.behind}"} if told.behind else {}
+    return {**item, **given, **behind}
+
+
+def _variants(draft: Draft, place: Place, item: Mapping[str, Any], kind: Kind[Any]) -> Sequence[Variant]:
+    block = item.get(kind.name)
+    if kind.variants is None or not isinstance(block, dict):
         return ()
     try:
-        several = kind.variants(block)
+        return kind.variants(block)
     except ValueError as error:
         where, sentence = _blame(str(error), block, kind)
         draft.complain((*place, kind.name, *where), sentence)
         return ()
-    if not several or not isinstance(labels, dict):
-        return ()
-    for label in sorted({"matrix", *several[0].labels} & labels.keys()):
-        draft.complain((*place, "labels", label), f"the matrix sets the label {label} itself; choose another name")
-    draft.stands_for[name] = tuple(f"{name}.{each.suffix}" for each in several)
-    return [
-        {**item, "name": full, "labels": {**labels, **each.labels, "matrix": name}, kind.name: each.options}
-        for full, each in zip(draft.stands_for[name], several, strict=True)
-    ]
 
 
 def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -137,7 +179,13 @@ def _shared(options: Mapping[str, Any], shown: dict[str, Mapping[str, Any]]) -> 
 
 
 def _read_probe(
-    draft: Draft, place: Place, item: Mapping[str, Any], kinds: Kinds, shown: dict[str, Mapping[str, Any]]
+    draft: Draft,
+    place: Place,
+    item: Mapping[str, Any],
+    kinds: Kinds,
+    shown: dict[str, Mapping[str, Any]],
+    *,
+    refused: set[Place],
 ) -> tuple[ProbeEntry | None, Check | None, object, Mapping[str, Any]]:
     kind = _kind(draft, place, item, kinds)
     if kind is not None and kind.module and find_spec(kind.module) is None:
@@ -158,7 +206,7 @@ def _read_probe(
         return entry, None, None, {}
     block = (*place, kind.name)
     options = draft.read(kind.options, item.get(kind.name, {}), block, secret=True)
-    if entry is None or options is None:
+    if entry is None or options is None or place in refused:
         return entry, None, None, {}
     target = entry.target
     file, separator, rest = target.partition("::")
@@ -254,7 +302,7 @@ def _check_variants(draft: Draft, named: Mapping[Place, str]) -> None:
                 line = draft.document.line(written[other])
                 draft.complain(
                     (*written[name], "name"),
-                    f"its matrix makes a probe {each}, as the entry on line {line} does; give one of them another name",
+                    f"its {draft.stands_by[name]} makes a probe {each}, as the entry on line {line} does; give one of them another name",
                 )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from stormwatch.journeys.failure import explain
+from stormwatch.journeys.journey_mark import Timeout
 from stormwatch.journeys.plugin import STEPS
 from stormwatch.journeys.recorder import Recorder
 from stormwatch.journeys.report import Report, SoftFailure, StepTimes
@@ -64,7 +65,8 @@ def decide(
         reason=reason,
         sentence=sentence,
         step=step,
-        where=_where(call.excinfo, file),
+        # Raised by our plugin, when the journey was over.
+        where=f"{file}:{(item.location[1] or 0) + 1}" if isinstance(error, Timeout) else _where(call.excinfo, file),
         text=str(error)[:TEXT] or report.longreprtext[-TEXT:],
     )
 

@@ -14,6 +14,7 @@ import pytest
 
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.decision import Run, decide
+from stormwatch.journeys.journey_mark import name_of
 from stormwatch.journeys.recorder import Recorder
 from stormwatch.journeys.report import Report
 from stormwatch.probes.result import Outcome, Reason
@@ -31,6 +32,8 @@ class GatheredRun:
     """What pytest calls the test, without secrets."""
     file: str
     """The whole path of the test's file."""
+    name: str = ""
+    """What its mark calls it; empty: it is called as its test."""
     started: float
     """Unix time in seconds."""
     report: Report
@@ -90,6 +93,7 @@ class GatheredRuns:
             said = {
                 "node": item.nodeid,
                 "file": str(item.path),
+                "name": _name(item),
                 "started": self._started,
                 "skipped": report.skipped,
                 "report": decided.as_json(),
@@ -105,6 +109,7 @@ class GatheredRuns:
             self._seen[report.nodeid] = GatheredRun(
                 node=known["node"],
                 file=known["file"],
+                name=known["name"],
                 started=known["started"],
                 skipped=known["skipped"],
                 report=Report.from_json(known["report"]),
@@ -133,6 +138,13 @@ class GatheredRuns:
 
     def _masked(self, report: Report) -> Any:
         return self._recorder.masker.mask(report.as_json())
+
+
+def _name(item: pytest.Item) -> str:
+    try:
+        return name_of(item)
+    except ValueError:
+        return ""  # the run says what is wrong with the mark
 
 
 def _whole(where: str) -> str:

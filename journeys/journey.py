@@ -13,6 +13,7 @@ from stormwatch.journeys.page_view import PageView
 from stormwatch.journeys.pool import Journey, WorkerPool
 from stormwatch.journeys.report import Report
 from stormwatch.journeys.retention import JOURNEY_BYTES, KEEP_SECONDS, Limits
+from stormwatch.journeys.told import told_of
 from stormwatch.journeys.traffic import TYPES, Share, TrafficReport
 from stormwatch.journeys.video import NoVideo, find_ffmpeg
 from stormwatch.probes.failure import ProbeBroken, ProbeFailed
@@ -213,7 +214,10 @@ def build(target: str, options: JourneyOptions) -> JourneyCheck:
     """A check from `path/test_x.py::test_y`. Raises ValueError if that names no file, or no test in it."""
     name, separator, test = target.partition("::")
     if not separator or not test or not name:
-        raise ValueError(f"a journey is written like journeys/test_checkout.py::test_checkout, not {target}")
+        raise ValueError(
+            f"a journey is written like journeys/test_checkout.py::test_checkout, and journeys/ stands for all with the mark; "
+            f"there is no {target}"
+        )
     file = Path(name).absolute()
     if not file.is_file():
         raise ValueError(f"there is no file {file}: a journey is a pytest file, written path::test")
@@ -266,5 +270,6 @@ KIND = Kind(
         {Reason.TIMEOUT, Reason.ASSERTION, Reason.STEP, Reason.TOO_SLOW, Reason.BROWSER, Reason.COLLECTION}
     ),
     target_is_file=True,
+    told=told_of,
     variants=variants,
 )

@@ -22,6 +22,7 @@ from locust.stats import CSV_STATS_INTERVAL_SEC, PERCENTILES_TO_REPORT, StatsEnt
 
 from stormwatch.journeys import load_pytest
 from stormwatch.journeys.collection import place_and_cause
+from stormwatch.journeys.journey_mark import name_of
 from stormwatch.journeys.load_job import LoadJob, LoadJourney, Role
 from stormwatch.journeys.load_process import OFFERED
 from stormwatch.journeys.load_run import Raised
@@ -348,7 +349,7 @@ def _found(journey: LoadJourney, items: Sequence[pytest.Item]) -> Sequence[Offer
     names = {item: item.nodeid.partition("::")[2] for item in own}
     if not journey.test:
         offered = [
-            Offered(journey=replace(journey, name=_plain(name), test=name), item=item)
+            Offered(journey=replace(journey, name=_called(item, name), test=name), item=item)
             for item, name in names.items()
             if item.get_closest_marker("journey") is not None or "step" in item.fixturenames
         ]
@@ -376,6 +377,13 @@ def _refused(offered: Sequence[Offered]) -> str:
             f"install one of pytest {load_pytest.KNOWN}, or load journeys in browsers alone"
         )
     return ""
+
+
+def _called(item: pytest.Item, name: str) -> str:
+    try:
+        return name_of(item) or _plain(name)
+    except ValueError:
+        return _plain(name)  # its runs say what is wrong with the mark
 
 
 def _plain(name: str) -> str:

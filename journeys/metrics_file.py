@@ -4,13 +4,13 @@ For a CI without a runner: node_exporter's textfile collector or a Pushgateway t
 written, by the controlling process.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from stormwatch.journeys.gathered_runs import GatheredRuns
+from stormwatch.journeys.gathered_runs import GatheredRun, GatheredRuns
 from stormwatch.journeys.journey import KIND, STEP_SECONDS, write_down
 from stormwatch.journeys.report import Report
 from stormwatch.probes.clock import SystemClock
@@ -30,7 +30,7 @@ class MetricsFile:
         """Write the file, in one piece: who reads it meanwhile reads the one before."""
         if self._gathered.writes:
             registry = CollectorRegistry()
-            registry.register(_Journeys({run.node: run.report for run in self._gathered.runs}))
+            registry.register(_Journeys(self._gathered.runs))
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(str(self._path), registry)
 
@@ -38,7 +38,7 @@ class MetricsFile:
 class _Journeys:
     """Collects as prometheus_client wants it."""
 
-    def __init__(self, seen: dict[str, Report]) -> None:
+    def __init__(self, seen: Sequence[GatheredRun]) -> None:
         self._seen = seen
 
     def collect(self) -> Iterable[Metric]:
@@ -50,8 +50,8 @@ class _Journeys:
             family = families.setdefault(name, GaugeMetricFamily(name, says))
             family.add_sample(name, labels, value)
 
-        for node, report in self._seen.items():
-            labels = _labels(node)
+        for run in self._seen:
+            report, labels = run.report, _labels(run)
             broken = report.outcome is Outcome.BROKEN
             add("stormwatch_probe_broken", "Whether the last run failed through us.", labels, broken)
             watch = _watched(report, labels["probe"])
@@ -77,8 +77,13 @@ def _watched(report: Report, probe: str) -> Watch:
     return watch
 
 
-def _labels(node: str) -> dict[str, str]:
+def _labels(run: GatheredRun) -> dict[str, str]:
     """`instance` is the test as a configuration names it; `probe`, which only a configuration knows, its name."""
-    file, _, test = node.partition("::")
+    file, _, test = run.node.partition("::")
     plain = test.removesuffix("[chromium]")
-    return {"instance": f"{file}::{plain}", "probe": plain.replace("::", "."), "kind": KIND.name, "location": ""}
+    return {
+        "instance": f"{file}::{plain}",
+        "probe": run.name or plain.replace("::", "."),
+        "kind": KIND.name,
+        "location": "",
+    }

@@ -6,6 +6,7 @@ journeys it changes nothing.
 """
 
 import os
+import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ ON_LEFTOVER = pytest.StashKey[Callable[[str], None]]()
 
 LISTENERS = pytest.StashKey[list[StepListener]]()
 """On the config: who hears of steps while they run."""
+
+TIMEOUT = pytest.StashKey[float | None]()
+"""On an item: the seconds that its mark gives it."""
 
 JUNIT_STEP = "stormwatch_step:"
 """What the name of a step stands behind in JUnit's properties."""
@@ -93,7 +97,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and what has to come after pytest-playwright."""
-    config.addinivalue_line("markers", "journey: a journey of stormwatch, so that `-m journey` selects journeys.")
+    config.addinivalue_line(
+        "markers",
+        "journey(name, every, timeout): a journey of stormwatch, so that `-m journey` selects journeys; what the configuration "
+        "does not say of it.",
+    )
     config.stash[LISTENERS] = []
     config.stash[MASKER] = Masker()
     # Entry points load in any order. Registered now, these fixtures come after pytest-playwright's of the same name,
@@ -225,13 +233,35 @@ def one_time_password() -> Callable[[str], str]:
     return one_time_password
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say what is wrong with a journey's mark before anything of it runs."""
+    if item.get_closest_marker("journey") is None:
+        return
+    from stormwatch.journeys.journey_mark import mark_of
+
+    try:
+        item.stash[TIMEOUT] = mark_of(item).timeout
+    except ValueError as error:
+        raise pytest.UsageError(f"@pytest.mark.journey of {item.name} {error}") from None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a journey that came to its end over soft steps that failed: of the first of them, at its own line."""
+    """Fail a journey that came to its end over soft steps that failed: of the first of them, at its own line.
+
+    And one that took longer than its mark gives it, where nothing else stands over it: in the pool the configuration's limit does.
+    """
+    began = time.perf_counter()
     result = yield
     steps = item.stash.get(STEPS, None)
     if steps is not None and steps.survived:
         raise steps.survived[0][1]
+    limit = None if JOURNAL in item.config.stash else item.stash.get(TIMEOUT, None)
+    if limit is not None and (took := time.perf_counter() - began) > limit:
+        from stormwatch.journeys.journey_mark import Timeout
+
+        raise Timeout(took, limit)
     return result
 
 

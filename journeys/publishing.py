@@ -90,7 +90,7 @@ class Publishing:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Compare, write the files, decide the exit code."""
         self._records = [
-            record_of_report(run.report, node=run.node, file=run.file, started=run.started)
+            record_of_report(run.report, node=run.node, file=run.file, started=run.started, name=run.name)
             for run in self._gathered.runs
         ]
         if self._before is not None:

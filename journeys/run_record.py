@@ -65,10 +65,10 @@ class RunRecord:
         }
 
 
-def record_of_report(report: Report, *, node: str, file: str, started: float) -> RunRecord:
-    """What pytest ran. The artifacts of the report are whole paths."""
+def record_of_report(report: Report, *, node: str, file: str, started: float, name: str = "") -> RunRecord:
+    """What pytest ran, called `name` or else as its test. The artifacts of the report are whole paths."""
     key = node.removesuffix("[chromium]")
-    name = key.partition("::")[2].replace("::", ".")
+    name = name or key.partition("::")[2].replace("::", ".")
     watch = Watch(clock=SystemClock(), resources=Resources(), timeout=0.0, probe=name, trace_id="")
     write_down(report, watch, "")
     return RunRecord(

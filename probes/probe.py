@@ -40,6 +40,20 @@ class Variant:
     """Its options, as a user would write them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a target says of a probe: the entry's own, or one of several that it stands for."""
+
+    behind: str = ""
+    """Comes behind the target as it was written: `/test_checkout.py::test_checkout`."""
+    suffix: str = ""
+    """Comes behind the entry's name and a dot. Empty: it is the entry's own."""
+    every: float | None = None
+    """Seconds between the starts of two runs, where the entry does not say."""
+    timeout: float | None = None
+    """Seconds that one attempt may take, where the entry does not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[Options]):
     """What the catalogue knows of a kind of probe: everything that is needed to read, build, export and explain it."""
@@ -73,6 +87,11 @@ class Kind(Generic[Options]):
     """How its probes are led another way, for drills on the prober's side; None: they are not."""
     no_detour: str = ""
     """Why not, as the rest of a sentence that begins with the kind: "sends nothing"."""
+    told: Callable[[str], Sequence[Told]] | None = None
+    """What a target, whose file is absolute, says of the probe, or of the probes that it stands for; none: nothing.
+
+    Raises ValueError, one sentence.
+    """
     variants: Callable[[Mapping[str, Any]], Sequence[Variant]] | None = None
     """The probes that an entry with these options, as they were written, stands for; none: it is one itself.
 

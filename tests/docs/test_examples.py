@@ -32,6 +32,10 @@ def test_configurations_load(text: str, tmp_path: Path) -> None:
         journey = tmp_path / name.strip("\"'")
         journey.parent.mkdir(parents=True, exist_ok=True)
         journey.write_text("def test_checkout(): ...\n")
+    for name in re.findall(r"target: (\S+/)$", text, re.MULTILINE):
+        if "://" not in name:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / "test_shop.py").write_text("import pytest\n@pytest.mark.journey\ndef test_shop(): ...\n")
     for name in re.findall(r"(?:ca_file|certificate|key|ca): *([\w./-]+\.(?:pem|key))", text):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(_certificate())

@@ -127,7 +127,10 @@ async def test_the_pool_opens_with_defaults_and_keeps_artifacts_in_the_state_dir
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("test_it.py", "a journey is written like journeys/test_checkout.py::test_checkout, not test_it.py"),
+        (
+            "test_it.py",
+            "a journey is written like journeys/test_checkout.py::test_checkout, and journeys/ stands for all",
+        ),
         ("/nowhere/test_it.py::test_it", "there is no file /nowhere/test_it.py: a journey is a pytest file"),
     ],
 )
