@@ -1,7 +1,6 @@
 """What the dashboards are shown for a test: stormwatch, its proxy, a drill, a Prometheus with our rules, and much to probe."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -12,13 +11,12 @@ import yaml
 
 from tests.program import program
 from tests.servers.blackbox_targets import Targets
-from tests.servers.command import invoke
+from tests.servers.command import invoke, staying
 from tests.servers.dashboard_page import Prometheus
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 from tests.servers.shop import shop_running
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 SCRAPE = 2
 """Seconds between scrapes."""
 CONFIG = """\
@@ -106,7 +104,7 @@ def scene(directory: Path) -> Generator[Scene]:
         (directory / "journeys" / "test_gone.py").write_text("import nothing_that_there_is\n")
         rules = _rules(config, directory)
         (directory / "prometheus.yml").write_text(_prometheus(listen, rules))
-        stack.enter_context(running([STORMWATCH, "proxy", "-c", config], log=directory / "proxy.log", port=control))
+        stack.enter_context(staying("proxy", "-c", config, log=directory / "proxy.log", port=control))
         start = time.time()
         stack.enter_context(
             running(
@@ -116,8 +114,8 @@ def scene(directory: Path) -> Generator[Scene]:
             )
         )  # fmt: skip
         stack.enter_context(
-            running(
-                [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", directory / "data"],
+            staying(
+                *("run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", directory / "data"),
                 log=directory / "stormwatch.log", port=listen,
             )
         )  # fmt: skip

@@ -1,35 +1,40 @@
-"""A whole service in a process of its own that kills itself, like `kill -9`, when it comes to a certain step on the way from an alert to people.
+"""What kills itself, like `kill -9`: a whole service at a certain step on the way from an alert to people, a drill in its fault.
 
 Lives are forked from a server that has imported everything, so that hundreds of them take seconds.
 """
 
 import asyncio
-import multiprocessing
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 from stormwatch.exporters.message import Message
 from stormwatch.exporters.step import Step
 from stormwatch.harness.config import load
+from stormwatch.harness.injecting import fault_of
 from stormwatch.harness.service import Service
+from stormwatch.probes.clock import SystemClock
 
 TOLD = ("pager", "hook", "desk")
 """The channels that have to tell the end before a life is over."""
-
-
-def context() -> Any:
-    """Where lives come from."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    return server
 
 
 def live(config: Path, data: Path, fatal: tuple[str, int] | None, trace: Path, environ: dict[str, str]) -> None:
     """Watch until everybody was told of the end; or only up to the `fatal` step, at its n-th time."""
     os.environ["STORMWATCH_STATE"] = str(data / "state")
     asyncio.run(_watch(config, data, fatal, trace, environ))
+
+
+def die_while_broken(config: Path, drill: str, state: Path) -> None:
+    """Break what a drill breaks, as it does, and be killed while it is broken."""
+    asyncio.run(_break(config, drill, state))
+
+
+async def _break(config: Path, name: str, state: Path) -> None:
+    loaded = load(config, environ={})
+    drill = next(each for each in loaded.drills if each.name == name)
+    async with fault_of(loaded, drill.fault, state=state, drill=name, clock=SystemClock()):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def _watch(config: Path, data: Path, fatal: tuple[str, int] | None, trace: Path, environ: dict[str, str]) -> None:

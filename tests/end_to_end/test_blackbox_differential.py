@@ -3,7 +3,6 @@
 import math
 import re
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterable, Mapping
@@ -18,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.end_to_end.blackbox_cases import CASES, DIFFERENCES, Case
 from tests.program import program
 from tests.servers.blackbox_targets import Targets
+from tests.servers.command import staying
 from tests.servers.process import free_port, running
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -65,9 +64,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Answers]:
                 log=directory / "theirs.log",
                 port=their_port,
             ),
-            running(
-                [STORMWATCH, "run", "--blackbox", ours, "--listen", f"127.0.0.1:{our_port}"]
-                + [f"--probe-allow={network}" for network in ("127.0.0.0/8", "::1/128")],
+            staying(
+                *("run", "--blackbox", ours, "--listen", f"127.0.0.1:{our_port}"),
+                *(f"--probe-allow={network}" for network in ("127.0.0.0/8", "::1/128")),
                 log=directory / "ours.log",
                 port=our_port,
             ),

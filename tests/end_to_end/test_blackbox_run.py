@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -13,9 +11,9 @@ import yaml
 
 from stormwatch.harness.catalog import KINDS
 from tests.servers.blackbox_targets import Targets
-from tests.servers.process import free_port, running, wait_for
+from tests.servers.command import invoke, staying
+from tests.servers.process import free_port, wait_for
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 MODULES = """\
 modules:
   http_2xx: {{prober: http, timeout: 2s, http: {{tls_config: {{ca_file: {authority}}}}}}}
@@ -60,8 +58,8 @@ def test_it_serves_alone_and_reloads_on_sighup(tmp_path: Path, targets: Targets)
     """Everything that the mixin reads is there; SIGHUP takes up a new file, and keeps the old one when it is wrong."""
     modules, port = tmp_path / "blackbox.yml", free_port()
     modules.write_text(MODULES.format(authority=targets.files["authority"]))
-    command = [STORMWATCH, "run", "--blackbox", modules, "--listen", f"127.0.0.1:{port}", "--probe-allow=127.0.0.0/8"]
-    with running(command, log=tmp_path / "log", port=port) as process:
+    command = ["run", "--blackbox", modules, "--listen", f"127.0.0.1:{port}", "--probe-allow=127.0.0.0/8"]
+    with staying(*command, log=tmp_path / "log", port=port) as process:
         asked = {
             "http_2xx": targets.at("https://127.0.0.1:<https>/ok"),
             "dns": targets.at("127.0.0.1:<dns>"),
@@ -100,8 +98,8 @@ def test_it_serves_beside_a_configuration_of_ours(tmp_path: Path, targets: Targe
             "probes: [{name: front, kind: http, target: 'http://127.0.0.1:<http>/ok', every: 1s, timeout: 300ms, confirm: {attempts: 1}}]"
         )
     )
-    command = [STORMWATCH, "run", "-c", config, "--blackbox", modules, "--listen", f"127.0.0.1:{port}"]
-    with running([*command, "--data", tmp_path / "data"], log=tmp_path / "log", port=port) as process:
+    command = ["run", "-c", config, "--blackbox", modules, "--listen", f"127.0.0.1:{port}"]
+    with staying(*command, "--data", tmp_path / "data", log=tmp_path / "log", port=port) as process:
         refused = get(port, targets.at("/probe?target=http://127.0.0.1:<http>/ok"))
         assert '\nstormwatch_probe_outcome{outcome="broken",reason="policy"} 1\n' in refused
         wait_for(lambda: 'probe_success{instance="' in get(port, "/metrics"), what="the scheduled probe")
@@ -119,8 +117,6 @@ def test_a_file_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     modules = tmp_path / "blackbox.yml"
     modules.write_text("modules:\n  m:\n    prober: http\n    http: {metod: GET}\n")
     for command in (["run"], ["validate"]):
-        ended = subprocess.run(
-            [STORMWATCH, *command, "--blackbox", modules], capture_output=True, text=True, timeout=30, check=False
-        )
+        ended = invoke(*command, "--blackbox", modules)
         said = f"{modules}:4: modules.m.http.metod: unknown key; did you mean method?\n"
         assert (ended.returncode, ended.stderr) == (2, said)

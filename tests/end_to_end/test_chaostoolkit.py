@@ -27,8 +27,8 @@ from stormwatch.chaos.experiment_undo import METHOD
 from stormwatch.chaos.undo import UndoJournal, UndoRecord
 from tests.chaos.experiments import breaking, experiment, function, healing, http, program, well
 from tests.servers.breakable import Breakable
-from tests.servers.command import invoke
-from tests.servers.process import free_port, running, wait_for
+from tests.servers.command import invoke, staying
+from tests.servers.process import free_port, wait_for
 
 PROGRAMS = Path(sys.executable).parent
 STORMWATCH = PROGRAMS / "stormwatch"
@@ -101,11 +101,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Generator[House]:
     with Breakable() as shop:
         upstream = shop.url.rpartition(":")[2]
         config.write_text(CONFIG.format(front=front, control=control, upstream=upstream))
-        serve = [STORMWATCH, "proxy", "-c", config]
-        watch = [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{watcher}", "--data", there / "data"]
+        serve = ["proxy", "-c", config]
+        watch = ["run", "-c", config, "--listen", f"127.0.0.1:{watcher}", "--data", there / "data"]
         with (
-            running(serve, log=there / "proxy.log", port=control, environ=environ),
-            running(watch, log=there / "run.log", port=watcher, environ=environ),
+            staying(*serve, log=there / "proxy.log", port=control, environ=environ),
+            staying(*watch, log=there / "run.log", port=watcher, environ=environ),
         ):
             house = House(shop, f"http://127.0.0.1:{control}", f"http://127.0.0.1:{watcher}", state)
             wait_for(lambda: httpx.get(f"{house.watcher}/-/ready").status_code == 200, what="the first result")

@@ -2,17 +2,15 @@
 
 import resource
 import signal
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.servers.process import free_port, running, wait_for
+from tests.servers.command import Command, staying
+from tests.servers.process import free_port, wait_for
 from tests.servers.receiver import Receiver
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 KEY = "a-key-of-twenty-two-letters-or-more"
 WATCHER = """\
 probes:
@@ -57,7 +55,6 @@ def test_a_stormwatch_that_is_stopped_or_killed_or_cannot_write_is_paged_by_anot
 
         def watching(name: str, listen: int) -> list[str | Path]:
             return [
-                STORMWATCH,
                 "run",
                 *("-c", tmp_path / f"{name}.yaml"),
                 *("--listen", f"127.0.0.1:{listen}"),
@@ -79,19 +76,14 @@ def test_a_stormwatch_that_is_stopped_or_killed_or_cannot_write_is_paged_by_anot
                 for _, page in receiver.alerts("firing", alertname="ProbeDown", probe="other-stormwatch")
             )
 
-        def start(log: str) -> "subprocess.Popen[bytes]":
-            with (tmp_path / log).open("wb") as output:
-                child = subprocess.Popen(
-                    [str(part) for part in watching("watched", other)],
-                    env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SWITCH_KEY": KEY},
-                    stdout=output,
-                    stderr=output,
-                )
-            children.append(child)
-            return child
+        def start(name: str) -> Command:
+            log = tmp_path / name
+            environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SWITCH_KEY": KEY}
+            children.append(Command(watching("watched", other), log, log, env=environ))
+            return children[-1]
 
-        children: list[subprocess.Popen[bytes]] = []
-        with running(watching("watcher", port), log=tmp_path / "log", port=port, environ={"SWITCH_KEY": KEY}):
+        children: list[Command] = []
+        with staying(*watching("watcher", port), log=tmp_path / "log", port=port, environ={"SWITCH_KEY": KEY}):
             try:
                 watched = start("first.log")
                 wait_for(

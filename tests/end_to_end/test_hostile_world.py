@@ -24,10 +24,11 @@ import httpx
 import pytest
 
 from tests.program import program
-from tests.servers.command import invoke
-from tests.servers.process import answers, free_port, running, wait_for
+from tests.servers.command import Command, begun, invoke, staying
+from tests.servers.process import free_port, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
+Drilling = Command | subprocess.Popen[str]
 PATIENCE = 280.0
 """Seconds for one story, against hangs: beside other work on two cores the ten of them need more than a minute."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -99,9 +100,7 @@ class World:
         self.ports |= {"control": free_port(), "route": free_port()}
         self.write()
         log = self.directory / "proxy.log"
-        self.proxy = self.stack.enter_context(
-            listening([STORMWATCH, "proxy", "-c", self.config], log=log, port=self.ports["control"])
-        )
+        self.proxy = self.stack.enter_context(staying("proxy", "-c", self.config, log=log, port=self.ports["control"]))
 
     @property
     def config(self) -> Path:
@@ -118,12 +117,12 @@ class World:
         """Its audit journal."""
         return self.directory / "state" / "audit.jsonl"
 
-    def watching(self) -> "subprocess.Popen[bytes]":
+    def watching(self) -> Command:
         """A `stormwatch run` beside it."""
-        command = [STORMWATCH, "run", "-c", self.config, "--listen", f"127.0.0.1:{self.ports['listen']}"]
+        command = ["run", "-c", self.config, "--listen", f"127.0.0.1:{self.ports['listen']}"]
         return self.stack.enter_context(
-            listening(
-                [*command, "--data", self.directory / "data"],
+            staying(
+                *(*command, "--data", self.directory / "data"),
                 log=self.directory / "run.log",
                 port=self.ports["listen"],
                 environ={"STORMWATCH_STATE": str(self.directory / "state")},
@@ -139,27 +138,40 @@ class World:
         """A command, to its end."""
         return invoke(*arguments, env=self.environ, timeout=PATIENCE)
 
-    def drill(
-        self, name: str, *options: str, meanwhile: Callable[[subprocess.Popen[str]], None] | None = None, **environ: str
-    ) -> Ended:
+    def drill(self, name: str, *options: str, meanwhile: Callable[[Drilling], None] | None = None) -> Ended:
         """`stormwatch drill NAME`; `meanwhile` is called when its fault is in place."""
+        with begun("drill", name, *self._options, *options, env=self.environ) as child:
+            if meanwhile:
+                self._injected(child)
+                meanwhile(child)
+            done = child.ended(PATIENCE)
+        return Ended(done.returncode, done.stdout, done.stderr, self.left(), self)
+
+    def drill_installed(self, name: str, meanwhile: Callable[[], None], environ: Mapping[str, str]) -> Ended:
+        """The same with the installed program: what is loaded before a program is loaded when it begins."""
         with subprocess.Popen(
-            [STORMWATCH, "drill", name, "-c", self.config, "--format", "json", *options],
+            [STORMWATCH, "drill", name, *self._options],
             env={**self.environ, **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         ) as child:  # fmt: skip
-            if meanwhile:
-                wait_for(
-                    lambda: child.poll() is not None or '"event":"injected"' in self.written(),
-                    what="the injection",
-                    seconds=PATIENCE,
-                )
-                meanwhile(child)
+            self._injected(child)
+            meanwhile()
             try:
                 out, err = child.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 child.kill()
                 raise
         return Ended(child.returncode, out, err, self.left(), self)
+
+    @property
+    def _options(self) -> Sequence[str | Path]:
+        return "-c", self.config, "--format", "json"
+
+    def _injected(self, child: Drilling) -> None:
+        wait_for(
+            lambda: child.poll() is not None or '"event":"injected"' in self.written(),
+            what="the injection",
+            seconds=PATIENCE,
+        )
 
     def written(self) -> str:
         """The journal so far."""
@@ -175,20 +187,6 @@ class World:
             ]
         except httpx.TransportError:
             return []
-
-
-@contextlib.contextmanager
-def listening(
-    command: Sequence[str | Path], *, log: Path, port: int, environ: Mapping[str, str] | None = None
-) -> Generator["subprocess.Popen[bytes]"]:
-    """A program that listens; so many begin at once here that it may take a while."""
-    with running(command, log=log, environ=environ) as child:
-        wait_for(
-            lambda: child.poll() is not None or answers(("127.0.0.1", port)),
-            what=f"port {port}: {log.read_text()[-2000:]}",
-            seconds=100,
-        )
-        yield child
 
 
 @contextlib.contextmanager
@@ -264,15 +262,9 @@ def clock_set(by: str) -> Callable[[World], Ended]:
         library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         if library is None:
             program("faketime")
-        return world.drill(
-            "slow",
-            meanwhile=lambda _drill: _write(setting, by),
-            LD_PRELOAD=str(library),
-            FAKETIME_TIMESTAMP_FILE=str(setting),
-            FAKETIME_NO_CACHE="1",
-            DONT_FAKE_MONOTONIC="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-        )
+        environ = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(setting), "FAKETIME_NO_CACHE": "1"}
+        monotonic = {"DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return world.drill_installed("slow", lambda: _write(setting, by), {**environ, **monotonic})
 
     return story
 
@@ -285,7 +277,7 @@ def _write(path: Path, text: str) -> None:
 def interrupted(world: World) -> Ended:
     """Ctrl-C while the fault is in place."""
 
-    def interrupt(drill: subprocess.Popen[str]) -> None:
+    def interrupt(drill: Drilling) -> None:
         began = time.monotonic()
         drill.send_signal(signal.SIGINT)
         wait_for(lambda: not world.left(), what="the fault to be gone")
@@ -340,7 +332,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Fut
             f"proxies:\n  control: 127.0.0.1:{control}\n  routes:\n{routes}"
         )
         log = shared.with_name("proxy.log")
-        stack.enter_context(listening([STORMWATCH, "proxy", "-c", shared], log=log, port=control))
+        stack.enter_context(staying("proxy", "-c", shared, log=log, port=control))
         yield {one.name: pool.submit(STORIES[one.name], one) for one in worlds}
 
 

@@ -1,18 +1,16 @@
 """Three real stormwatches in three locations: one that is blind pages nobody, two that agree page, and so does a survivor."""
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.servers.process import free_port, running, wait_for
+from tests.servers.command import Command, staying
+from tests.servers.process import free_port, wait_for
 from tests.servers.receiver import Receiver
 from tests.servers.views import Views
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 FRA1, NYC1, SIN1 = LOCATIONS = ("fra1", "nyc1", "sin1")
 CONFIG = """\
 location: {location}
@@ -35,7 +33,7 @@ class Three:
     def __init__(self, directory: Path, views: Views, told: dict[str, Receiver]) -> None:
         self.views = views
         self.told = told
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, Command] = {}
         self._directory = directory
         self._ports = {location: free_port() for location in LOCATIONS}
 
@@ -56,10 +54,10 @@ class Three:
                         webhook=self.told[location].url,
                     )
                 )
-                command = [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{port}"]
+                command = ["run", "-c", config, "--listen", f"127.0.0.1:{port}"]
                 self.children[location] = stack.enter_context(
-                    running(
-                        [*command, "--data", self._directory / location],
+                    staying(
+                        *(*command, "--data", self._directory / location),
                         log=self._directory / f"{location}.log",
                         port=port,
                     )

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +13,9 @@ from typing import Any
 import pytest
 
 from stormwatch.chaos.matrix import Matrix
-from tests.servers.process import free_port, running, wait_for
+from tests.servers.command import Command, invoke, staying
+from tests.servers.process import free_port, wait_for
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CONFIG = """\
 # stormwatch.yaml
@@ -64,7 +62,7 @@ def config(tmp_path: Path) -> Generator[Path]:
     path = tmp_path / "stormwatch.yaml"
     path.write_text(CONFIG.format(**ports, upstream=server.server_port))
     try:
-        with running([STORMWATCH, "proxy", "-c", path], log=tmp_path / "proxy.log", port=ports["control"]):
+        with staying("proxy", "-c", path, log=tmp_path / "proxy.log", port=ports["control"]):
             yield path
     finally:
         server.shutdown()
@@ -72,7 +70,7 @@ def config(tmp_path: Path) -> Generator[Path]:
 
 
 def command(config: Path, *arguments: str | Path) -> list[str | Path]:
-    return [STORMWATCH, "drill", "--matrix", *CELLS, "-c", config, *arguments]
+    return ["drill", "--matrix", *CELLS, "-c", config, *arguments]
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:
@@ -95,9 +93,9 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_interruption_and_d
             return [line["outcome"]["cell"]["name"] for line in lines if "outcome" in line]
         return []
 
-    def begun(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{name}.log").open("wb") as log:
-            return subprocess.Popen(command(config, *arguments), stdout=log, stderr=log, env=environ)
+    def begun(name: str, *arguments: str) -> Command:
+        log = tmp_path / f"{name}.log"
+        return Command(command(config, *arguments), log, log, env=environ)
 
     first = begun("first")
     wait_for(lambda: len(known()) >= 2 or first.poll() is not None, what="two cells to be known", seconds=60)
@@ -124,14 +122,8 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_interruption_and_d
         torn.write('{"outcome":{"cell":')
 
     page, markdown = tmp_path / "matrix.html", tmp_path / "matrix.md"
-    third = subprocess.run(
-        command(config, "--resume", "--format", "json", "--report", page, "--markdown", markdown),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env=environ,
-        check=False,
-    )
+    resumed = command(config, "--resume", "--format", "json", "--report", page, "--markdown", markdown)
+    third = invoke(*resumed, timeout=180, env=environ)
     assert third.returncode == 1, third.stderr
     document = json.loads(third.stdout)
 
@@ -149,7 +141,7 @@ def test_a_matrix_finds_what_is_not_watched_and_goes_on_after_interruption_and_d
     assert "Would we have heard of it?" in page.read_text()
     assert "nobody would have heard of this" in markdown.read_text()
 
-    undone = subprocess.run([STORMWATCH, "undo"], capture_output=True, text=True, timeout=60, env=environ, check=False)
+    undone = invoke("undo", env=environ)
     assert undone.stdout == "nothing to undo: no fault is recorded\n"
 
 
@@ -171,14 +163,8 @@ def test_a_scaled_matrix_is_repeated_and_checked_at_full_scale(config: Path, tmp
     config.write_text(text + BUDGET)
     page = tmp_path / "matrix.html"
     asked = "drill --matrix shop/tcp-latency database/tcp-refused --repeat 2 --scale 1/60 --check-scale --format json"
-    ended = subprocess.run(
-        [STORMWATCH, *asked.split(), "-c", config, "--report", page],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, "STORMWATCH_STATE": str(tmp_path / "state")},
-        check=False,
-    )
+    environ = {**os.environ, "STORMWATCH_STATE": str(tmp_path / "state")}
+    ended = invoke(*asked.split(), "-c", config, "--report", page, timeout=180, env=environ)
     assert ended.stdout, ended.stderr
     document = json.loads(ended.stdout)
     found = Matrix.from_json(document)

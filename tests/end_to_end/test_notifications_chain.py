@@ -16,14 +16,13 @@ import pytest
 import yaml
 
 from tests.program import program
-from tests.servers.command import invoke
+from tests.servers.command import invoke, staying
 from tests.servers.mailbox import Mailbox
 from tests.servers.pagerduty import KEY, PagerDuty
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 from tests.servers.slack import CHANNEL, TOKEN, Slack
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
 location: test
 defaults: {{every: 500ms, timeout: 200ms, confirm: {{attempts: 2, after: 50ms}}}}
@@ -73,15 +72,10 @@ class Night:
                 stack.enter_context(each)
             self._write()
             listen, alertmanager, prometheus = (self.ports[name] for name in ("listen", "alertmanager", "prometheus"))
+            run = ("run", "-c", self.directory / "stormwatch.yaml", "--listen", f"127.0.0.1:{listen}")
+            log = self.directory / "stormwatch.log"
+            stack.enter_context(staying(*run, "--data", self.directory / "data", log=log, port=listen, environ=ENVIRON))
             for name, port, command in (
-                (
-                    "stormwatch",
-                    listen,
-                    [
-                        *(STORMWATCH, "run", "-c", self.directory / "stormwatch.yaml"),
-                        *("--listen", f"127.0.0.1:{listen}", "--data", self.directory / "data"),
-                    ],
-                ),
                 (
                     "alertmanager",
                     alertmanager,

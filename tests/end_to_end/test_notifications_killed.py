@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Generator
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from stormwatch.exporters.step import Step
-from tests.end_to_end.mortal import context, live
+from tests.end_to_end.mortal import live
+from tests.servers.command import Forked
 from tests.servers.pagerduty import KEY, PagerDuty
 from tests.servers.receiver import Receiver
 from tests.servers.service import Answer, AnyService
@@ -78,17 +80,14 @@ class Story:
     def life(self, fatal: tuple[Step, int] | None = None) -> int:
         """A life of the service, to the `fatal` step at its n-th time; the exit code of its process."""
         last = (fatal[0].value, fatal[1]) if fatal else None
-        process = context().Process(
-            target=live,
-            args=(self.config, self.directory / "data", last, self.directory / "steps.txt", {"KEY": KEY}),
-        )
-        process.start()
-        process.join(60)
-        if process.is_alive():
+        told = (self.config, self.directory / "data", last, self.directory / "steps.txt", {"KEY": KEY})
+        process = Forked(live, *told)
+        try:
+            return process.wait(60)
+        except subprocess.TimeoutExpired as error:
             process.kill()
-            process.join(5)
-            raise AssertionError(f"not over within 60 s after the steps {self.steps}, the last life up to {fatal}")
-        return int(process.exitcode)
+            said = f"not over within 60 s after the steps {self.steps}, the last life up to {fatal}"
+            raise AssertionError(said) from error
 
     @property
     def steps(self) -> list[Step]:

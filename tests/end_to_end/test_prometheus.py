@@ -9,11 +9,9 @@ import pytest
 import yaml
 
 from tests.program import program
-from tests.servers.command import invoke
+from tests.servers.command import invoke, staying
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
-
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 
 CONFIG = """\
 location: test
@@ -77,8 +75,8 @@ def test_a_dead_service_pages_through_prometheus_and_alertmanager(tmp_path: Path
             )
         )
         with (
-            running(
-                [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", tmp_path / "data"],
+            staying(
+                *("run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", tmp_path / "data"),
                 log=tmp_path / "stormwatch.log",
                 port=listen,
             ) as watching,

@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,11 +23,9 @@ from stormwatch.harness.schema import schema
 from stormwatch.probes.masking import forms
 from tests.servers import parrot
 from tests.servers.certificates import Authority
-from tests.servers.command import invoke
+from tests.servers.command import invoke, staying
 from tests.servers.parrot import Parrot
-from tests.servers.process import free_port, running, wait_for
-
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
+from tests.servers.process import free_port, wait_for
 
 
 class Canaries:
@@ -494,10 +491,10 @@ def test_a_running_service_shows_and_keeps_no_secret(tmp_path: Path, parrots: di
     names = [probe["name"] for probe in document["probes"]]
     port, lines, log = free_port(), tmp_path / "results.jsonl", tmp_path / "log"
     here = f"http://127.0.0.1:{port}"
-    command = [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{port}", "--data", data, "--jsonl", lines]
+    command = ["run", "-c", config, "--listen", f"127.0.0.1:{port}", "--data", data, "--jsonl", lines]
     command += ["--blackbox", modules, "--probe-allow", "127.0.0.0/8"]
     seen: list[tuple[str, str]] = []
-    with running(command, log=log, port=port, environ={**canaries.environ, "STORMWATCH_LOG": "DEBUG"}):
+    with staying(*command, log=log, port=port, environ={**canaries.environ, "STORMWATCH_LOG": "DEBUG"}):
 
         def done() -> bool:
             told = (

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -27,11 +26,10 @@ from stormwatch.harness.watch_section import Watch
 from stormwatch.harness.watching import outside_feed
 from stormwatch.probes.clock import SystemClock
 from tests.program import program
-from tests.servers.command import invoke
+from tests.servers.command import begun, invoke, staying
 from tests.servers.process import free_port, running, wait_for
 from tests.servers.receiver import Receiver
 
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
 CONFIG = """\
 location: test
 probes:
@@ -118,9 +116,9 @@ class Scene:
         with self._stack:
             serve = [sys.executable, "-m", "http.server", str(self.ports["upstream"]), "--bind", "127.0.0.1"]
             self._start("upstream", serve)
-            self._start("shop", [STORMWATCH, "proxy", "-c", self.config])
-            run = [STORMWATCH, "run", "-c", self.config, "--data", self.directory / "data"]
-            self._start("listen", [*run, "--listen", f"127.0.0.1:{self.ports['listen']}"])
+            self._stormwatch("shop", "proxy")
+            listen = f"127.0.0.1:{self.ports['listen']}"
+            self._stormwatch("listen", "run", "--data", self.directory / "data", "--listen", listen)
             self.start_alertmanager()
             self.start_prometheus()
             yield self
@@ -169,26 +167,21 @@ class Scene:
         self.processes[name].kill()
         self.processes[name].wait(10)
 
-    def drill(self, *arguments: str, on_line: Any = None) -> tuple[int, str, str]:
-        """Run `stormwatch drill` to its end; `on_line` hears of each line of its progress."""
-        command = [str(STORMWATCH), "drill", *arguments, "-c", str(self.config)]
+    def drill(self, *arguments: str, meanwhile: Callable[[], None] | None = None) -> tuple[int, str, str]:
+        """Run `stormwatch drill` to its end; `meanwhile` is called when it says that its fault is in place."""
+        command: list[str | Path] = ["drill", *arguments, "-c", self.config]
         if "--plan" not in arguments:
             command += ["--watch", f"http://127.0.0.1:{self.ports['listen']}"]
-        environ = {**os.environ, "STORMWATCH_STATE": str(self.directory / "state")}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as child:
-            assert child.stdout is not None
-            assert child.stderr is not None
-            said: list[str] = []
-            stdout: list[str] = []
-            out = child.stdout
-            reader = threading.Thread(target=lambda: stdout.append(out.read()))
-            reader.start()
-            for line in child.stderr:
-                said.append(line)
-                if on_line:
-                    on_line(line)
-            reader.join(60)
-            return child.wait(60), "".join(stdout), "".join(said)
+        with begun(*command, env={**os.environ, "STORMWATCH_STATE": str(self.directory / "state")}) as child:
+            if meanwhile:
+                wait_for(lambda: " injected " in child.said or child.poll() is not None, what="the fault", seconds=100)
+                meanwhile()
+            done = child.ended(200)
+        return done.returncode, done.stdout, done.stderr
+
+    def _stormwatch(self, name: str, *arguments: str | Path) -> None:
+        log = self.directory / f"{name}.log"
+        self._stack.enter_context(staying(*arguments, "-c", self.config, log=log, port=self.ports[name]))
 
     def _start(self, name: str, command: Sequence[str | Path]) -> None:
         log = self.directory / f"{name}.log"
@@ -334,12 +327,7 @@ def test_a_prometheus_that_dies_in_the_middle_leaves_no_verdict(scene: Scene) ->
 
     The last test of this file: its rebirth takes as long as its discovery of whom it tells.
     """
-
-    def kill(line: str) -> None:
-        if " injected " in line:
-            scene.kill("prometheus")
-
-    code, told, said = scene.drill("ours", "--format", "json", on_line=kill)
+    code, told, said = scene.drill("ours", "--format", "json", meanwhile=lambda: scene.kill("prometheus"))
     assert code == 3, said
     (report,) = json.loads(told)
     assert report["verdict"] == "inconclusive"
