@@ -7,6 +7,7 @@ written, by the controlling process.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -25,14 +26,26 @@ class MetricsFile:
     def __init__(self, path: Path, gathered: GatheredRuns) -> None:
         self._path = path
         self._gathered = gathered
+        self._failure = ""
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the file, in one piece: who reads it meanwhile reads the one before."""
-        if self._gathered.writes:
-            registry = CollectorRegistry()
-            registry.register(_Journeys(self._gathered.runs))
+        if not self._gathered.writes:
+            return
+        registry = CollectorRegistry()
+        registry.register(_Journeys(self._gathered.runs))
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(str(self._path), registry)
+        except OSError as error:
+            self._failure = f"--stormwatch-metrics: cannot write {self._path}: {error.strerror}"
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say why there is no file."""
+        if self._failure:
+            terminalreporter.write_line(f"stormwatch: {self._failure}", red=True)
 
 
 class _Journeys:

@@ -115,12 +115,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # Before the recorder, whose faults are put on top of what the client has.
         config.pluginmanager.register(visitor, "stormwatch-client")
     folder, metrics = config.getoption("--stormwatch-artifacts"), config.getoption("--stormwatch-metrics")
+    keep = _kept(config.getoption("--stormwatch-keep") or "")
     publishes = _publishes(config)
     if folder or metrics or publishes:
         from stormwatch.journeys.recorder import Recorder
 
         recorder = Recorder(config)
-        recorder.keep = _kept(config.getoption("--stormwatch-keep") or "")
+        recorder.keep = keep
         page = config.getoption("--stormwatch-report")
         if kept_in := folder or (page and f"{page.removesuffix('.html')}-artifacts"):
             recorder.keep_in = Path(kept_in).absolute()
@@ -228,9 +229,16 @@ def inbox() -> "Generator[Callable[[str, str], Inbox]]":
 @pytest.fixture
 def one_time_password() -> Callable[[str], str]:
     """The password that an authenticator app would show now: `one_time_password(secrets["totp-seed"])`."""
-    from stormwatch.journeys.one_time_password import one_time_password
+    from stormwatch.journeys import one_time_password
 
-    return one_time_password
+    def now(seed: str) -> str:
+        try:
+            return one_time_password.one_time_password(seed)
+        except ValueError as error:
+            # Not the fault of what the journey visits.
+            raise pytest.UsageError(f"one_time_password: {error}") from None
+
+    return now
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -95,11 +95,13 @@ class Publishing:
         ]
         if self._before is not None:
             self._comparison = compare(step_seconds(self._records), self._before.runs)
-        for write in (self._write_page, self._write_json, self._record):
+        for asked, write in (("report", self._write_page), ("json", self._write_json), ("record", self._record)):
             try:
                 write()
-            except (OSError, NoBaseline) as error:
+            except NoBaseline as error:
                 self._failures.append(str(error))
+            except OSError as error:
+                self._failures.append(f"--stormwatch-{asked}: cannot write {error.filename}: {error.strerror}")
         session.exitstatus = self._exit_code(int(session.exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
