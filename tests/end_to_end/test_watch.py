@@ -66,6 +66,12 @@ drills:
       alert: {{labels: {{alertname: HighErrorRate, instance: elsewhere}}, within: 5s}}
       resolves_within: 20s
       allow: [ProbeDown]
+  - name: brief
+    fault: {{kind: tcp-refused, target: shop}}
+    expect:
+      probe: {{name: front, within: 20s}}
+      resolves_within: 20s
+      allow: [ProbeDown, HighErrorRate]
   - name: impossible
     fault: {{kind: tcp-refused, target: shop}}
     expect:
@@ -140,14 +146,35 @@ class Scene:
         )
         wait_for(lambda: bool(self.ask("query?query=probe_success==1")["result"]), what="the probe to be up")
 
-    def ask(self, what: str) -> Any:
-        """An answer of Prometheus."""
+    def ask(self, what: str, port: int = 0) -> Any:
+        """An answer of Prometheus, or of the one at another port."""
         try:
-            address = f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/{what}"
+            address = f"http://127.0.0.1:{port or self.ports['prometheus']}/api/v1/{what}"
             with urllib.request.urlopen(address, timeout=5) as answer:
                 return json.load(answer)["data"]
         except HTTPError:  # not ready yet
             return collections.defaultdict(list)
+
+    @contextlib.contextmanager
+    def mortal_prometheus(self) -> Generator[tuple[subprocess.Popen[bytes], Path]]:
+        """One more, which tells nobody, and a configuration in which it alone is watched."""
+        port, directory = free_port(), self.directory / "mortal"
+        directory.mkdir()
+        settings = yaml.safe_load((self.directory / "prometheus.yml").read_text())
+        (directory / "prometheus.yml").write_text(yaml.safe_dump({**settings, "alerting": {}}))
+        config = yaml.safe_load(self.config.read_text())
+        config["watch"] = {"prometheus": f"http://127.0.0.1:{port}"}
+        config["drills"] = [drill for drill in config["drills"] if drill["name"] == "brief"]
+        (directory / "stormwatch.yaml").write_text(yaml.safe_dump(config))
+        command = [
+            program("prometheus"),
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        with running(command, log=directory / "log", port=port) as process:
+            wait_for(lambda: bool(self.ask("query?query=probe_success==1", port)["result"]), what="its first scrape")
+            yield process, directory / "stormwatch.yaml"
 
     def start_alertmanager(self) -> None:
         """Anew."""
@@ -167,14 +194,25 @@ class Scene:
         self.processes[name].kill()
         self.processes[name].wait(10)
 
-    def drill(self, *arguments: str, meanwhile: Callable[[], None] | None = None) -> tuple[int, str, str]:
-        """Run `stormwatch drill` to its end; `meanwhile` is called when it says that its fault is in place."""
-        command: list[str | Path] = ["drill", *arguments, "-c", self.config]
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of the commands that break something."""
+        return {**os.environ, "STORMWATCH_STATE": str(self.directory / "state")}
+
+    def drill(
+        self,
+        *arguments: str,
+        meanwhile: Callable[[], None] | None = None,
+        at: str = "injected",
+        config: Path | None = None,
+    ) -> tuple[int, str, str]:
+        """Run `stormwatch drill` to its end; `meanwhile` is called when it says that it has come to this step."""
+        command: list[str | Path] = ["drill", *arguments, "-c", config or self.config]
         if "--plan" not in arguments:
             command += ["--watch", f"http://127.0.0.1:{self.ports['listen']}"]
-        with begun(*command, env={**os.environ, "STORMWATCH_STATE": str(self.directory / "state")}) as child:
+        with begun(*command, env=self.environ) as child:
             if meanwhile:
-                wait_for(lambda: " injected " in child.said or child.poll() is not None, what="the fault", seconds=100)
+                wait_for(lambda: f" {at} " in child.said or child.poll() is not None, what=at, seconds=100)
                 meanwhile()
             done = child.ended(200)
         return done.returncode, done.stdout, done.stderr
@@ -321,17 +359,42 @@ def test_without_alertmanager_nothing_is_injected(scene: Scene) -> None:
     ]
 
 
+def without_verdict(scene: Scene, ended: tuple[int, str, str], who: str) -> None:
+    """Inconclusive, because of somebody who cannot be watched any more; the fault is gone, and nothing is left to undo."""
+    code, told, said = ended
+    assert code == 3, said
+    (report,) = json.loads(told)
+    assert report["verdict"] == "inconclusive"
+    assert any("cannot be watched" in clause["seen"] and f"{who} at" in clause["seen"] for clause in report["clauses"])
+    assert report["detection"]["observed"]["gone"] is True
+    with urllib.request.urlopen(f"http://127.0.0.1:{scene.ports['control']}/routes/shop", timeout=5) as route:
+        assert json.load(route)["faults"] == []
+    assert invoke("undo", env=scene.environ).stdout == "nothing to undo: no fault is recorded\n"
+
+
+@pytest.mark.slow
+def test_an_alertmanager_that_dies_in_the_middle_leaves_no_verdict(scene: Scene) -> None:
+    """Killed when the fault is in place: that nobody was told is its end, and says nothing about the alert."""
+    try:
+        ended = scene.drill("ours", "--format", "json", meanwhile=lambda: scene.kill("alertmanager"))
+    finally:
+        scene.start_alertmanager()
+    without_verdict(scene, ended, "Alertmanager")
+
+
+@pytest.mark.slow
+def test_silence_of_a_prometheus_that_has_just_died_is_no_silence(scene: Scene) -> None:
+    """Killed when the fault is taken back: the probe is green before it can be known that nobody has watched since."""
+    with scene.mortal_prometheus() as (prometheus, config):
+        ended = scene.drill("brief", "--format", "json", meanwhile=prometheus.kill, at="reverting", config=config)
+    without_verdict(scene, ended, "Prometheus")
+
+
 @pytest.mark.slow
 def test_a_prometheus_that_dies_in_the_middle_leaves_no_verdict(scene: Scene) -> None:
     """Killed when the fault is in place: inconclusive, exit code 3, said in the verdict, and nothing is left behind.
 
     The last test of this file: its rebirth takes as long as its discovery of whom it tells.
     """
-    code, told, said = scene.drill("ours", "--format", "json", meanwhile=lambda: scene.kill("prometheus"))
-    assert code == 3, said
-    (report,) = json.loads(told)
-    assert report["verdict"] == "inconclusive"
-    assert any(
-        "cannot be watched" in clause["seen"] and "Prometheus at" in clause["seen"] for clause in report["clauses"]
-    )
-    assert report["detection"]["observed"]["gone"] is True
+    ended = scene.drill("ours", "--format", "json", meanwhile=lambda: scene.kill("prometheus"))
+    without_verdict(scene, ended, "Prometheus")
