@@ -144,8 +144,9 @@ def _baseline(drill: Drill, seen: Detection) -> Clause:
         why = seen.observed.baseline or seen.observed.trouble or "the fault was never injected"
         return Clause("baseline", Answer.INCONCLUSIVE, asked, f"nothing was injected: {why}")
     state = f"{drill.probe.name} was up" if drill.probe else "the expected alert was silent"
-    others = len(seen.observed.fired_before)
-    return Clause("baseline", Answer.YES, asked, state + (f"; {others} other alerts fired already" if others else ""))
+    count = len(seen.observed.fired_before)
+    others = f"; {count} other alert{'' if count == 1 else 's'} fired already" if count else ""
+    return Clause("baseline", Answer.YES, asked, f"{state}{others}")
 
 
 def _one_clock(observed: Observation) -> Clause:

@@ -126,8 +126,11 @@ async def _recorded(
 async def rehearse(config: Config, drills: Sequence[Drill], plans: Sequence[Plan], wanted: Wanted, clock: Clock) -> int:
     """All but the injection: what the drills would do, and whether all is well for it. 3 when they would inject nothing."""
     found: list[str] = []
+    screen = Console(stderr=True)
     async with cancelled_by_signals(), shared(config, drills, wanted.watch, clock) as feed:
         for drill in drills:
+            # Where all is not well, the answer comes when its patience is over: minutes, where the probe is a journey.
+            screen.print(f"drill {drill.name}: is all well?", highlight=False)
             why = await why_none(config, drill.faults) if drill.side is not Side.PROBER else ""
             if not why:
                 async with _feed_of(config, drill, feed, clock) as (around, own):
