@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: asyncio for async tests, a state directory of its own for each test, long files first."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,3 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: processes that share the files are then done at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Processes that share the files take them so that some wait while others compute."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.schedule import Mixed
+
+    return Mixed(config, log)

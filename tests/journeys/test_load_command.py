@@ -1,24 +1,25 @@
 """`stormwatch load`: as a person calls it, with real workers and a real shop."""
 
+import contextlib
 import csv
 import json
 import signal
-import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stormwatch.journeys.load_summary import entry_name
+from tests.servers.command import Command, begun
 from tests.servers.process import free_port, wait_for
 from tests.servers.shop import Shop
 
 HANG = 120
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Command]
 
 
 @pytest.fixture
@@ -87,29 +88,18 @@ def folder(tmp_path: Path, shop: Shop) -> Path:
 
 
 @pytest.fixture
-def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Start]:
     """Starts the command beside the configuration."""
     monkeypatch.setenv("CARD", "canary-4711")
 
-    def start(*arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", "from stormwatch.harness.cli import main; main()", "load", *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(begun("load", *arguments, cwd=folder))
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=HANG)
-    finally:
-        process.kill()
-    assert "Traceback" not in err, err
-    return process.returncode, out, err
+def ended(command: Command) -> tuple[int, str, str]:
+    done = command.ended(HANG)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_two_workers_report_what_locusts_own_csv_has(folder: Path, start: Start) -> None:

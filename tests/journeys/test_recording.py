@@ -16,6 +16,7 @@ from stormwatch.harness.journey_command import init_journey
 from stormwatch.harness.problem import Problem
 from stormwatch.journeys.recording import NoRecording, RecordedJourney, journey_of
 from tests.program import program
+from tests.servers.command import invoke
 from tests.servers.shop import Shop
 
 CHECKOUT = Path(__file__).with_name("recordings") / "checkout.txt"
@@ -232,15 +233,7 @@ def test_what_is_no_recording_is_told(text: str, said: str) -> None:
 def command(directory: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """`stormwatch init …`, where there is no display."""
     known = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    return subprocess.run(
-        [Path(sys.executable).with_name("stormwatch"), "init", *arguments],
-        cwd=directory,
-        env={**known, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return invoke("init", *arguments, cwd=directory, env={**known, **environment})
 
 
 def test_the_command_tells_a_machine_what_it_wrote_and_overwrites_nothing(tmp_path: Path) -> None:
