@@ -119,7 +119,7 @@ class Runner:
 
     async def _one(self, probe: Probe, due: float) -> None:
         try:
-            async with self._turns.turn(probe.kind) as waited:
+            async with self._turns.turn(probe.kind, probe.name) as waited:
                 late = max(0.0, self._clock.monotonic() - due)
                 self.delays.observe(late)
                 self.waits.observe(waited)

@@ -167,12 +167,14 @@ class Service:
             self._notify(transition)
             self.feed.transition(transition)
         resources = await self._stack.enter_async_context(Resources())
-        resources.put(
-            WorkerPool,
-            WorkerPool(size=self.config.concurrency.get("journey", JOURNEYS_AT_ONCE), artifacts=self.artifacts),
-        )
+        pool = WorkerPool(size=self.config.concurrency.get("journey", JOURNEYS_AT_ONCE), artifacts=self.artifacts)
+        resources.put(WorkerPool, pool)
         lag = LoopLag(self.clock)
         fan_out = FanOut(sinks)
+        turns = Turns(
+            sizes(KINDS, self.config.probes, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}),
+            clock=self.clock.monotonic,
+        )
         runner = Runner(
             self.config.probes,
             take=fan_out,
@@ -180,13 +182,11 @@ class Service:
             resources=resources,
             lag=lag,
             mask=mask_of(self.config.secrets),
-            turns=Turns(
-                sizes(KINDS, self.config.probes, {"journey": JOURNEYS_AT_ONCE, **self.config.concurrency}),
-                clock=self.clock.monotonic,
-            ),
+            turns=turns,
         )
         await self._listen_for_heartbeats(resources, runner)
         self._sources(runner, lag, fan_out)
+        self.exporter.sources.append(lambda: telemetry.waiting(turns.waiting, pool.waiting))
         self._background(lag.watch(), "loop lag")
         if self.config.peers:
             voted = self.evaluator.voted

@@ -10,6 +10,7 @@ from stormwatch.harness.lag import LoopLag
 from stormwatch.harness.runner import Runner
 from stormwatch.probes.clock import Clock
 from stormwatch.probes.probe import Probe
+from stormwatch.probes.waiting import REASONS, Waiting, Why
 from stormwatch.slo.alert import AlertState, Transition
 from stormwatch.slo.objective import Objective
 from stormwatch.slo.prometheus import PERIOD_EVENTS, PERIOD_EXPECTED
@@ -41,6 +42,25 @@ def schedule(runner: Runner) -> Iterable[Family]:
     )
     yield Family(
         "stormwatch_runs_under_way", "Runs that have begun or wait for their turn.", "gauge", [Sample(runner.under_way)]
+    )
+
+
+def waiting(*rooms: Waiting) -> Iterable[Family]:
+    """What waits at this moment before it begins, and why: the guards on concurrency and memory, seen from outside."""
+    runs: Counter[tuple[str, Why]] = Counter()
+    for room in rooms:
+        runs.update(room.now)
+    yield Family(
+        "stormwatch_runs_waiting",
+        "Runs that wait before they begin, by what they wait for.",
+        "gauge",
+        [Sample(sum(count for (_, why), count in runs.items() if why == each), {"reason": each}) for each in REASONS],
+    )
+    yield Family(
+        "stormwatch_run_waiting",
+        "Runs of a probe that wait before they begin; no series for a probe that does not.",
+        "gauge",
+        [Sample(count, {"probe": probe, "reason": why}) for (probe, why), count in runs.items()],
     )
 
 

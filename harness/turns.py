@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from stormwatch.probes.probe import Kind, Probe
+from stormwatch.probes.waiting import Waiting
 
 SHARED: Final = "shared"
 """The name of the room of all kinds that have none of their own."""
@@ -31,10 +32,20 @@ class Turns:
         self.sizes = dict(sizes)
         self._rooms = {name: asyncio.Semaphore(size) for name, size in sizes.items()}
         self._clock = clock
+        self.waiting = Waiting()
+        """Which runs wait for their turn."""
 
     @asynccontextmanager
-    async def turn(self, kind: str) -> AsyncGenerator[float]:
-        """Wait for a place in the kind's room and keep it; gives the seconds that were waited."""
+    async def turn(self, kind: str, probe: str = "") -> AsyncGenerator[float]:
+        """Wait for a place in the kind's room and keep it; gives the seconds that were waited. `probe` is who waits."""
         began = self._clock()
-        async with self._rooms.get(kind) or self._rooms[SHARED]:
+        room = self._rooms.get(kind) or self._rooms[SHARED]
+        if room.locked():
+            with self.waiting.noted(probe, "turn"):
+                await room.acquire()
+        else:
+            await room.acquire()
+        try:
             yield self._clock() - began
+        finally:
+            room.release()

@@ -109,6 +109,7 @@ class JourneyCheck:
             always=self.artifacts == "always",
             observe=self.observe,
             keep=self.keep,
+            probe=watch.probe,
         )
         write_down(report, watch, folder)
         if report.outcome is Outcome.DOWN:

@@ -23,6 +23,7 @@ from stormwatch.journeys.report import Report, StepTimes
 from stormwatch.journeys.tree import MARK, kill_tree
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.result import Outcome, Reason
+from stormwatch.probes.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ RUNS_PER_WORKER = 200
 """After so many runs a worker is replaced: browsers grow."""
 MEMORY = 512 * 2**20
 """Bytes that have to be available before a worker with its browser is started."""
+PATIENCE = 0.5
+"""Share of a run's time that it waits for memory: with less than the rest, a slow start of ours would be the target's fault."""
+AGAIN = 0.25
+"""Seconds between two looks whether there is memory by now."""
 GOODBYE = 5.0
 """Seconds that a worker has for closing its browser when it is stopped."""
 LINE = 4 * 2**20
@@ -96,6 +101,8 @@ class WorkerPool:
         self._memory = memory
         self._available = available
         self._places = asyncio.Semaphore(size)
+        self.waiting = Waiting()
+        """Which runs wait for a worker or for memory."""
         self._idle: list[_Worker] = []
         """Longest idle first."""
         self._busy: set[_Worker] = set()
@@ -116,12 +123,13 @@ class WorkerPool:
         always: bool = False,
         observe: bool = True,
         keep: Collection[str] = ("page", "trace"),
+        probe: str = "",
     ) -> Report:
         """Run a journey once, within `seconds`, and say what came of it.
 
         `folder`, below the pool's artifacts, is where a failed run (`always`: every run) keeps picture and trace; empty:
         nothing is kept. `keep` names what: `page`, `trace`, `har`, `steps`. `observe`: whether requests and pages are listened to.
-        Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
+        `probe` is who waits where a run has to. Cancelling kills the worker. Raises ProbeBroken if the journey could not be run at all.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -134,8 +142,9 @@ class WorkerPool:
             "journal": str(self.artifacts.with_name("made") / journey.fingerprint),
         }
         try:
-            async with asyncio.timeout_at(until):
-                await self._places.acquire()
+            with self.waiting.noted(probe, "worker"):
+                async with asyncio.timeout_at(until):
+                    await self._places.acquire()
         except TimeoutError:
             raise ProbeBroken(
                 Reason.RESOURCES,
@@ -144,7 +153,7 @@ class WorkerPool:
         try:
             # Twice: what a warm worker cannot run, a fresh one can.
             for fresh in (False, True):
-                report = await self._run_in_worker(journey, request, until, seconds, fresh=fresh)
+                report = await self._run_in_worker(journey, request, until, seconds, fresh=fresh, probe=probe)
                 if report is not None:
                     return report
         finally:
@@ -152,10 +161,10 @@ class WorkerPool:
         raise ProbeBroken(Reason.INTERNAL, f"{journey.file} changes faster than it can be loaded")
 
     async def _run_in_worker(
-        self, journey: Journey, request: Mapping[str, Any], until: float, seconds: float, *, fresh: bool
+        self, journey: Journey, request: Mapping[str, Any], until: float, seconds: float, *, fresh: bool, probe: str
     ) -> Report | None:
         worker = None if fresh else self._take_idle(journey)
-        worker = worker or await self._start(journey)
+        worker = worker or await self._start(journey, probe, patience_until=until - seconds * (1 - PATIENCE))
         was_warm = worker.runs > 0
         self._busy.add(worker)
         done = False
@@ -193,7 +202,7 @@ class WorkerPool:
                 return worker
         return None
 
-    async def _start(self, journey: Journey) -> "_Worker":
+    async def _start(self, journey: Journey, probe: str, *, patience_until: float) -> "_Worker":
         while self._idle and self.workers >= self._size:
             self._dismiss(self._idle.pop(0), kill=False)
         if (free := await asyncio.to_thread(self._available)) < self._memory and (self._idle or self._leaving):
@@ -202,12 +211,24 @@ class WorkerPool:
             await asyncio.wait(self._leaving)
             free = await asyncio.to_thread(self._available)
         if free < self._memory:
+            free = await self._wait_for_memory(probe, patience_until)
+        if free < self._memory:
             raise ProbeBroken(
                 Reason.RESOURCES,
                 f"a journey needs {self._memory >> 20} MiB of memory to start, and {free >> 20} MiB are available: "
                 "run fewer at a time, or give the machine more",
             )
         return await _Worker.start(journey)
+
+    async def _wait_for_memory(self, probe: str, until: float) -> int:
+        """Until there is enough, or the moment `until` of the loop's clock. Returns the bytes that are available then."""
+        loop = asyncio.get_running_loop()
+        with self.waiting.noted(probe, "memory"):
+            while (free := await asyncio.to_thread(self._available)) < self._memory and loop.time() < until:
+                while self._idle:
+                    self._dismiss(self._idle.pop(0), kill=True)
+                await asyncio.sleep(AGAIN)
+        return free
 
     def _dismiss(self, worker: "_Worker", *, kill: bool) -> None:
         task = asyncio.get_running_loop().create_task(

@@ -319,7 +319,7 @@ async def test_without_a_browser_the_run_is_broken_and_names_the_remedy(pool: Wo
 async def test_no_worker_starts_when_memory_is_short(scratch: Path, write: Write) -> None:
     pool = WorkerPool(memory=512 * 2**20, available=lambda: 100 * 2**20)
     with pytest.raises(ProbeBroken) as caught:
-        await pool.run(Journey(file=write("def test_it(): pass\n"), test="test_it"), seconds=60)
+        await pool.run(Journey(file=write("def test_it(): pass\n"), test="test_it"), seconds=1)
     assert caught.value.reason is Reason.RESOURCES
     assert "needs 512 MiB of memory to start, and 100 MiB are available" in caught.value.message
     assert pool.workers == 0
