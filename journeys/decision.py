@@ -1,6 +1,8 @@
 """From what pytest says of a test to what a run was: its outcome, its reason, and a sentence. From what was raised, not from text."""
 
+import contextlib
 import time
+import unittest
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -8,7 +10,6 @@ from typing import Final
 import pytest
 
 from stormwatch.journeys.failure import explain
-from stormwatch.journeys.journey_mark import Timeout
 from stormwatch.journeys.plugin import STEPS
 from stormwatch.journeys.recorder import Recorder
 from stormwatch.journeys.report import Report, SoftFailure, StepTimes
@@ -18,6 +19,8 @@ from stormwatch.probes.result import Outcome, Reason
 TEXT: Final = 16_000
 """How many characters of what was raised are passed on."""
 NO_BROWSER: Final = ("Executable doesn't exist", "executable doesn't exist", "BrowserType.launch")
+_INSTALLED: Final = {"site-packages", "dist-packages"}
+_OURS: Final = Path(__file__).parent
 DEAD_BROWSER: Final = ("Target crashed", "Page crashed", "Connection closed while reading from the driver")
 
 
@@ -31,17 +34,7 @@ def decide(
     file: Path,
 ) -> Report:
     """What a run was, from the report of one of its stages. `file` is the journey's own, for naming the line."""
-    decided = Report(
-        outcome=Outcome.UP,
-        seconds=run.seconds,
-        steps=run.steps(item),
-        url=recorder.url(),
-        console_errors=tuple(recorder.console_errors),
-        console_error_count=recorder.console_error_count,
-        traffic=recorder.traffic.report(),
-        pages=recorder.views.views(),
-        soft_failures=_soft_failures(item),
-    )
+    decided = _seen(item, run, recorder)
     if report.passed:
         return decided
     if report.skipped:
@@ -52,10 +45,53 @@ def decide(
         return replace(
             decided, outcome=Outcome.DOWN, reason=Reason.ASSERTION, sentence=report.longreprtext.strip()[:TEXT]
         )
+    failed = _failed(item, call.excinfo, report.when, run=run, recorder=recorder, file=file)
+    return failed if failed.text else replace(failed, text=report.longreprtext[-TEXT:])
+
+
+def decide_at_once(
+    item: pytest.Item, call: pytest.CallInfo[None], *, run: "Run", recorder: Recorder, file: Path
+) -> Report | None:
+    """The same from what was raised alone. None where nothing was, and where pytest has the last word (skip, xfail).
+
+    Before pytest makes its text it parses each file that the exception came through, Playwright's of a million characters among
+    them: on a busy machine that takes seconds, and the deadline does not wait.
+    """
+    if call.excinfo is None or item.get_closest_marker("xfail"):
+        return None
     error = call.excinfo.value
+    if not isinstance(error, (Exception, pytest.fail.Exception)) or isinstance(error, unittest.SkipTest):
+        return None
+    return _failed(item, call.excinfo, call.when, run=run, recorder=recorder, file=file)
+
+
+def _seen(item: pytest.Item, run: "Run", recorder: Recorder) -> Report:
+    return Report(
+        outcome=Outcome.UP,
+        seconds=run.seconds,
+        steps=run.steps(item),
+        url=recorder.url(),
+        console_errors=tuple(recorder.console_errors),
+        console_error_count=recorder.console_error_count,
+        traffic=recorder.traffic.report(),
+        pages=recorder.views.views(),
+        soft_failures=_soft_failures(item),
+    )
+
+
+def _failed(
+    item: pytest.Item,
+    excinfo: pytest.ExceptionInfo[BaseException],
+    when: str,
+    *,
+    run: "Run",
+    recorder: Recorder,
+    file: Path,
+) -> Report:
+    error, decided = excinfo.value, _seen(item, run, recorder)
     steps = item.stash.get(STEPS, None)
-    step = (steps.failing(error) if steps else "") or (report.when if report.when != "call" else "")
-    outcome, reason, sentence = _judge(error, report.when, recorder)
+    step = (steps.failing(error) if steps else "") or (when if when != "call" else "")
+    outcome, reason, sentence = _judge(error, when, recorder)
     others = [each.step for each in decided.soft_failures if each.step != step]
     if others:
         sentence += f" (and soft step{'s' if len(others) > 1 else ''} {', '.join(others)} failed)"
@@ -65,9 +101,8 @@ def decide(
         reason=reason,
         sentence=sentence,
         step=step,
-        # Raised by our plugin, when the journey was over.
-        where=f"{file}:{(item.location[1] or 0) + 1}" if isinstance(error, Timeout) else _where(call.excinfo, file),
-        text=str(error)[:TEXT] or report.longreprtext[-TEXT:],
+        where=_where(call.excinfo, file, item),
+        text=str(error)[:TEXT],
     )
 
 
@@ -116,7 +151,13 @@ def _judge(error: BaseException, when: str, recorder: Recorder) -> tuple[Outcome
     if recorder.browser_is_gone():
         return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
     if any(sign in said for sign in DEAD_BROWSER):
-        return Outcome.BROKEN, Reason.BROWSER, f"the browser's page process died: {said.splitlines()[0].strip()}"
+        from playwright.sync_api import Error
+
+        with contextlib.suppress(Error):
+            return recorder.crashes.judge()
+        return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
+    if recorder.crashes.network_died():
+        return Outcome.BROKEN, Reason.BROWSER, "the browser's network process died during the run, and requests with it"
     reason, sentence = explain(error)
     return Outcome.DOWN, reason, sentence
 
@@ -135,8 +176,13 @@ def _skip_reason(report: pytest.TestReport) -> str:
     return str(said[2]) if isinstance(said, tuple) else str(said)
 
 
-def _where(excinfo: pytest.ExceptionInfo[BaseException], file: Path) -> str:
-    """The last line of the journey's own file that the exception came through, or else the last line of all."""
-    entries = list(excinfo.traceback)
-    own = [entry for entry in entries if Path(entry.path) == file] or entries
-    return f"{own[-1].path}:{own[-1].lineno + 1}" if own else ""
+def _where(excinfo: pytest.ExceptionInfo[BaseException], file: Path, item: pytest.Item) -> str:
+    """The last line of the journey's own file that the exception came through, or else of the user's files.
+
+    What came through none of them (a fixture that is not there, a time-out of the whole) is at the test itself.
+    """
+    entries = [(Path(entry.path), entry.lineno + 1) for entry in excinfo.traceback]
+    own = [entry for entry in entries if entry[0] == file]
+    users = own or [(path, line) for path, line in entries if not (_INSTALLED & {*path.parts} or path.parent == _OURS)]
+    path, line = users[-1] if users else (file, (item.location[1] or 0) + 1)
+    return f"{path}:{line}"

@@ -44,12 +44,25 @@ _OBSTACLES = (
     ("did not find some options", "it has no such option"),
 )
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+SENTENCE = 1000
+"""Characters of a sentence, and of what a page is quoted with in it: an element may hold a book, and a script raise one."""
 
 
 def explain(error: BaseException) -> tuple[Reason, str]:
     """The reason and one sentence, without the call log, for what a journey raised."""
+    reason, sentence = _explain(error)
+    return reason, shortened(sentence, 2 * SENTENCE)
+
+
+def shortened(text: str, characters: int) -> str:
+    """The text, or its beginning and how much of it is missing."""
+    missing = len(text) - characters
+    return text if missing <= 0 else f"{text[:characters]}… ({missing} characters more)"
+
+
+def _explain(error: BaseException) -> tuple[Reason, str]:
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
-        reason, sentence = explain(error.exceptions[0])
+        reason, sentence = _explain(error.exceptions[0])
         more = len(error.exceptions) - 1
         return reason, f"{sentence} (and {more} more)" if more else sentence
     said = _ESCAPES.sub("", str(error))
@@ -98,7 +111,7 @@ def _of_expect(said: str, match: re.Match[str]) -> str:
         seen = "saw " + next(
             (line.partition(": ")[2] for line in lines if line.startswith("Actual value: ")), "nothing"
         )
-    return f"{sentence} within {_seconds(match['timeout'])}, {seen}"
+    return f"{sentence} within {_seconds(match['timeout'])}, {shortened(seen, SENTENCE)}"
 
 
 def _of_playwright(error: BaseException, said: str) -> tuple[Reason, str]:

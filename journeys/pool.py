@@ -20,7 +20,8 @@ from typing import Any
 
 from stormwatch.journeys.memory import available_memory
 from stormwatch.journeys.report import Report, StepTimes
-from stormwatch.journeys.tree import MARK, kill_tree
+from stormwatch.journeys.tree import MARK, kill_tree, members
+from stormwatch.journeys.usage import memory_of, written_below
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.result import Outcome, Reason
 from stormwatch.probes.waiting import Waiting
@@ -32,6 +33,14 @@ RUNS_PER_WORKER = 200
 """After so many runs a worker is replaced: browsers grow."""
 MEMORY = 512 * 2**20
 """Bytes that have to be available before a worker with its browser is started."""
+DISK = 2 * 2**30
+"""Bytes that a worker's directory may have on disk: profile, recordings, downloads."""
+FREE_DISK = 256 * 2**20
+"""Bytes of its disk below which the worker that wrote is ended, also when it did not write so much."""
+GROWN = 2**30
+"""Bytes of memory that a worker with its browser must have to be the one that is ended when memory is short."""
+LOOK = 0.5
+"""Seconds between two looks at what the runs that are under way have taken. A page allocates a gigabyte in as long."""
 PATIENCE = 0.5
 """Share of a run's time that it waits for memory: with less than the rest, a slow start of ours would be the target's fault."""
 AGAIN = 0.25
@@ -83,6 +92,9 @@ class WorkerPool:
     taken, the one that was idle longest goes. A worker is replaced after `runs_per_worker` runs, when one of its files
     changed, when its browser or the worker itself died, and when a run did not end in time: then it is killed with
     everything that it started.
+
+    A page may take whatever there is. A run whose worker wrote more than `disk`, and the largest one when less than half of
+    `memory` is available and it has more than `grown`, are ended before the machine has nothing left.
     """
 
     def __init__(
@@ -93,6 +105,8 @@ class WorkerPool:
         runs_per_worker: int = RUNS_PER_WORKER,
         memory: int = MEMORY,
         available: Callable[[], int] = available_memory,
+        disk: int = DISK,
+        grown: int = GROWN,
     ) -> None:
         """`artifacts` is the directory under which runs keep theirs; None: the default of the state directory."""
         self.artifacts = artifacts or default_artifacts()
@@ -100,6 +114,8 @@ class WorkerPool:
         self._runs_per_worker = runs_per_worker
         self._memory = memory
         self._available = available
+        self._disk = disk
+        self._grown = grown
         self._places = asyncio.Semaphore(size)
         self.waiting = Waiting()
         """Which runs wait for a worker or for memory."""
@@ -107,6 +123,7 @@ class WorkerPool:
         """Longest idle first."""
         self._busy: set[_Worker] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._guard: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -167,6 +184,8 @@ class WorkerPool:
         worker = worker or await self._start(journey, probe, patience_until=until - seconds * (1 - PATIENCE))
         was_warm = worker.runs > 0
         self._busy.add(worker)
+        if self._guard is None or self._guard.done():
+            self._guard = asyncio.get_running_loop().create_task(self._watch_usage(), name="usage of journey workers")
         done = False
         try:
             report = await worker.run(journey.test, request, until=until, seconds=seconds)
@@ -188,6 +207,8 @@ class WorkerPool:
     async def aclose(self) -> None:
         """Stop all workers. A run that is under way is killed."""
         self._closed = True
+        if self._guard is not None:
+            self._guard.cancel()
         while self._idle:
             self._dismiss(self._idle.pop(), kill=False)
         for worker in list(self._busy):
@@ -230,6 +251,26 @@ class WorkerPool:
                 await asyncio.sleep(AGAIN)
         return free
 
+    async def _watch_usage(self) -> None:
+        """End what takes too much, as long as anything runs."""
+        while self._busy:
+            await asyncio.sleep(LOOK)
+            for worker in list(self._busy):
+                if sentence := await asyncio.to_thread(worker.disk_complaint, self._disk):
+                    worker.end(sentence)
+            free = await asyncio.to_thread(self._available)
+            if free >= self._memory // 2:
+                continue
+            while self._idle:
+                self._dismiss(self._idle.pop(0), kill=True)
+            sizes = {worker: await asyncio.to_thread(worker.memory) for worker in list(self._busy)}
+            largest = max(sizes, key=lambda worker: sizes[worker], default=None)
+            if largest is not None and sizes[largest] > self._grown:
+                largest.end(
+                    f"its browser and its test had taken {sizes[largest] / 2**30:.1f} GiB of memory, and {free >> 20} MiB were left: "
+                    "a page that takes all there is, or a machine that is too small for it"
+                )
+
     def _dismiss(self, worker: "_Worker", *, kill: bool) -> None:
         task = asyncio.get_running_loop().create_task(
             worker.kill() if kill else worker.stop(), name="journey worker ends"
@@ -253,6 +294,8 @@ class _Worker:
         self._said: deque[bytes] = deque(maxlen=40)
         self._listening = asyncio.create_task(self._listen(), name="output of a journey worker")
         self._ready = False
+        self._ended_for = ""
+        """Why it was ended in the middle of a run, if it was."""
 
     @classmethod
     async def start(cls, journey: Journey) -> "_Worker":
@@ -311,6 +354,28 @@ class _Worker:
             return seen.at_the_deadline()
         return seen.report
 
+    def end(self, sentence: str) -> None:
+        """End the run that is under way, which is broken because of what `sentence` says. Whoever runs it kills the rest."""
+        if not self._ended_for and self._process.returncode is None:
+            self._ended_for = sentence
+            self._process.kill()
+
+    def memory(self) -> int:
+        """Bytes that it has with all that it started. Blocks."""
+        return memory_of(members(self._process.pid, self._mark))
+
+    def disk_complaint(self, most: int) -> str:
+        """Why it must not write on, in a sentence; empty if it may. Blocks."""
+        written = written_below(self._directory)
+        try:
+            free = shutil.disk_usage(self._directory).free
+        except OSError:
+            return ""
+        if written <= most and (free >= FREE_DISK or written < FREE_DISK):
+            return ""
+        allowed = f"and may write {most >> 20}" if written > most else f"and {free >> 20} were left on that disk"
+        return f"its browser had written {written >> 20} MiB to {self._directory}, {allowed}: a download without end?"
+
     async def stop(self) -> None:
         """Let it close its browser, then make sure that nothing is left."""
         with contextlib.suppress(TimeoutError, OSError):
@@ -344,6 +409,8 @@ class _Worker:
     async def _died(self, seen: "_Seen") -> Report | None:
         self.gone = True
         code = await self._process.wait()
+        if self._ended_for:
+            return seen.so_far(Outcome.BROKEN, Reason.RESOURCES, f"the run was ended: {self._ended_for}")
         if not seen.began and self.runs > 1:
             return None
         step = f' in step "{seen.open[-1]}"' if seen.open else ""
@@ -356,7 +423,9 @@ class _Worker:
         try:
             line = await self._process.stdout.readline()
         except ValueError:
-            # A line beyond LINE: whoever writes that is not our worker.
+            # Nothing after it can be read. It is ended, or its end would be waited for until the deadline.
+            self._process.kill()
+            self._said.append(f"\nit wrote a line of more than {LINE >> 20} MiB".encode())
             return None
         return json.loads(line) if line.endswith(b"\n") else None
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from stormwatch.journeys.crashes import Crashes
+from stormwatch.journeys.failure import shortened
 from stormwatch.journeys.http_archive import har_of
 from stormwatch.journeys.page_view import BINDING, SCRIPT, PageViews
 from stormwatch.journeys.picture import photograph
@@ -37,6 +39,10 @@ KEPT = frozenset({"page", "trace"})
 """What is kept where nobody said more."""
 _OF_THE_TRACE = frozenset({"trace", "har"})
 """What is made of Playwright's recording: without them there is none."""
+PAGES = 10
+"""How many pages of one run are photographed: the first ones. A page may open windows without end."""
+ADDRESS = 2000
+"""Characters of the address of the page in front: a browser allows two million."""
 STEP_PICTURES = 30
 """How many pictures of steps one run may have: they wait in memory for its outcome."""
 PICTURE_MS = 3000.0
@@ -70,6 +76,7 @@ class Recorder:
         """Whether contexts that are made from now on are listened to: requests, and what pages say of themselves."""
         self.traffic = Traffic()
         self.views = PageViews()
+        self.crashes = Crashes()
         self.artifacts: list[Path] = []
         """What was kept of this run."""
         self.keep: frozenset[str] = KEPT
@@ -93,6 +100,8 @@ class Recorder:
         self.console_errors.clear()
         self.console_error_count = 0
         self.traffic, self.views = Traffic(), PageViews()
+        with _whatever_the_browser_says():
+            self.crashes.forget()
         self._answers.clear()
         self.artifacts.clear()
         self._step_pictures.clear()
@@ -105,7 +114,7 @@ class Recorder:
     def url(self) -> str:
         """Address of the page that was opened last; empty without a page."""
         pages = self._pages()
-        return pages[-1].url if pages else ""
+        return shortened(pages[-1].url, ADDRESS) if pages else ""
 
     def browser_is_gone(self) -> bool:
         """Whether there was a browser, and it is dead."""
@@ -185,6 +194,8 @@ class Recorder:
         # On the instance: Playwright's class stays as it is for everybody else.
         browser.new_context = watched_context
         browser.new_page = watched_page
+        with _whatever_the_browser_says():
+            self.crashes.watch(browser)
         self.on_browser(browser)
 
     def _watch_context(self, context: "BrowserContext") -> None:
@@ -299,7 +310,7 @@ class Recorder:
         self._recording.clear()
         for number, (name, picture) in enumerate(self._step_pictures, start=1):
             self._write(folder / f"step-{number}-{_file_name(self.masker.mask(name), 60)}.png", picture)
-        pages = self._pages() if "page" in self.keep else []
+        pages = self._pages()[:PAGES] if "page" in self.keep else []
         for number, page in enumerate(pages, start=1):
             with _whatever_the_browser_says():
                 if picture := photograph(page, self.masker, timeout=self.picture_ms):

@@ -44,7 +44,7 @@ import pytest
 from stormwatch.journeys import browser_fault
 from stormwatch.journeys.browser_fault import BrowserFault, fault_directory
 from stormwatch.journeys.collection import place_and_cause
-from stormwatch.journeys.decision import TEXT, Run, decide
+from stormwatch.journeys.decision import TEXT, Run, decide, decide_at_once
 from stormwatch.journeys.patience import Patience, reserve
 from stormwatch.journeys.plugin import GIVEN_SECRETS, JOURNAL, LISTENERS, ON_LEFTOVER, STEPS
 from stormwatch.journeys.recorder import PICTURE_MS, Recorder
@@ -186,10 +186,14 @@ class WarmSession:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Decide what the run was from what was raised, not from pytest's text."""
-        report = yield
         run = self._running
-        if report.when == "setup" and report.failed:
+        if call.when == "setup" and call.excinfo is not None:
             run.seconds = call.duration
+        if (run.report is None or run.report.outcome is Outcome.UP) and (
+            early := decide_at_once(item, call, run=run, recorder=self._recorder, file=self._file)
+        ):
+            self._owner.tell("body-over", report=early.as_json())
+        report = yield
         if report.when == "call" or not report.passed:
             decided = decide(item, call, report, run=run, recorder=self._recorder, file=self._file)
             if run.report is None or run.report.outcome is Outcome.UP:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -20,6 +21,7 @@ Write = Callable[..., Path]
 
 HTML = "<!doctype html><link rel=icon href=data:,><title>It</title><h1>Here</h1>"
 MEBIBYTE = b"<p>" + b"a" * (2**20 - 3)
+COMPLAINTS = 3000
 PAGES = {
     "/": "",
     "/loop": "<script>while (true);</script>",
@@ -27,6 +29,14 @@ PAGES = {
     "/popups": "<button onclick=\"for (let i = 0; i < 3; i++) window.open('/loads-for-ever')\">open</button>",
     "/file": "<a href=/download>get</a>",
     "/loads-for-ever": "<img src=/never>",
+    "/alerts": "<script>for (;;) alert(1)</script>",
+    "/windows": "<script>for (;;) window.open('/')</script>",
+    "/pushes": "<script>let i = 0; setInterval(() => history.pushState({}, '', '/pushes?' + i++), 0)</script>",
+    "/prints": "<button onclick=\"print(); this.textContent = 'printed'\">print</button>",
+    "/streams": "<script>new EventSource('/stream')</script>",
+    "/scolds": f"<script>for (let i = 0; i < {COMPLAINTS}; i++) console.error('no ' + i + 'x'.repeat(1000))</script>",
+    "/hoards": "<button onclick='const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()))'>take</button>",
+    "/book": "<p></p><script>document.querySelector('p').textContent = 'y'.repeat(5e6)</script>",
     "/leaves": "<script>addEventListener('beforeunload', (e) => { e.preventDefault(); e.returnValue = 'stay' })</script>",
 }
 
@@ -37,10 +47,29 @@ then no more: it lays them out, one word each. (A gigabyte of comments it loads,
 """
 
 
+async def endless(exchange: web.Exchange) -> None:
+    """A download that never ends, of 200 MiB a second at most."""
+    exchange.writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment\r\n\r\n"
+    )
+    while True:
+        exchange.writer.write(MEBIBYTE)
+        await exchange.writer.drain()
+        await asyncio.sleep(0.005)
+
+
 async def hostile(exchange: web.Exchange, sent: list[bytes]) -> None:
     """What a site can do to a browser. `sent` grows by what it took of an endless page."""
     if exchange.path == "/never":
         await asyncio.sleep(3600)
+    elif exchange.path == "/stream":
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while True:
+            exchange.writer.write(b"data: more\n\n")
+            await exchange.writer.drain()
+            await asyncio.sleep(0.05)
+    elif exchange.path == "/endless":
+        await endless(exchange)
     elif exchange.path == "/redirect":
         await web.answer(b"", status=302, headers={"Location": "/redirect"})(exchange)
     elif exchange.path == "/download":
@@ -76,6 +105,13 @@ CASES = {
     "/file": (Outcome.UP, Reason.NONE, ""),
     "/popups": (Outcome.UP, Reason.NONE, ""),
     "/leaves": (Outcome.UP, Reason.NONE, ""),
+    "/pushes": (Outcome.UP, Reason.NONE, ""),
+    "/prints": (Outcome.UP, Reason.NONE, ""),
+    "/streams": (Outcome.UP, Reason.NONE, ""),
+    "/scolds": (Outcome.UP, Reason.NONE, ""),
+    "/book": (Outcome.DOWN, Reason.STEP, "(4999000 characters more)"),
+    "/alerts": (Outcome.DOWN, Reason.TIMEOUT, ""),
+    "/windows": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/gigabyte": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/loop": (Outcome.DOWN, Reason.TIMEOUT, ""),
 }
@@ -97,6 +133,12 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
                         button.click()
                     if path == "/dialogs":
                         expect(page.get_by_role("button")).to_have_text("false null")
+                    if path == "/prints":
+                        expect(page.get_by_role("button")).to_have_text("printed")
+                    if path == "/streams":
+                        page.wait_for_load_state("networkidle")
+                    if path == "/book":
+                        expect(page.locator("p")).to_have_text("short", timeout=100)
                     if path == "/popups":
                         expect(page.get_by_role("heading")).to_have_text("Here")
                     if path == "/file":
@@ -115,7 +157,7 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
         assert (await pool.run(calm, seconds=60)).outcome is Outcome.UP
         for path, (outcome, reason, said) in CASES.items():
             # What can be done shall have time. What cannot ends by the deadline.
-            allowed = 6.0 if path in {"/loop", "/gigabyte"} else 60.0
+            allowed = 6.0 if path in {"/loop", "/gigabyte", "/alerts", "/windows"} else 60.0
             began = time.monotonic()
             report = await pool.run(Journey(file=file, test=f"test_it[{path}]"), seconds=allowed, folder=path[1:])
             took = time.monotonic() - began
@@ -129,7 +171,10 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
                     "failed so late that the run was over",
                 )
                 assert any(each in report.sentence for each in known), report.sentence
-            assert report.step == ("" if outcome is Outcome.UP else "open"), path
+            assert report.step == ("" if outcome is Outcome.UP else "use" if path == "/book" else "open"), path
+            assert len(json.dumps(report.as_json())) < 50_000, path
+            if path == "/scolds":
+                assert (report.console_error_count, len(report.console_errors)) == (COMPLAINTS, 20)
             assert took < allowed + 10, path
             after = await pool.run(calm, seconds=60)
             assert (after.outcome, after.sentence) == (Outcome.UP, ""), path
@@ -156,9 +201,10 @@ def processes(sign: str) -> list[int]:
     [
         ("playwright/driver", {Reason.BROWSER, Reason.INTERNAL}),
         ("--type=renderer", {Reason.BROWSER}),
+        ("network.mojom.NetworkService", {Reason.BROWSER}),
         ("stormwatch.journeys.worker", {Reason.INTERNAL}),
     ],
-    ids=["driver", "renderer", "worker"],
+    ids=["driver", "renderer", "network", "worker"],
 )
 async def test_whoever_is_killed_in_the_middle_of_a_run_it_is_broken_and_the_next_run_is_clean(
     pool: WorkerPool, write: Write, tmp_path: Path, killing: tuple[str, set[Reason]], nothing_left: Callable[[], None]
@@ -170,8 +216,8 @@ async def test_whoever_is_killed_in_the_middle_of_a_run_it_is_broken_and_the_nex
                 page.goto("{server.url}")
                 open({str(tmp_path / "ready")!r}, "w").close()
                 with step("wait"):
-                    while os.path.exists({str(tmp_path / "wait")!r}):
-                        page.evaluate("1")
+                    if os.path.exists({str(tmp_path / "wait")!r}):
+                        page.evaluate("fetch('/never')")
         """)
         journey = Journey(file=file, test="test_it")
         (tmp_path / "wait").touch()
@@ -227,3 +273,136 @@ async def test_a_driver_that_hangs_is_noticed_by_the_deadline_and_the_next_run_i
     assert (after.outcome, after.sentence) == (Outcome.UP, "")
     await pool.aclose()
     await asyncio.to_thread(nothing_left)
+
+
+SMALL_PAGES = """
+    @pytest.fixture(scope="session")
+    def browser_type_launch_args(browser_type_launch_args):
+        small = "--js-flags=--max-old-space-size=64"
+        return {**browser_type_launch_args, "args": [*browser_type_launch_args.get("args", ()), small]}
+"""
+"""A conftest.py with which a page may have 64 MiB for its scripts, so that the machine need not give it gigabytes."""
+
+
+@pytest.mark.timeout(300)
+async def test_a_page_that_takes_more_memory_than_it_may_is_down_as_soon_as_it_crashes(
+    pool: WorkerPool, write: Write, nothing_left: Callable[[], None]
+) -> None:
+    write(SMALL_PAGES, "conftest.py")
+    async with web.serving(partial(hostile, sent=[])) as server:
+        file = write(f"""
+            def test_it(page: Page, step):
+                page.goto("{server.url}hoards")
+                with step("order"):
+                    page.get_by_role("button").click()
+                    page.wait_for_timeout(200_000)
+
+            def test_calm(page: Page):
+                page.goto("{server.url}")
+                expect(page.get_by_role("heading")).to_have_text("Here")
+        """)
+        began = time.monotonic()
+        report = await pool.run(Journey(file=file, test="test_it"), seconds=240)
+        assert time.monotonic() - began < 120, "its deadline was not waited for"
+        assert (report.outcome, report.reason, report.step) == (Outcome.DOWN, Reason.STEP, "order")
+        assert report.sentence.startswith("the page crashed: its process ended itself (SIG")
+        assert "more memory than a page may have" in report.sentence
+        assert (await pool.run(Journey(file=file, test="test_calm"), seconds=60)).outcome is Outcome.UP
+    await pool.aclose()
+    await asyncio.to_thread(nothing_left)
+
+
+@pytest.mark.timeout(300)
+async def test_a_download_without_end_is_ended_before_the_disk_is_full(
+    scratch: Path, write: Write, nothing_left: Callable[[], None]
+) -> None:
+    program("chromium")
+    pool = WorkerPool(disk=64 * 2**20)
+    async with web.serving(partial(hostile, sent=[])) as server:
+        file = write(f"""
+            def test_it(page: Page, step):
+                with step("download"):
+                    with page.expect_download() as download, pytest.raises(Exception):
+                        page.goto("{server.url}endless")
+                    download.value.path()
+        """)
+        report = await pool.run(Journey(file=file, test="test_it"), seconds=240)
+        assert (report.outcome, report.reason, report.step) == (Outcome.BROKEN, Reason.RESOURCES, "download")
+        assert report.sentence.startswith("the run was ended: its browser had written ")
+        assert report.sentence.endswith(", and may write 64: a download without end?")
+    await pool.aclose()
+    await asyncio.to_thread(nothing_left)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.timeout(300)
+async def test_when_memory_gets_short_the_run_that_grew_is_ended_and_the_others_go_on(
+    scratch: Path, write: Write, tmp_path: Path, nothing_left: Callable[[], None]
+) -> None:
+    program("chromium")
+    short = tmp_path / "short"
+    pool = WorkerPool(available=lambda: 2**27 if short.exists() else 2**33, memory=2**29, grown=600 * 2**20)
+    async with web.serving(partial(hostile, sent=[])) as server:
+        file = write(f"""
+            from pathlib import Path
+
+            def test_greedy(page: Page, step):
+                page.goto("{server.url}")
+                page.evaluate("() => {{ window.kept = []; for (let i = 0; i < 24; i++) kept.push(new Uint8Array(2 ** 25).fill(1)) }}")
+                Path({str(short)!r}).touch()
+                with step("wait"):
+                    page.wait_for_timeout(200_000)
+
+            def test_modest(step):
+                while not os.path.exists({str(tmp_path / "over")!r}):
+                    time.sleep(0.01)
+        """)
+        modest = asyncio.create_task(pool.run(Journey(file=file, test="test_modest"), seconds=240))
+        greedy = await pool.run(Journey(file=file, test="test_greedy"), seconds=240)
+        assert (greedy.outcome, greedy.reason, greedy.step) == (Outcome.BROKEN, Reason.RESOURCES, "wait")
+        assert "GiB of memory, and 128 MiB were left: " in greedy.sentence
+        (tmp_path / "over").touch()
+        assert (await modest).outcome is Outcome.UP
+    await pool.aclose()
+    await asyncio.to_thread(nothing_left)
+
+
+@pytest.mark.timeout(120)
+async def test_a_worker_whose_event_is_longer_than_it_may_be_is_broken_at_once(scratch: Path, write: Write) -> None:
+    """What comes after a line that nobody can read has no beginning."""
+    pool = WorkerPool()
+    file = write("""
+        def test_it(step):
+            with step("x" * 5_000_000):
+                time.sleep(200)
+    """)
+    report = await pool.run(Journey(file=file, test="test_it"), seconds=100)
+    assert (report.outcome, report.reason) == (Outcome.BROKEN, Reason.INTERNAL)
+    assert report.sentence.endswith("it wrote a line of more than 4 MiB")
+    await pool.aclose()
+
+
+@pytest.mark.timeout(120)
+async def test_what_failed_is_known_before_pytest_has_made_a_text_of_it(scratch: Path, write: Write) -> None:
+    """It parses every file that the exception came through; on a busy machine the deadline is earlier."""
+    pool = WorkerPool()
+    write(
+        """
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_makereport(item, call):
+            if call.excinfo is not None:
+                time.sleep(100)
+        """,
+        "conftest.py",
+    )
+    file = write("""
+        def test_calm(): pass
+        def test_it(step):
+            with step("pay"):
+                assert 1 == 2, "the sum is wrong"
+    """)
+    assert (await pool.run(Journey(file=file, test="test_calm"), seconds=60)).outcome is Outcome.UP
+    report = await pool.run(Journey(file=file, test="test_it"), seconds=3)
+    assert (report.outcome, report.reason, report.step) == (Outcome.DOWN, Reason.ASSERTION, "pay")
+    assert report.sentence.startswith("the sum is wrong")
+    await pool.aclose()
