@@ -35,7 +35,7 @@ from tests.servers.upgrading import SCRIPTS, upgrading
 
 TIMEOUT: Final = 0.25
 """Seconds that a run may take: many spoilt answers never come to their end."""
-GRACE: Final = 2.0
+GRACE: Final = 10.0
 """Seconds over its time that a run may be, on a machine that is busy with thirty others and with the servers."""
 TOGETHER: Final = 32
 

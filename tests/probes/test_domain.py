@@ -184,7 +184,7 @@ async def test_a_registry_that_does_not_answer_is_no_evidence(answer: Any, reaso
         assert ending(result) == (Outcome.BROKEN, reason), result.message
         assert result.message.startswith(message.format(url=options["rdap"]))
         assert result.failed_phase in ("ask", "")
-        assert result.seconds < 3
+        assert result.seconds < 10
     assert await settle(before) <= before
 
 

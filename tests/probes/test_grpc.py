@@ -297,12 +297,13 @@ async def test_each_wrong_answer_is_down_for_its_own_reason() -> None:
     """By the deadline, with the code that a client of gRPC would report."""
     for behaviour, reason, message, code in FAILURES:
         async with http2.serving(behaviour) as server:
-            result = await run(KIND, server.place, {"max_message": "1KiB"}, timeout=0.4)
+            most = 0.4 if reason is Reason.TIMEOUT else 30
+            result = await run(KIND, server.place, {"max_message": "1KiB"}, timeout=most)
         shown = (behaviour.__name__, result.reason, result.message)
         assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, reason, "check"), shown
         assert message in result.message, shown
         assert measures(result)["probe_grpc_status_code"] == code, shown
-        assert result.seconds < 0.9, shown
+        assert result.seconds < 10, shown
         if reason is Reason.TIMEOUT and behaviour in (silent, half):
             assert result.evidence["reached"] == ("processing" if behaviour is silent else "transfer")
 

@@ -60,11 +60,12 @@ async def test_an_answer_with_status_2xx_is_up_and_has_phases_measures_and_evide
 
 
 async def test_the_seconds_are_the_sum_of_the_phases_and_each_begins_where_the_last_ended() -> None:
-    """A server that thinks for 100 ms shows it in `processing`, and nowhere else."""
-    async with web.serving(web.delayed(0.1)) as server:
+    """A server that thinks for half a second shows it in `processing`, and nowhere else."""
+    async with web.serving(web.delayed(0.5)) as server:
         result = await run(KIND, server.url)
     phases = {phase.name: phase for phase in result.phases}
-    assert 0.1 <= phases["processing"].seconds < 0.2
+    assert phases["processing"].seconds >= 0.5
+    assert result.seconds - phases["processing"].seconds < 0.5
     assert result.seconds == pytest.approx(sum(phase.seconds for phase in result.phases), abs=0.002)
     for before, after in zip(result.phases, result.phases[1:], strict=False):
         assert after.offset == pytest.approx(before.offset + before.seconds, abs=0.002)
@@ -201,10 +202,10 @@ async def test_a_server_that_keeps_us_waiting_is_down_in_time_with_the_phase_it_
         url = server.url.replace("http:", "https:") if secure else server.url
         result = await run(KIND, url, timeout=0.3)
     assert (Outcome.DOWN, Reason.TIMEOUT, phase) == (result.outcome, result.reason, result.failed_phase)
-    assert 0.28 < result.seconds < 0.6
+    assert 0.28 < result.seconds < 5
     assert status == measures(result)["probe_http_status_code"]
     assert phase == result.phases[-1].name
-    assert 0.25 < result.phases[-1].seconds < 0.6
+    assert 0.2 < result.phases[-1].seconds < 5
 
 
 @pytest.mark.shows("http", "refused")
@@ -277,7 +278,7 @@ async def test_redirects_sum_their_phases_on_connections_of_their_own() -> None:
     async with web.serving(behave) as server:
         result = await run(KIND, server.url)
     processing = next(phase for phase in result.phases if phase.name == "processing")
-    assert 0.12 <= processing.seconds < 0.25
+    assert 0.12 <= processing.seconds < 5
     assert server.connections == 2
     assert phase_names(result) == ["resolve", "connect", "processing", "transfer"]
 

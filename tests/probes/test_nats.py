@@ -311,7 +311,7 @@ async def test_what_the_driver_cannot_read_ends_the_run_at_once(caplog: pytest.L
     """It stops reading then, and says so in its log alone: the run would wait until its time is over. Found by fuzzing."""
     behaviour = greeting_then(b"PONG\r\n", b"MSG \xff 1 2\r\nhi\r\n", end=False)
     async with web.serving(behaviour, before_request=True) as server:
-        result = await run(KIND, f"127.0.0.1:{server.port}", {"round_trip": True}, timeout=5.0)
+        result = await run(KIND, f"127.0.0.1:{server.port}", {"round_trip": True}, timeout=60.0)
     assert ending(result) == (Outcome.DOWN, Reason.PROTOCOL, "publish"), result.message
-    assert result.seconds < 3
+    assert result.seconds < 15
     assert caplog.records == []

@@ -104,7 +104,7 @@ async def test_an_upgrade_is_up_and_closes_as_it_should() -> None:
 
     async with talking(listen) as target:
         result = await run(KIND, target)
-        assert await asyncio.wait_for(closed, 5) == 1000
+        assert await asyncio.wait_for(closed, 30) == 1000
     assert (result.outcome, result.message) == (Outcome.UP, "")
     assert phase_names(result) == ["resolve", "connect", "processing", "transfer"]
     assert measures(result) == {
@@ -310,12 +310,11 @@ async def test_each_wrong_server_is_down_for_its_own_reason() -> None:
         async with web.serving(behaviour) as server:
             most = "64KiB" if behaviour is flood else "1KiB"
             options = {"dialogue": [{"expect": "price"}], "max_message": most}
-            result = await run(KIND, url(server), options, timeout=3 if behaviour is flood else 0.3)
+            result = await run(KIND, url(server), options, timeout=0.3 if reason is Reason.TIMEOUT else 30)
         shown = (number, behaviour.__name__, result.message)
         assert (result.outcome, result.reason, result.failed_phase) == (Outcome.DOWN, reason, phase), shown
         assert message in result.message, shown
-        if behaviour is not flood:
-            assert result.seconds < 0.8, shown
+        assert result.seconds < 10, shown
 
 
 async def test_a_step_has_a_time_of_its_own() -> None:
@@ -333,7 +332,7 @@ async def test_a_server_that_does_not_say_goodbye_is_up() -> None:
     """The wait for it ends before the run does, and is no part of the run's duration."""
     async with web.serving(sending()) as server:
         short = await run(KIND, url(server), timeout=0.3)
-        long = await run(KIND, url(server), timeout=5)
+        long = await run(KIND, url(server), timeout=60)
     assert (short.outcome, short.message) == (Outcome.UP, "")
     assert long.seconds < 0.24
 

@@ -20,10 +20,11 @@ import pytest
 from stormwatch.probes.icmp_packet import internet_checksum
 from tests.program import program
 from tests.servers.island import leave_the_network
+from tests.servers.process import wait_for
 
 OWN = {4: "10.77.0.1", 6: "fd00:77::1"}
 ROUTER = {4: "10.77.0.254", 6: "fd00:77::fe"}
-DELAY = 0.05
+DELAY = 0.3
 """Seconds that the slow host takes."""
 
 _TUNSETIFF = 0x400454CA
@@ -148,6 +149,7 @@ def on_a_network(work: Callable[[Network], Coroutine[Any, Any, T]], *, unprivile
                     ["link", "set", "lo", "up"],
                 ):
                     subprocess.run([program("ip"), *command], check=True)
+                wait_for(_is_ours, what="the kernel to take packets to our address of IPv6")
                 ended.append(asyncio.run(_watched(device, work)))
             finally:
                 os.close(device)
@@ -163,6 +165,12 @@ def on_a_network(work: Callable[[Network], Coroutine[Any, Any, T]], *, unprivile
     if isinstance(end, BaseException):
         raise end
     return end
+
+
+def _is_ours() -> bool:
+    """Whether the address of IPv6 has its local route. A worker of the kernel makes it; what arrives before that is for nobody."""
+    wanted = f"{ipaddress.ip_address(OWN[6]).packed.hex()} 80 "
+    return any(line.startswith(wanted) for line in Path("/proc/thread-self/net/ipv6_route").read_text().splitlines())
 
 
 async def _watched(device: int, work: Callable[[Network], Coroutine[Any, Any, T]]) -> T:

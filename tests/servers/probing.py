@@ -75,7 +75,7 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def settle(most: int, seconds: float = 3.0) -> int:
+async def settle(most: int, seconds: float = 30.0) -> int:
     """Wait until at most that many descriptors are open, and say how many there are."""
     deadline = asyncio.get_running_loop().time() + seconds
     while open_files() > most and asyncio.get_running_loop().time() < deadline:

@@ -37,7 +37,7 @@ def _ports() -> Iterator[int]:
 _PORTS = _ports()
 
 
-def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
     """Return when the condition holds; fail with what was waited for when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

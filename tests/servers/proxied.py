@@ -60,7 +60,7 @@ async def proxied(*routes: Route) -> AsyncGenerator[Proxied]:
     try:
         async with (
             proxying(free, "127.0.0.1:0") as serving,
-            httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False) as api,
+            httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False, timeout=60) as api,
         ):
             yield Proxied(serving.control, serving.routes, api, clients)
     finally:
@@ -75,7 +75,7 @@ def route_to(port: int, *, name: str = "shop", **more: Any) -> Route:
     return Route(name=name, listen="127.0.0.1:0", upstream=f"127.0.0.1:{port}", **more)
 
 
-async def until(condition: Callable[[], bool], *, what: str, seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], *, what: str, seconds: float = 30) -> None:
     """Return when a condition holds; fail with what was waited for when it does not in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
