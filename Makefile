@@ -21,7 +21,7 @@ TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:pr
 	ffmpeg:ffmpeg monitoring-plugins-basic:$(PLUGINS)/check_tcp
 
 # Three processes for two cores: whoever tests the whole program mostly waits. Tests that judge times which other work would
-# change (the mark `alone`) have the machine for themselves afterwards.
+# change (the mark `alone`) have the machine for themselves afterwards; only their files are read then, all would take ten seconds.
 WORKERS := $(shell expr $$(nproc) \* 3 / 2)
 # Tests start Python some thousand times: what is compiled once is kept, whatever the environment asks for.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,7 +33,7 @@ demo: $(VENV)/installed-demo
 test: check
 	@bash .ci/parts $(TEST_PARTS)
 	PATH="$$PATH:/usr/sbin" $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone"
-	PATH="$$PATH:/usr/sbin" $(BIN)/pytest -m alone
+	PATH="$$PATH:/usr/sbin" $(BIN)/pytest -m alone $$(grep --recursive --files-with-matches --include='test_*.py' 'mark\.alone' tests)
 
 check: $(VENV)/installed-dev types
 	$(BIN)/ruff check .

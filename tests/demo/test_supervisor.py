@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,66 +45,66 @@ def owner() -> Generator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_a_killed_supervisor_takes_everything_with_it_and_its_directory_can_be_used_again(tmp_path: Path) -> None:
-    """SIGKILL, as by the kernel when memory is short: nobody could clean up, and nothing is left running.
-
-    To stop what has ended is no error.
-    """
-    platform = start(tmp_path)
-    pids, databases = platform.pids, list((tmp_path / "databases").iterdir())
-    os.kill(pids["supervisor"], signal.SIGKILL)
-    wait_for(lambda: none_lives(pids), what="all processes to end", seconds=5)
-    assert platform.layout.state.exists()
-    with pytest.raises(PlatformFailed, match=f"no sample platform is running in {tmp_path}"):
-        Platform.load(tmp_path)
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Generator[Platform]:
+    """One that runs until a test kills it."""
+    platform = start(tmp_path_factory.mktemp("living"))
+    yield platform
     asyncio.run(platform.stop())
 
-    again = start(tmp_path)
+
+def test_while_one_lives_a_second_in_its_directory_is_refused(living: Platform) -> None:
+    """With a sentence that says what to do; the first one is not disturbed. And wrong commands are refused, too."""
+    directory, pids = living.layout.directory, living.pids
+
+    with pytest.raises(
+        PlatformFailed,
+        match=rf"a sample platform is running in {directory} already \(process {pids['supervisor']}\): stop that one first",
+    ):
+        start(directory)
+    with pytest.raises(PlatformFailed, match="there is no process 'bakery': there are dns, proxy, shop"):
+        asyncio.run(living.stop_service("bakery"))
+    asyncio.run(living.stop_service("taxi"))
+    asyncio.run(living.stop_service("taxi"))
+    asyncio.run(living.start_service("taxi"))
+    asyncio.run(living.start_service("taxi"))
+
+    assert Platform.load(directory).pids == {**pids, "taxi": living.pids["taxi"]}
+    assert all(lives(pid) for pid in living.pids.values())
+
+
+def test_a_killed_supervisor_takes_everything_with_it_and_its_directory_can_be_used_again(
+    living: Platform, owner: subprocess.Popen[bytes]
+) -> None:
+    """SIGKILL, as by the kernel when memory is short: nobody could clean up, and nothing is left running.
+
+    To stop what has ended is no error. The one that comes after it ends when its owner has gone and the linger is over: not at
+    once, because what was broken last can still be seen to heal.
+    """
+    directory, pids, databases = (
+        living.layout.directory,
+        living.pids,
+        [*living.layout.database("shop").parent.iterdir()],
+    )
+    os.kill(pids["supervisor"], signal.SIGKILL)
+    wait_for(lambda: none_lives(pids), what="all processes to end")
+    assert living.layout.state.exists()
+    with pytest.raises(PlatformFailed, match=f"no sample platform is running in {directory}"):
+        Platform.load(directory)
+    asyncio.run(living.stop())
+
+    again = start(directory, owner=owner.pid, linger=1.0)
     fresh = again.pids
-    asyncio.run(again.stop())
 
     assert databases
     assert fresh["supervisor"] != pids["supervisor"]
-    assert none_lives(fresh)
-
-
-def test_it_ends_after_its_owner_has_gone_and_the_linger_is_over(
-    tmp_path: Path, owner: subprocess.Popen[bytes]
-) -> None:
-    """Not at once: what was broken last can still be seen to heal."""
-    platform = start(tmp_path, owner=owner.pid, linger=1.0)
-    pids = platform.pids
+    began = time.monotonic()
     owner.kill()
-    log = platform.layout.log("supervisor")
-    wait_for(lambda: "owner-gone" in log.read_text(), what="the supervisor to notice", seconds=5)
-    assert lives(pids["shop"])
-
-    wait_for(lambda: none_lives(pids), what="the linger to be over")
-
-    assert not platform.layout.state.exists()
-
-
-def test_while_one_lives_a_second_in_its_directory_is_refused(tmp_path: Path) -> None:
-    """With a sentence that says what to do; the first one is not disturbed. And wrong commands are refused, too."""
-    platform = start(tmp_path)
-    pids = platform.pids
-    try:
-        with pytest.raises(
-            PlatformFailed,
-            match=rf"a sample platform is running in {tmp_path} already \(process {pids['supervisor']}\): stop that one first",
-        ):
-            start(tmp_path)
-        with pytest.raises(PlatformFailed, match="there is no process 'bakery': there are dns, proxy, shop"):
-            asyncio.run(platform.stop_service("bakery"))
-        asyncio.run(platform.stop_service("taxi"))
-        asyncio.run(platform.stop_service("taxi"))
-        asyncio.run(platform.start_service("taxi"))
-        asyncio.run(platform.start_service("taxi"))
-
-        assert Platform.load(tmp_path).pids == {**pids, "taxi": platform.pids["taxi"]}
-        assert all(lives(pid) for pid in platform.pids.values())
-    finally:
-        asyncio.run(platform.stop())
+    log = again.layout.log("supervisor")
+    wait_for(lambda: "owner-gone" in log.read_text(), what="the supervisor to notice")
+    wait_for(lambda: none_lives(fresh), what="the linger to be over")
+    assert time.monotonic() - began > 1.0
+    assert not again.layout.state.exists()
 
 
 def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
