@@ -36,7 +36,7 @@ PAGES = {
     "/streams": "<script>new EventSource('/stream')</script>",
     "/scolds": f"<script>for (let i = 0; i < {COMPLAINTS}; i++) console.error('no ' + i + 'x'.repeat(1000))</script>",
     "/hoards": "<button onclick='const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()))'>take</button>",
-    "/book": "<p></p><script>document.querySelector('p').textContent = 'y'.repeat(5e6)</script>",
+    "/book": "<p></p><script>document.querySelector('p').textContent = 'y'.repeat(5e5)</script>",
     "/leaves": "<script>addEventListener('beforeunload', (e) => { e.preventDefault(); e.returnValue = 'stay' })</script>",
 }
 
@@ -109,7 +109,7 @@ CASES = {
     "/prints": (Outcome.UP, Reason.NONE, ""),
     "/streams": (Outcome.UP, Reason.NONE, ""),
     "/scolds": (Outcome.UP, Reason.NONE, ""),
-    "/book": (Outcome.DOWN, Reason.STEP, "(4999000 characters more)"),
+    "/book": (Outcome.DOWN, Reason.STEP, "y… (499004 characters more)"),
     "/alerts": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/windows": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/gigabyte": (Outcome.DOWN, Reason.TIMEOUT, ""),
@@ -117,7 +117,7 @@ CASES = {
 }
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_clean(
     pool: WorkerPool, write: Write, nothing_left: Callable[[], None]
 ) -> None:
@@ -157,7 +157,7 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
         assert (await pool.run(calm, seconds=60)).outcome is Outcome.UP
         for path, (outcome, reason, said) in CASES.items():
             # What can be done shall have time. What cannot ends by the deadline.
-            allowed = 6.0 if path in {"/loop", "/gigabyte", "/alerts", "/windows"} else 60.0
+            allowed = {"/loop": 6.0, "/gigabyte": 6.0, "/alerts": 4.0, "/windows": 4.0}.get(path, 60.0)
             began = time.monotonic()
             report = await pool.run(Journey(file=file, test=f"test_it[{path}]"), seconds=allowed, folder=path[1:])
             took = time.monotonic() - began
@@ -240,10 +240,11 @@ async def test_whoever_is_killed_in_the_middle_of_a_run_it_is_broken_and_the_nex
 
 
 @pytest.mark.timeout(300)
-async def test_a_driver_that_hangs_is_noticed_by_the_deadline_and_the_next_run_is_clean(
+async def test_a_driver_and_a_worker_that_hang_are_noticed_by_the_deadline_and_the_next_run_is_clean(
     pool: WorkerPool, write: Write, tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
-    """Nobody hears of it as of one that dies, and it answers no goodbye."""
+    """Nobody hears of them as of one that dies; they answer no goodbye and hear no SIGTERM."""
+    # A worker that is alive ends its driver when its owner hangs up, beside the owner: then nobody could tell whose SIGKILL it was.
     file = write(f"""
         def test_it(page: Page, step):
             with step("wait"):
@@ -255,16 +256,17 @@ async def test_a_driver_that_hangs_is_noticed_by_the_deadline_and_the_next_run_i
     assert (await pool.run(journey, seconds=60)).outcome is Outcome.UP
     (tmp_path / "ready").unlink()
     (tmp_path / "wait").touch()
-    running = asyncio.create_task(pool.run(journey, seconds=6))
+    running = asyncio.create_task(pool.run(journey, seconds=4))
     while not (tmp_path / "ready").exists():
         if running.done():
             # On a machine that is so busy it did not come to its step. Those after it have a new worker first.
             running = asyncio.create_task(pool.run(journey, seconds=30))
         await asyncio.sleep(0.02)
-    frozen = await asyncio.to_thread(processes, "playwright/driver")
-    assert frozen
-    for each in frozen:
-        os.kill(each, signal.SIGSTOP)
+    for sign in ("playwright/driver", "stormwatch.journeys.worker"):
+        frozen = await asyncio.to_thread(processes, sign)
+        assert frozen, sign
+        for each in frozen:
+            os.kill(each, signal.SIGSTOP)
     report = await running
     assert (report.outcome, report.reason, report.step) == (Outcome.DOWN, Reason.TIMEOUT, "wait")
     assert 'step "wait" was not over within the ' in report.sentence
