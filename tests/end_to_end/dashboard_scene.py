@@ -2,6 +2,8 @@
 
 import contextlib
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -119,6 +121,7 @@ def scene(directory: Path) -> Generator[Scene]:
                 log=directory / "stormwatch.log", port=listen,
             )
         )  # fmt: skip
+        wait_for(lambda: _ready(prometheus), what="Prometheus to be ready", seconds=120)
         asked = Prometheus(f"http://127.0.0.1:{prometheus}")
         _wait(asked, 'probe_success{probe="front"} == 1', "the first scrape of a probe that is up")
         _wait(asked, "stormwatch_journey_steps_completed > 0", "the journey")
@@ -171,6 +174,15 @@ def _prometheus(listen: int, rules: list[str]) -> str:
 def _drill(config: Path, watching: str) -> None:
     done = invoke("drill", "-c", config, "--watch", watching, "--format", "json", timeout=120)
     assert done.returncode == 0, done.stderr + done.stdout[:4000]
+
+
+def _ready(port: int) -> bool:
+    """It listens before it can be asked anything: until then it answers 503."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return False
 
 
 def _wait(prometheus: Prometheus, expression: str, what: str) -> None:

@@ -51,7 +51,7 @@ async def _watch(config: Path, data: Path, fatal: tuple[str, int] | None, trace:
 
         async with Service(load(config, environ=environ), data=data, comes_back=1.0, step=reached) as service:
             while not await _is_over(service):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
 
 async def _is_over(service: Service) -> bool:
