@@ -109,7 +109,8 @@ class WorkerPool:
         grown: int = GROWN,
     ) -> None:
         """`artifacts` is the directory under which runs keep theirs; None: the default of the state directory."""
-        self.artifacts = artifacts or default_artifacts()
+        # Absolute: workers have another working directory.
+        self.artifacts = (artifacts or default_artifacts()).absolute()
         self._size = size
         self._runs_per_worker = runs_per_worker
         self._memory = memory
