@@ -15,10 +15,11 @@ class LoadCount:
     users: int = 0
     """Users that are making requests."""
     answered: int = 0
+    """Requests; of journeys the runs that passed."""
     errors: int = 0
     """Of the answered, those with a status of 400 or more."""
     unanswered: int = 0
-    """Refused, reset, timed out."""
+    """Refused, reset, timed out; of journeys the runs that did not pass."""
     first: float = 0.0
     """Unix time of the first answer; 0 before it."""
     last: float = 0.0
@@ -31,9 +32,12 @@ class LoadCount:
         """All of them."""
         return self.answered + self.unanswered
 
-    def sentence(self) -> str:
-        """For people."""
+    def sentence(self, *, journeys: bool = False) -> str:
+        """For people; of `journeys`, what is counted are runs: answered are those that passed."""
         users = "1 user" if self.users == 1 else f"{self.users} users"
+        if journeys:
+            failed = f"; {self.unanswered} did not: {self.why}" if self.unanswered else ""
+            return f"{users}, {self.answered} runs of journeys passed{failed}"
         if not self.errors and not self.unanswered:
             return f"{users} whose requests were all answered"
         errors = f", {self.errors} of them with a status of 400 or more" if self.errors else ""

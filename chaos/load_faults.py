@@ -52,13 +52,15 @@ class Loading:
             raise CannotBreak("load is made by locust, which is not installed: pip install 'stormwatch[load]'")
         if self.target.ca_file and not os.access(self.target.ca_file, os.R_OK):
             raise CannotBreak(f"ca_file {self.target.ca_file} cannot be read; give the certificates in PEM")
-        return {"fault": self.fault, "directory": str(self._place())}
+        if self.options.journey and not os.access(self.options.journey, os.R_OK):
+            raise CannotBreak(f"the file of journeys {self.options.journey} cannot be read")
+        return {"fault": self.fault, "directory": str(self._place()), "journeys": bool(self.options.journey)}
 
     async def inject(self) -> None:
         place = self._place()
         place.mkdir(mode=0o700)
         LoadCountFile.create(place / "count")
-        setting = Setting(env={name: os.environ[name] for name in _PASSED_ON if name in os.environ})
+        setting = self._setting()
         with tempfile.TemporaryFile() as errors:
             await to_the_end(
                 asyncio.to_thread(
@@ -81,13 +83,19 @@ class Loading:
                 errors.seek(0)
                 raise CannotBreak(f"locust ended: {show_output(errors.read().decode(errors='replace'))}")
             if time.monotonic() > deadline:
-                raise CannotBreak(_met_nobody(seen, self.target.url))
+                raise CannotBreak(_met_nobody(seen, self.target.url, journeys=bool(self.options.journey)))
             await asyncio.sleep(_LOOK)
 
     async def evidence(self) -> Evidence:
         if not await asyncio.to_thread(marked, self.fault):
             raise CannotBreak("locust does not run any more; at_most may have been too short, or memory ran out")
-        return _evidence(self._count())
+        return _evidence(self._count(), journeys=bool(self.options.journey))
+
+    def _setting(self) -> Setting:
+        if self.options.journey:
+            # As pytest has it where it is called: a journey is somebody's program.
+            return Setting(env=os.environ, directory=str(Path(self.options.journey).parent))
+        return Setting(env={name: os.environ[name] for name in _PASSED_ON if name in os.environ})
 
     def _count(self) -> LoadCount:
         return LoadCountFile.read(self._place() / "count")
@@ -103,6 +111,8 @@ class Loading:
             "origin": url.origin,
             "ca_file": self.target.ca_file,
             "count": str(self._place() / "count"),
+            "journey": self.options.journey,
+            "test": self.options.test,
             "requests": [self._request(one) for one in self.options.requests or (LoadRequest(path=whole),)],
             "users": self.options.users,
             "spawn_rate": self.options.spawn_rate,
@@ -139,18 +149,28 @@ async def undo_load(arguments: Mapping[str, Any]) -> Absence:
     return Absence(
         bool(ended) or there,
         f"{ended} processes of locust are ended" if ended else "no locust of it runs",
-        evidence=_evidence(count) if there else None,
+        evidence=_evidence(count, journeys=bool(arguments.get("journeys"))) if there else None,
     )
 
 
-def _evidence(count: LoadCount) -> Evidence:
-    # Refusals alone are no touch: whoever is not there has not met the load.
-    return Evidence(requests=count.requests, first=count.first or None, last=count.last or None, what=count.sentence())
+def _evidence(count: LoadCount, *, journeys: bool) -> Evidence:
+    # Refusals alone are no touch: whoever is not there has not met the load. How many requests a run makes is not known.
+    return Evidence(
+        requests=0 if journeys else count.requests,
+        first=count.first or None,
+        last=count.last or None,
+        what=count.sentence(journeys=journeys),
+    )
 
 
-def _met_nobody(seen: LoadCount, url: str) -> str:
+def _met_nobody(seen: LoadCount, url: str, *, journeys: bool) -> str:
     if not seen.users:
         return f"locust did not begin within {BEGIN:g} s: the machine is too slow"
+    if journeys:
+        why = (
+            f"none of {seen.requests} passed: {seen.why}" if seen.requests else "none came to its end within `timeout`"
+        )
+        return f"no run of the journey came as far as an answer of {url}: {why}; see that it passes by itself"
     tried = f"none of {seen.requests} requests was answered" if seen.requests else "no request was answered"
     why = f": {seen.why}" if seen.why else ""
     return f"{tried} at {url}{why}; see that it is the service's address and that it is up"

@@ -70,10 +70,14 @@ class LoadSpike:
     """Users that begin in a second. At most 100: above that locust is not reliable."""
     requests: Annotated[tuple[LoadRequest, ...], Field(max_length=100)] = ()
     """What users ask for, by turns; a GET of the target's URL when empty."""
+    journey: File = ""
+    """A file of journeys without a browser, which users run again and again instead of `requests`."""
+    test: str = ""
+    """Which test of the file; all of its journeys, among which the users are shared out, when empty."""
     pause: Seconds = 0.0
-    """How long a user rests between two requests."""
+    """How long a user rests between two requests, or two runs."""
     timeout: Seconds = 30.0
-    """How long a user waits for the connection, and for each part of the answer."""
+    """How long a user waits for the connection, and for each part of the answer; with `journey`, how long the first run may take."""
     at_most: Seconds = 600.0
     """When it ends by itself, whoever is still there; 1h at most."""
 
@@ -81,6 +85,10 @@ class LoadSpike:
         for name in ("timeout", "at_most"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0s")
+        if self.journey and self.requests:
+            raise ValueError("users make `requests` or run a `journey`: leave one of them out")
+        if self.test and not self.journey:
+            raise ValueError("`test` says which one of the file `journey`: give that too")
         if self.at_most > LONGEST:
             raise ValueError(
                 f"at_most ({self.at_most:g} s) must not be more than {LONGEST:g} s: nobody may be there to end it sooner"

@@ -30,9 +30,14 @@ def main() -> None:
     # First of all that uses them: it changes sockets, threads and processes.
     import locust  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    from stormwatch.chaos.load_users import make_load
+    if job["journey"]:
+        from stormwatch.chaos.load_journeys import make_journey_load
 
-    make_load(job)
+        make_journey_load(job)
+    else:
+        from stormwatch.chaos.load_users import make_load
+
+        make_load(job)
 
 
 if __name__ == "__main__":

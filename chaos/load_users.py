@@ -43,9 +43,11 @@ class Tally:
             last=now,
         )
 
-    def unanswered(self, why: str) -> None:
-        """One more was not."""
-        self._put(unanswered=self._count.unanswered + 1, why=why)
+    def unanswered(self, why: str, *, met: bool = False) -> None:
+        """One more was not; `met`: there was somebody all the same."""
+        now, before = time.time(), self._count
+        touch = {"first": before.first or now, "last": now} if met else {}
+        self._put(unanswered=before.unanswered + 1, why=why, **touch)
 
     def _put(self, **values: Any) -> None:
         self._count = replace(self._count, **values)

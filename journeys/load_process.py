@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from locust import User
 
+    from stormwatch.journeys.load_session import Owner
+
 OFFERED: Final[dict[str, "type[User]"]] = {}
 """The users that locust finds, by the names of their classes. Filled once, before locust looks."""
 
@@ -33,16 +35,18 @@ def main() -> int:
     # First of all: it changes sockets, threads and processes of all that is imported after it.
     import locust  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    return _serve()
+    from stormwatch.journeys.load_session import Owner
+
+    return serve(Owner.of_standard_streams())
 
 
-def _serve() -> int:
+def serve(owner: "Owner") -> int:
+    """Make the load that its owner asks for, until it is over; locust has to be imported. Returns as `main`."""
     import pytest
 
     from stormwatch.journeys.load_job import LoadJob
-    from stormwatch.journeys.load_session import LoadSession, Owner
+    from stormwatch.journeys.load_session import LoadSession
 
-    owner = Owner.of_standard_streams()
     job = LoadJob.from_json(owner.job())
     session = LoadSession(job, owner)
     code = int(pytest.main(_pytest_arguments([str(journey.file) for journey in job.journeys]), plugins=[session]))

@@ -79,6 +79,9 @@ class Owner:
         except BrokenPipeError:
             return
 
+    def ran(self, report: Report) -> None:
+        """Hear of each run that is over; sums are all that goes out."""
+
     def when_gone(self) -> None:
         """Wait until nobody is there, without holding up the users; then end as on SIGTERM."""
         gevent.os.make_nonblocking(self._requests)
@@ -177,6 +180,7 @@ class LoadSession:
 
     def _on_run(self, journey: LoadJourney, report: Report) -> None:
         self._tallies.add(journey.name, report, journey.bounds)
+        self._owner.ran(report)
 
     def _run_locust(self) -> int:
         from locust import events

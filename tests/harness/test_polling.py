@@ -18,7 +18,7 @@ def service(**more: Any) -> dict[str, Any]:
     return {f"/api/v1/{name}": {name: []} for name in ("probes", "alerts", "results", "transitions")} | more
 
 
-@pytest.mark.parametrize("answer", [None, [], {"results": [None]}, {"results": 3}])
+@pytest.mark.parametrize("answer", [[], {"results": [None]}])
 async def test_what_cannot_be_read_leaves_it_open_what_is_true(answer: Any) -> None:
     """The polling goes on, and what it says next is heard."""
     with Answers(service()) as server:
