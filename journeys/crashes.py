@@ -68,7 +68,7 @@ class Crashes:
 
     def network_died(self) -> bool:
         """Whether what was on its way in this run was lost because the browser's own part for the network is dead."""
-        return self._network != 0 and not Path("/proc", str(self._network)).exists()
+        return self._network != 0 and not _is_alive(self._network)
 
     def judge(self) -> tuple[Outcome, Reason, str]:
         """What to say of a run whose page crashed, as Playwright says. Asks the browser, which may raise Playwright's Error."""
@@ -94,3 +94,11 @@ def _command(pid: int) -> bytes:
         return Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        # A zombie has a line, too, until the browser asks for its end. The name stands in brackets and may hold anything.
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False
