@@ -70,11 +70,16 @@ class Crashes:
         """Whether what was on its way in this run was lost because the browser's own part for the network is dead."""
         return self._network != 0 and not _is_alive(self._network)
 
-    def judge(self) -> tuple[Outcome, Reason, str]:
-        """What to say of a run whose page crashed, as Playwright says. Asks the browser, which may raise Playwright's Error."""
+    def heard(self) -> bool:
+        """Whether a page's process died in this run. Asks the browser, which may raise Playwright's Error."""
         if self._session is not None and not self._ends:
             # The page's own session is told first. Whatever was told before this answer has been heard then.
             self._session.send("Target.getTargets", {"filter": [{"type": "page"}]})
+        return bool(self._ends)
+
+    def judge(self) -> tuple[Outcome, Reason, str]:
+        """What to say of a run whose page crashed, as Playwright says. May raise Playwright's Error."""
+        self.heard()
         # The first is the one that failed the run, or took the others with it: pages of one site share a process.
         return judge(*(self._ends[0] if self._ends else ("", 0)))
 

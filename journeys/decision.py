@@ -1,6 +1,5 @@
 """From what pytest says of a test to what a run was: its outcome, its reason, and a sentence. From what was raised, not from text."""
 
-import contextlib
 import time
 import unittest
 from dataclasses import replace
@@ -19,8 +18,6 @@ from stormwatch.probes.result import Outcome, Reason
 TEXT: Final = 16_000
 """How many characters of what was raised are passed on."""
 NO_BROWSER: Final = ("Executable doesn't exist", "executable doesn't exist", "BrowserType.launch")
-_INSTALLED: Final = {"site-packages", "dist-packages"}
-_OURS: Final = Path(__file__).parent
 DEAD_BROWSER: Final = ("Target crashed", "Page crashed", "Connection closed while reading from the driver")
 
 
@@ -101,7 +98,7 @@ def _failed(
         reason=reason,
         sentence=sentence,
         step=step,
-        where=_where(call.excinfo, file, item),
+        where=_where(excinfo, file, item),
         text=str(error)[:TEXT],
     )
 
@@ -150,16 +147,22 @@ def _judge(error: BaseException, when: str, recorder: Recorder) -> tuple[Outcome
             return Outcome.BROKEN, Reason.BROWSER, f"the browser did not start: {line}; {REMEDY}"
     if recorder.browser_is_gone():
         return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
-    if any(sign in said for sign in DEAD_BROWSER):
-        from playwright.sync_api import Error
-
-        with contextlib.suppress(Error):
-            return recorder.crashes.judge()
-        return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
+    if any(sign in said for sign in DEAD_BROWSER) and (died := _page_died(error, recorder)):
+        return died
     if recorder.crashes.network_died():
         return Outcome.BROKEN, Reason.BROWSER, "the browser's network process died during the run, and requests with it"
     reason, sentence = explain(error)
     return Outcome.DOWN, reason, sentence
+
+
+def _page_died(error: BaseException, recorder: Recorder) -> tuple[Outcome, Reason, str] | None:
+    """What the death of a page's process makes of the run. None where the words that sounded like one are the page's own."""
+    first, _, _ = str(error).partition("\n")
+    sure = not isinstance(error, AssertionError) and any(sign in first for sign in DEAD_BROWSER)
+    try:
+        return recorder.crashes.judge() if sure or recorder.crashes.heard() else None
+    except Exception:  # noqa: BLE001 - without its driver Playwright raises what it just has
+        return Outcome.BROKEN, Reason.BROWSER, "the browser died during the run"
 
 
 def _soft_failures(item: pytest.Item) -> tuple[SoftFailure, ...]:
@@ -183,6 +186,10 @@ def _where(excinfo: pytest.ExceptionInfo[BaseException], file: Path, item: pytes
     """
     entries = [(Path(entry.path), entry.lineno + 1) for entry in excinfo.traceback]
     own = [entry for entry in entries if entry[0] == file]
-    users = own or [(path, line) for path, line in entries if not (_INSTALLED & {*path.parts} or path.parent == _OURS)]
+    users = own or [entry for entry in entries if _is_users(entry[0])]
     path, line = users[-1] if users else (file, (item.location[1] or 0) + 1)
     return f"{path}:{line}"
+
+
+def _is_users(path: Path) -> bool:
+    return "/lib/python" not in str(path) and (path.parent != Path(__file__).parent or path.name == "conftest.py")

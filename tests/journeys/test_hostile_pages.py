@@ -35,6 +35,7 @@ PAGES = {
     "/prints": "<button onclick=\"print(); this.textContent = 'printed'\">print</button>",
     "/streams": "<script>new EventSource('/stream')</script>",
     "/scolds": f"<script>for (let i = 0; i < {COMPLAINTS}; i++) console.error('no ' + i + 'x'.repeat(1000))</script>",
+    "/liar": "<p>Target crashed</p>",
     "/hoards": "<button onclick='const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()))'>take</button>",
     "/book": "<p></p><script>document.querySelector('p').textContent = 'y'.repeat(5e5)</script>",
     "/leaves": "<script>addEventListener('beforeunload', (e) => { e.preventDefault(); e.returnValue = 'stay' })</script>",
@@ -110,6 +111,7 @@ CASES = {
     "/streams": (Outcome.UP, Reason.NONE, ""),
     "/scolds": (Outcome.UP, Reason.NONE, ""),
     "/book": (Outcome.DOWN, Reason.STEP, "y… (499004 characters more)"),
+    "/liar": (Outcome.DOWN, Reason.STEP, "saw Target crashed"),
     "/alerts": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/windows": (Outcome.DOWN, Reason.TIMEOUT, ""),
     "/gigabyte": (Outcome.DOWN, Reason.TIMEOUT, ""),
@@ -137,7 +139,7 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
                         expect(page.get_by_role("button")).to_have_text("printed")
                     if path == "/streams":
                         page.wait_for_load_state("networkidle")
-                    if path == "/book":
+                    if path in ("/book", "/liar"):
                         expect(page.locator("p")).to_have_text("short", timeout=100)
                     if path == "/popups":
                         expect(page.get_by_role("heading")).to_have_text("Here")
@@ -171,7 +173,9 @@ async def test_whatever_a_page_does_the_run_ends_in_time_and_the_next_one_is_cle
                     "failed so late that the run was over",
                 )
                 assert any(each in report.sentence for each in known), report.sentence
-            assert report.step == ("" if outcome is Outcome.UP else "use" if path == "/book" else "open"), path
+            assert report.step == ("" if outcome is Outcome.UP else "use" if path in {"/book", "/liar"} else "open"), (
+                path
+            )
             assert len(json.dumps(report.as_json())) < 50_000, path
             if path == "/scolds":
                 assert (report.console_error_count, len(report.console_errors)) == (COMPLAINTS, 20)
@@ -239,7 +243,7 @@ async def test_whoever_is_killed_in_the_middle_of_a_run_it_is_broken_and_the_nex
     await asyncio.to_thread(nothing_left)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(150)
 async def test_a_driver_and_a_worker_that_hang_are_noticed_by_the_deadline_and_the_next_run_is_clean(
     pool: WorkerPool, write: Write, tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
