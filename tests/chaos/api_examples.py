@@ -114,7 +114,9 @@ async def _proxies(kinds: Sequence[str], _directory: Path, api: str) -> AsyncGen
     async with keeping_alive() as upstream, contextlib.AsyncExitStack() as stack:
         if not api:
             api = (await stack.enter_async_context(proxying([], "127.0.0.1:0", toxiproxy="127.0.0.1:0"))).toxiproxy
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api, trust_env=False, verify=False))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=api, trust_env=False, verify=False, timeout=60)
+        )
 
         async def look(one: Reached) -> list[str]:
             seen = (await http.get(f"/proxies/{one.name}")).json()
@@ -129,7 +131,7 @@ async def _proxies(kinds: Sequence[str], _directory: Path, api: str) -> AsyncGen
             stack.push_async_callback(http.delete, f"/proxies/{name}")
             host, _, port = opened.json()["listen"].rpartition(":")
             # A proxy that nobody has used is not broken.
-            async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60) as client:
                 await client.get(f"http://{host}:{port}/")
             made.append(Reached(kind, name, {"api": api, "proxy": name}, look))
         yield made

@@ -41,7 +41,7 @@ BRIEFLY: dict[str, Any] = {"probe": ExpectedProbe(name="checkout", within=2), "a
 
 def fault(here: World, spec: FaultSpec, on_step: Callable[[Step], None] = lambda _step: None) -> ProxyFault:
     """On the world's proxy."""
-    return ProxyFault(spec, control=here.proxy.control, journal=here.undo, lease=3.0, patience=1.0, on_step=on_step)
+    return ProxyFault(spec, control=here.proxy.control, journal=here.undo, lease=3.0, patience=10.0, on_step=on_step)
 
 
 def recorded(here: World) -> list[str]:

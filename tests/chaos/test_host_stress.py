@@ -45,7 +45,7 @@ async def test_the_load_is_there_while_the_fault_is(
 async def test_it_ends_by_itself_and_the_drill_is_told(tmp_path: Path) -> None:
     """The second expiry: nobody is needed for it."""
     program("stress-ng")
-    options = {"workers": 1, "load": "1%", "at_most": "1s"}
+    options = {"workers": 1, "load": "1%", "at_most": "3s"}
     async with held_fault("cpu-stress", HERE, journal=tmp_path / "undo", options=options) as fault:
         while marked(fault.id):
             await asyncio.sleep(0.05)

@@ -148,7 +148,7 @@ async def told(tmp_path: Path, *routes: str) -> AsyncGenerator[Told]:
             undo = UndoJournal(tmp_path / "undo")
 
             def fault_of(one: Cell) -> Fault:
-                return ProxyFault(one.fault, control=proxy.control, journal=undo, lease=5.0, patience=1.0)
+                return ProxyFault(one.fault, control=proxy.control, journal=undo, lease=5.0, patience=10.0)
 
             chamber = Chamber(feed=feed, clock=CLOCK, fault_of=fault_of, patience=5.0)
             here = Told(feed, proxy, chamber)

@@ -69,7 +69,7 @@ async def test_a_restart_of_prometheus_is_a_gap() -> None:
     """What it forgot looks resolved: who records meanwhile has no verdict, who begins then has."""
     feed = Feed()
     with Answers(prometheus(FIRING)) as server, feed.recording() as seen:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             source = PrometheusAlerts(client, feed, CLOCK, shown=server.url)
             await source.look()
             assert (len(feed.firing), seen.failure) == (1, "")
@@ -85,7 +85,7 @@ async def test_clocks_that_are_apart_are_refused(apart: float) -> None:
     """Since when an alert holds could not be compared with when the fault began."""
     with Answers(prometheus()) as server:
         server.clock = time.time() + apart
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             source = PrometheusAlerts(client, Feed(), CLOCK, shown=server.url)
             with pytest.raises(ClockApart, match=r"its clock is \d+ s (ahead of|behind) ours"):
                 await source.look()
@@ -95,7 +95,7 @@ async def test_a_source_that_falls_silent_fails_the_feed_until_it_answers_again(
     """Each for itself, after more than a moment and more than one look; the recording that was open keeps its gap."""
     feed = Feed()
     with Answers({**prometheus(), "/api/v2/alerts": []}) as server, feed.recording() as seen:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             one = PrometheusAlerts(client, feed, CLOCK, shown="one")
             other = AlertmanagerAlerts(client, feed, CLOCK, shown="other")
             async with asyncio.timeout(60), looked_at(one, feed, CLOCK), looked_at(other, feed, CLOCK):
@@ -117,7 +117,7 @@ async def test_a_source_that_falls_silent_fails_the_feed_until_it_answers_again(
 async def test_what_is_no_answer_of_a_prometheus_is_not_read(answer: Any) -> None:
     """Whatever it is, it is told as one that cannot be read, not as an alert that ended."""
     with Answers({**prometheus(), "/api/v1/alerts": answer}) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             with pytest.raises(UNREADABLE):
                 await PrometheusAlerts(client, Feed(), CLOCK, shown=server.url).look()
 
@@ -150,7 +150,7 @@ async def test_an_alert_in_alertmanager_is_told_once_and_again_when_it_is_let_go
     """Not before its inhibitions were looked at."""
     feed = Feed()
     with Answers({}) as server, feed.recording() as seen:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             source = AlertmanagerAlerts(client, feed, CLOCK, shown=server.url)
             for document in (
                 in_alertmanager("unprocessed"),

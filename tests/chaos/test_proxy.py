@@ -17,6 +17,9 @@ from tests.servers.process import free_port
 from tests.servers.proxied import proxied, route_to, until
 from tests.servers.upstream import echoing, keeping_alive
 
+PATIENCE = 30.0
+"""Seconds against a hang, on a machine with other work."""
+
 
 class Secure:
     """A CA, a route's TLS and a server's, for `shop.test`."""
@@ -47,7 +50,7 @@ def https(secure: Secure, port: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"https://127.0.0.1:{port}",
         transport=transport,
-        timeout=5,
+        timeout=PATIENCE,
         headers={"Host": "shop.test"},
         trust_env=False,
     )
@@ -95,8 +98,8 @@ async def test_a_server_that_does_not_read_stops_the_client() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(sent), 0.5)
         upstream.reading.set()
-        await asyncio.wait_for(sent, 20)
-        assert len(payload) == len(await asyncio.wait_for(received, 20))
+        await asyncio.wait_for(sent, PATIENCE)
+        assert len(payload) == len(await asyncio.wait_for(received, PATIENCE))
         writer.close()
 
 
@@ -124,7 +127,7 @@ async def test_a_service_that_refuses_resets_the_client() -> None:
     async with proxied(route_to(free_port())) as proxy:
         reader, writer = await proxy.open()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), PATIENCE)
         await _closed(writer)
         assert (await proxy.api.get("/healthz")).status_code == 200
 
@@ -182,9 +185,9 @@ async def test_a_server_that_speaks_first_passes_a_route_that_is_looked_into() -
     async with server, proxied(route_to(server.sockets[0].getsockname()[1], http=True)) as proxy:
         await proxy.put("http-status")
         reader, writer = await proxy.open()
-        assert await asyncio.wait_for(reader.readline(), 5) == b"220 mail.test ESMTP\r\n"
+        assert await asyncio.wait_for(reader.readline(), PATIENCE) == b"220 mail.test ESMTP\r\n"
         writer.write(b"EHLO storm\r\n")
-        assert await asyncio.wait_for(reader.read(), 5) == b"250 EHLO storm\r\n"
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"250 EHLO storm\r\n"
         writer.close()
 
 
@@ -215,7 +218,8 @@ async def test_latency_delays_answers_by_its_delay_and_keeps_the_bytes() -> None
         took = time.monotonic() - began
         evidence = await proxy.delete()
         writer.close()
-    assert 0.3 <= took < 1.0
+    # Twenty delays one after the other would take six seconds.
+    assert 0.3 <= took < 4.0
     assert (evidence["connections"], evidence["bytes"]) == (1, 100)
     assert evidence["first"] <= evidence["last"]
 
@@ -246,9 +250,9 @@ async def test_removing_latency_passes_on_what_was_held() -> None:
         await until(lambda: bytes(upstream.received) == b"held", what="the server to have it")
         await _touched(proxy)
         await proxy.delete()
-        assert await asyncio.wait_for(reader.readexactly(4), 2) == b"held"
+        assert await asyncio.wait_for(reader.readexactly(4), PATIENCE) == b"held"
         writer.write(b"more")
-        assert await asyncio.wait_for(reader.readexactly(4), 2) == b"more"
+        assert await asyncio.wait_for(reader.readexactly(4), PATIENCE) == b"more"
         writer.close()
 
 
@@ -261,7 +265,7 @@ async def test_latency_keeps_only_so_much_in_memory() -> None:
         sent = asyncio.ensure_future(_send(writer, payload))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(sent), 0.7)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while (held := (await proxy.evidence())["bytes"]) < 1024 * 1024:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -285,7 +289,7 @@ async def test_a_black_hole_accepts_and_answers_nothing_until_it_is_gone() -> No
             await asyncio.wait_for(reader.read(1), 0.3)
         assert upstream.connections == 0
         evidence = await proxy.delete()
-        assert await asyncio.wait_for(reader.readexactly(7), 2) == b"anyone?"
+        assert await asyncio.wait_for(reader.readexactly(7), PATIENCE) == b"anyone?"
         writer.close()
     assert evidence["connections"] == 1
 
@@ -304,7 +308,7 @@ async def test_a_black_hole_stalls_standing_connections_and_loses_nothing() -> N
             await asyncio.wait_for(reader.read(1), 0.3)
         assert bytes(upstream.received) == b"before"
         evidence = await proxy.delete()
-        assert await asyncio.wait_for(reader.read(), 2) == b"duringbye"
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"duringbye"
         writer.close()
     assert (evidence["connections"], evidence["bytes"]) == (1, 6)
 
@@ -321,7 +325,7 @@ async def test_a_black_hole_swallows_the_tls_handshake(secure: Secure) -> None:
             await asyncio.wait_for(asyncio.shield(opening), 0.3)
         assert upstream.connections == 0
         evidence = await proxy.delete()
-        _, writer = await asyncio.wait_for(opening, 2)
+        _, writer = await asyncio.wait_for(opening, PATIENCE)
         await _closed(writer)
     assert evidence["connections"] == 1
 
@@ -355,7 +359,7 @@ async def test_new_connections_that_were_given_up_in_a_black_hole_are_let_go(sec
         writer.write(b"some of a handshake")
         await writer.drain()
         await _closed(writer)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while (await proxy.api.get("/routes/shop")).json()["connections"]["open"]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -372,15 +376,15 @@ async def test_a_reset_ends_standing_and_new_connections_with_rst() -> None:
         await standing[0].readexactly(2)
         await proxy.put("tcp-reset")
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(standing[0].read(), 2)
+            await asyncio.wait_for(standing[0].read(), PATIENCE)
         fresh = await proxy.open()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(fresh[0].read(), 2)
+            await asyncio.wait_for(fresh[0].read(), PATIENCE)
         await until(lambda: upstream.resets == 1, what="the service to see the reset")
         evidence = await proxy.delete()
         again = await proxy.open()
         again[1].write(b"yo")
-        assert await asyncio.wait_for(again[0].readexactly(2), 2) == b"yo"
+        assert await asyncio.wait_for(again[0].readexactly(2), PATIENCE) == b"yo"
         for _, writer in (standing, fresh, again):
             await _closed(writer)
     assert evidence["connections"] == 2
@@ -445,7 +449,9 @@ async def test_a_share_of_requests_is_answered_and_the_rest_passes() -> None:
     async with (
         keeping_alive() as upstream,
         proxied(route_to(upstream.port, http=True)) as proxy,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{proxy.port()}", trust_env=False, verify=False) as client,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{proxy.port()}", trust_env=False, verify=False, timeout=PATIENCE
+        ) as client,
     ):
         await proxy.put("http-status", share="50%", seed=7)
         statuses = [(await client.get("/")).status_code for _ in range(40)]
@@ -460,7 +466,9 @@ async def test_a_response_under_way_is_not_touched_by_a_status_that_comes_or_goe
     async with (
         keeping_alive() as upstream,
         proxied(route_to(upstream.port, http=True)) as proxy,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{proxy.port()}", trust_env=False, verify=False) as client,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{proxy.port()}", trust_env=False, verify=False, timeout=PATIENCE
+        ) as client,
     ):
         upstream.reading.clear()
         slow = asyncio.ensure_future(client.get("/slow"))
@@ -480,7 +488,7 @@ async def test_half_a_head_held_by_a_status_goes_on_when_it_is_removed() -> None
         await asyncio.sleep(0.05)
         await proxy.delete()
         writer.write(b"st: x\r\n\r\n")
-        assert b"served GET /half" in await asyncio.wait_for(reader.readuntil(b"/half 0"), 2)
+        assert b"served GET /half" in await asyncio.wait_for(reader.readuntil(b"/half 0"), PATIENCE)
         writer.close()
 
 
@@ -490,7 +498,7 @@ async def test_an_upgraded_connection_passes_with_a_status_in_place() -> None:
         await proxy.put("http-status", path="/private/*")
         reader, writer = await proxy.open()
         writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         frames = b"GET /private/x HTTP/1.1\r\nHost: x\r\n\r\n\x00\xff"
         writer.write(frames)
         assert frames == await asyncio.wait_for(reader.readexactly(len(frames)), 2)
@@ -507,11 +515,11 @@ async def test_a_lease_that_nobody_renews_ends_the_fault() -> None:
         await proxy.put("tcp-blackhole", lease=0.6)
         reader, writer = await proxy.open()
         writer.write(b"x")
-        assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
+        assert await asyncio.wait_for(reader.readexactly(1), PATIENCE) == b"x"
         took = time.monotonic() - began
         gone = await proxy.api.get("/routes/shop/faults/f")
         writer.close()
-    assert 0.55 <= took < 1.5
+    assert 0.55 <= took < 15
     assert gone.status_code == 404
     assert gone.json()["ended"]["ended"] == "lease ran out"
     assert gone.json()["ended"]["evidence"]["connections"] == 1
@@ -520,14 +528,14 @@ async def test_a_lease_that_nobody_renews_ends_the_fault() -> None:
 async def test_a_renewed_lease_keeps_the_fault_and_the_shortest_lease_ends_first() -> None:
     """One fault is renewed past its first lease while another, put later, ends."""
     async with echoing() as upstream, proxied(route_to(upstream.port)) as proxy:
-        await proxy.put("tcp-blackhole", fault="long", lease=1.0)
+        await proxy.put("tcp-blackhole", fault="long", lease=2.0)
         await proxy.put("tcp-latency", fault="short", lease=0.2, delay="1ms")
         await _until_gone(proxy, "short")
-        for _ in range(3):
-            await asyncio.sleep(0.4)
-            renewed = await proxy.api.post("/routes/shop/faults/long/renew", json={"lease": 1.0})
-            assert renewed.status_code == 200
+        asked = time.monotonic()
+        renewed = await proxy.api.post("/routes/shop/faults/long/renew", json={"lease": 2.2})
+        assert renewed.status_code == 200
         await _until_gone(proxy, "long")
+        assert time.monotonic() - asked >= 2.2
 
 
 async def test_a_proxy_that_stops_lets_what_it_held_go_on() -> None:
@@ -539,7 +547,7 @@ async def test_a_proxy_that_stops_lets_what_it_held_go_on() -> None:
             writer.write(b"held")
             await until(lambda: bytes(upstream.received) == b"held", what="the server to have it")
             await _touched(proxy)
-        assert await asyncio.wait_for(reader.read(), 2) == b"held"
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"held"
         writer.close()
 
 
@@ -558,7 +566,7 @@ async def _is_reset(proxy: object) -> bool:
     reader, writer = await proxy.open()  # type: ignore[attr-defined]  # a Proxied
     try:
         writer.write(b"x")
-        await asyncio.wait_for(reader.readexactly(1), 5)
+        await asyncio.wait_for(reader.readexactly(1), PATIENCE)
     except ConnectionResetError:
         return True
     finally:
@@ -567,13 +575,13 @@ async def _is_reset(proxy: object) -> bool:
 
 
 async def _touched(proxy: object) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while (await proxy.evidence())["first"] is None:  # type: ignore[attr-defined]  # a Proxied
         assert time.monotonic() < deadline, "the fault to be touched"
 
 
 async def _until_gone(proxy: object, fault: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while (await proxy.api.get(f"/routes/shop/faults/{fault}")).status_code != 404:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline, f"{fault} to end"
         await asyncio.sleep(0.02)

@@ -129,7 +129,7 @@ class World:
     async def run_unchecked(self, drill: Drill, **more: Any) -> Report:
         """The same without a look at the journal."""
         fault = ProxyFault(
-            drill.fault, control=self.proxy.control, journal=self.undo, lease=3.0, drill=drill.name, patience=1.0
+            drill.fault, control=self.proxy.control, journal=self.undo, lease=3.0, drill=drill.name, patience=10.0
         )
         return await run_drill(
             drill,
@@ -221,7 +221,7 @@ async def test_every_fault_is_proved_to_be_detected_and_recovered_from(
 
 async def test_a_deaf_alert_is_missed(tmp_path: Path) -> None:
     """The probe is red and nobody is told. The drill waits for what is late, and not for ever."""
-    asked = drill(alert=ExpectedAlert(labels=PAGE, within=1), probe=ExpectedProbe(name="checkout", within=1))
+    asked = drill(alert=ExpectedAlert(labels=PAGE, within=3), probe=ExpectedProbe(name="checkout", within=3))
     async with world(tmp_path, deaf=True) as here:
         report = await here.run(asked)
     assert report.verdict is Verdict.MISSED
@@ -238,7 +238,7 @@ async def test_a_slow_alert_is_late(tmp_path: Path) -> None:
 
 async def test_another_alert_instead_is_misattributed(tmp_path: Path) -> None:
     """Somebody is told, of something else."""
-    asked = drill(alert=ExpectedAlert(labels=PAGE, within=1), probe=ExpectedProbe(name="checkout", within=1))
+    asked = drill(alert=ExpectedAlert(labels=PAGE, within=3), probe=ExpectedProbe(name="checkout", within=3))
     async with world(tmp_path, labels=NOISE) as here:
         report = await here.run(asked)
     assert report.verdict is Verdict.MISATTRIBUTED
@@ -290,7 +290,7 @@ async def test_an_alert_that_the_guard_does_not_let_pass_ends_the_drill_at_once(
     assert report.detection.observed.trouble == "ended early, because ProbeDown{probe=front, severity=page} fired"
     gone = next(step.at for step in report.steps if step.step == "reverted")
     # Some hundredths of a second when the machine has nothing else to do.
-    assert gone - heard < 5
+    assert gone - heard < 15
 
 
 async def test_an_alert_below_the_severity_of_the_guard_ends_nothing(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ async def ours(*routes: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, httpx.As
     """Our two APIs, and where the routes listen."""
     async with (
         proxying(routes, "127.0.0.1:0", toxiproxy="127.0.0.1:0") as serving,
-        httpx.AsyncClient(base_url=serving.toxiproxy, trust_env=False, verify=False) as theirs,
-        httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False) as control,
+        httpx.AsyncClient(base_url=serving.toxiproxy, trust_env=False, verify=False, timeout=60) as theirs,
+        httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False, timeout=60) as control,
     ):
         yield theirs, control, serving.routes
 
@@ -360,8 +360,8 @@ async def test_a_toxic_with_a_ttl_ends_by_itself_and_a_patch_renews_it() -> None
     """Seconds; without, it stays. A renewal keeps the evidence."""
     async with echoing() as upstream, ours(route_to(upstream.port)) as (api, _, _):
         path = "/proxies/shop/toxics"
-        made = (await api.post(path, json={"type": "latency", "ttl": 0.5})).json()
-        assert 0 < made["expires_in"] <= 0.5
+        made = (await api.post(path, json={"type": "latency", "ttl": 20})).json()
+        assert 0 < made["expires_in"] <= 20
         assert "expires_in" not in (await api.post(path, json={"type": "noop"})).json()
         renewed = (await api.patch(f"{path}/latency_downstream", json={"ttl": 60})).json()
         assert 30 < renewed["expires_in"] <= 60
@@ -392,7 +392,9 @@ async def test_faults_of_ours_are_toxics_too_matched_by_path_and_counted() -> No
     async with keeping_alive() as upstream, ours(route_to(upstream.port, http=True)) as (api, _, routes):
         body = {"type": "http-status", "name": "broken", "attributes": {"status": 418}, "match": {"path": "/api/*"}}
         assert (await api.post("/proxies/shop/toxics", json=body)).status_code == 200
-        async with httpx.AsyncClient(base_url=f"http://{routes['shop']}", trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{routes['shop']}", trust_env=False, verify=False, timeout=60
+        ) as client:
             assert (await client.get("/api/x")).status_code == 418
             assert (await client.get("/else")).status_code == 200
         evidence = (await api.get("/proxies/shop/evidence")).json()
@@ -461,7 +463,7 @@ async def test_one_address_may_serve_both_apis() -> None:
     port = free_port()
     async with (
         proxying([], f"127.0.0.1:{port}", toxiproxy=f"127.0.0.1:{port}") as serving,
-        httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False) as both,
+        httpx.AsyncClient(base_url=serving.control, trust_env=False, verify=False, timeout=60) as both,
     ):
         assert serving.toxiproxy == serving.control
         assert (await both.get("/proxies")).json() == {}

@@ -191,7 +191,7 @@ async def test_a_handshake_that_stalls_after_any_message_ends_by_the_deadline(
             async with stalling(port, records=records) as front:
                 before = open_files()
                 results = await asyncio.gather(
-                    *(run(KIND, f"127.0.0.1:{front}", {"ca_file": str(ca_file)}, timeout=0.5) for _ in range(4))
+                    *(run(KIND, f"127.0.0.1:{front}", {"ca_file": str(ca_file)}, timeout=1.0) for _ in range(4))
                 )
                 assert {(each.reason, each.failed_phase) for each in results} == {(Reason.TIMEOUT, "tls")}
                 assert max(each.seconds for each in results) < 10
@@ -207,7 +207,7 @@ async def test_a_handshake_of_one_byte_at_a_time_ends_by_the_deadline(issued: Is
     options = {"ca_file": str(ca_file)}
     with handshaking(issued.server_context()) as port:
         async with dripping(port, every=0.02) as front:
-            slow = await run(KIND, f"127.0.0.1:{front}", options, timeout=0.3)
+            slow = await run(KIND, f"127.0.0.1:{front}", options, timeout=1.0)
         async with dripping(port, every=0) as front:
             whole = await run(KIND, f"127.0.0.1:{front}", options)
     assert (slow.reason, slow.failed_phase) == (Reason.TIMEOUT, "tls")
