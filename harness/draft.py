@@ -90,7 +90,9 @@ class Draft:
         if name in self.stands_for:
             one, *others = self.stands_for[name]
             more = f" and {len(others)} more" if others else ""
-            self.complain(place, f"{name} stands for the probes {one}{more}, by its {self.stands_by[name]}; name one of them")
+            self.complain(
+                place, f"{name} stands for the probes {one}{more}, by its {self.stands_by[name]}; name one of them"
+            )
             return False
         self.complain(
             place, f"no {noun} is called {name}; {did_you_mean(name, known) if known else f'there is no {noun} at all'}"

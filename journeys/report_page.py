@@ -121,7 +121,8 @@ def _card(
         "more": {key: value for key, value in record.evidence.items() if key not in _SHOWN},
         "bars": _bars(record, compared),
         "slower": any(each.standing is Standing.SLOWER for each in compared.values()),
-        "pictures": [each for each in kept if each["picture"]],
+        "pictures": [each for each in kept if each["picture"] and not each["name"].startswith("step-")],
+        "film": [each for each in kept if each["picture"] and each["name"].startswith("step-")],
         "videos": [each for each in kept if each["video"]],
         "files": [each for each in kept if not (each["picture"] or each["video"])],
     }

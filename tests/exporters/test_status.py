@@ -91,7 +91,7 @@ def test_the_overview_says_what_is_wrong() -> None:
     assert "1 of 5 probes is down: checkout. payments-tls could not be checked." in page.text
     assert "ErrorBudgetBurn" in page.text
     assert "firing for 1 min, since 21 Nov 02:44:10" in page.text
-    assert 'step in pay : step "pay": button "Pay" led to "Payments are not available"' in page.text
+    assert 'step : step "pay": button "Pay" led to "Payments are not available"' in page.text
     assert "last failure 13 h ago: status in processing : wanted status 200, got 502 Bad Gateway" in page.text
     assert "overspent by 42%" in page.text
     assert "probes/checkout" in page.links()

@@ -54,15 +54,23 @@ def test_what_cannot_be_written_or_kept_is_told_in_a_line(
     assert (code, "Traceback" in said, "INTERNALERROR" in said) == (4, False, False)
 
 
-def test_a_seed_that_is_none_is_broken_and_stands_nowhere(write: Write) -> None:
-    """It says nothing about the site."""
+def test_what_the_journey_has_wrong_is_broken_at_its_own_line(write: Write) -> None:
+    """It says nothing about the site; a seed stands nowhere, and no line of a library is told."""
     file = write("""
-        def test_it(one_time_password, step):
+        def test_seed(one_time_password, step):
             one_time_password("not base32: 0189")
+
+        def test_fixture(step, no_such_fixture):
+            pass
     """)
     code, said = pytest_run(file, "--stormwatch-exit-codes", "--stormwatch-annotations=on", "--tb=no")
     assert code == 3
-    (told,) = [line for line in said.splitlines() if line.startswith("::error")]
-    assert told.endswith(
-        "one_time_password: the seed of a one-time password is text in base32 (A-Z, 2-7), as the site shows it; this is none"
-    )
+    seed, fixture = [line for line in said.splitlines() if line.startswith("::error")]
+    assert "one_time_password: the seed of a one-time password is text in base32 (A-Z, 2-7)" in seed
+    assert "0189" not in seed
+    lines = file.read_text().splitlines()
+    for told, wanted in (
+        (seed, '    one_time_password("not base32: 0189")'),
+        (fixture, "def test_fixture(step, no_such_fixture):"),
+    ):
+        assert f"test_it.py,line={lines.index(wanted) + 1}," in told
