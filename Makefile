@@ -11,9 +11,9 @@ LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate
 PACKAGES := probes journeys exporters slo chaos harness demo
 
 # Debian names of what the commands need; the value after the colon is a program that proves it is there.
-DEMO_PARTS := chromium:chromium
+DEMO_PARTS := chromium:chromium +chromium-headless-shell:chromium-headless-shell
 PLUGINS := /usr/lib/nagios/plugins
-TEST_PARTS := chromium:chromium prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
+TEST_PARTS := chromium:chromium +chromium-headless-shell:chromium-headless-shell prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
 	prometheus-blackbox-exporter:prometheus-blackbox-exporter nginx-light:nginx bind9:named bind9-utils:dnssec-signzone \
 	postgresql:pg_createcluster mariadb-server:mariadbd redis-server:redis-server rabbitmq-server:rabbitmqctl \
 	nats-server:nats-server exim4-daemon-light:exim4 dovecot-imapd:dovecot iproute2:ip \

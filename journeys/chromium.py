@@ -16,9 +16,19 @@ QUIET = (
 )
 """No request that the journey did not make, and no wait for a graphics card that a server does not have."""
 
+SHELL = "chromium-headless-shell"
+"""The same engine without the window of a browser around it: what Playwright itself downloads for runs that nobody watches.
+
+Chromium with `--headless` draws tabs and a toolbar in processes of their own for nobody: a run of two pages needs twice the
+processor time in it.
+"""
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-REMEDY = "install Debian's `chromium`, or run `playwright install chromium`, or name one in STORMWATCH_BROWSER"
+_WANTS_ALL = ("--headless", "--load-extension", "--disable-extensions-except")
+"""Flags of those who want the whole browser, and say so."""
+
+REMEDY = "install Debian's `chromium-headless-shell` or `chromium`, or run `playwright install chromium`, or name one in STORMWATCH_BROWSER"
 
 
 def launch_args(
@@ -33,7 +43,8 @@ def launch_args(
     asked = environ.get("STORMWATCH_BROWSER", "")
     if options.get("executable_path") or options.get("channel") or (not asked and _is_downloaded(Path(downloaded))):
         return options
-    program = asked or find(environ.get("PATH", os.defpath))
+    wants_all = options.get("headless") is False or any(each.startswith(_WANTS_ALL) for each in options.get("args", ()))
+    program = asked or find(environ.get("PATH", os.defpath), shell=not wants_all)
     if not program:
         return options
     as_root = os.geteuid() == 0 if root is None else root
@@ -42,13 +53,14 @@ def launch_args(
     return {**options, "executable_path": program, "args": [*flags, *options.get("args", ())]}
 
 
-def find(path: str) -> str:
-    """The Chromium or Chrome found first on a search path; empty if there is none."""
-    for name in PROGRAMS:
+def find(path: str, *, shell: bool = True) -> str:
+    """The Chromium or Chrome found first on a search path, the headless shell before all where it may be; empty if there is none."""
+    for name in (*([SHELL] if shell else []), *PROGRAMS):
         if found := shutil.which(name, path=path):
-            # Debian's /usr/bin/chromium is a shell script that prints, and starts other programs, before the browser.
-            binary = Path("/usr/lib", name, name)
-            return str(binary) if binary.is_file() and os.access(binary, os.X_OK) else found
+            # Debian's are shell scripts; /usr/bin/chromium prints, and starts other programs, before the browser.
+            binary = Path("/usr/lib", "chromium" if name == SHELL else name, name)
+            is_script = Path(found).parent == Path("/usr/bin") and binary.is_file() and os.access(binary, os.X_OK)
+            return str(binary) if is_script else found
     return ""
 
 

@@ -1,6 +1,8 @@
 """Which browser is launched, and with which flags."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,24 @@ def chromium(tmp_path: Path) -> Path:
 def test_the_machines_chromium_is_used_where_playwright_has_none(chromium: Path) -> None:
     found = launch_args({}, downloaded="/nowhere/a/b/c", environ={"PATH": str(chromium.parent)}, root=False)
     assert found == {"executable_path": str(chromium), "args": list(QUIET)}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "chromium-headless-shell"),
+        ({"headless": True, "args": ["--lang=de"]}, "chromium-headless-shell"),
+        ({"headless": False}, "chromium-browser"),
+        ({"args": ["--headless=new"]}, "chromium-browser"),
+        ({"args": ["--load-extension=/opt/mine"]}, "chromium-browser"),
+    ],
+)
+def test_the_headless_shell_is_taken_where_nobody_wants_the_whole_browser(
+    chromium: Path, given: dict[str, Any], name: str
+) -> None:
+    shutil.copy(chromium, chromium.parent / "chromium-headless-shell")
+    found = launch_args(given, downloaded="/nowhere/a/b/c", environ={"PATH": str(chromium.parent)}, root=False)
+    assert found["executable_path"] == str(chromium.parent / name)
 
 
 def test_root_runs_it_without_a_sandbox_and_flags_of_the_user_stay_last(chromium: Path) -> None:
