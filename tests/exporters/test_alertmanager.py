@@ -50,7 +50,7 @@ async def started(notifier: AlertmanagerNotifier) -> AsyncGenerator[Alertmanager
         await notifier.aclose()
 
 
-async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Return when the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -71,7 +71,7 @@ async def test_an_alert_fires_and_is_resolved_in_the_real_alertmanager(tmp_path:
     delivered: list[tuple[Notification, float]] = []
     with Receiver() as receiver, alertmanager(tmp_path, free_port(), receiver) as url:
         notifier = AlertmanagerNotifier(f"{url}/", resend=0.5, on_delivered=lambda *args: delivered.append(args))
-        async with started(notifier), httpx.AsyncClient() as client:
+        async with started(notifier), httpx.AsyncClient(timeout=60) as client:
             alert = page()
             notifier.notify(alert)
             await until(lambda: bool(receiver.alerts("firing", alertname="ProbeDown")), "the page")

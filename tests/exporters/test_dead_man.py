@@ -76,14 +76,14 @@ class Told:
 
 async def count(switch: SwitchServer, least: int) -> None:
     """Wait until so many requests came."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(switch.requests) < least:
             await asyncio.sleep(0.01)
 
 
 async def test_the_switch_is_told_at_once_and_again(switch: SwitchServer) -> None:
     """With nothing in the body."""
-    async with Told(switch.url) as told, asyncio.timeout(20):
+    async with Told(switch.url) as told, asyncio.timeout(60):
         while told.value("stormwatch_watchdog_pings_total") < 3:
             await asyncio.sleep(0.01)
     assert set(switch.requests) == {(f"/{SECRET}", "")}
@@ -113,7 +113,7 @@ async def test_the_reason_is_told_once_where_somebody_wants_it(switch: SwitchSer
     async with Told(switch.url, fail=True) as told:
         await count(switch, 1)
         told.trouble = "the schedule stands still"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (f"/{SECRET}/fail", "the schedule stands still") not in switch.requests:
                 await asyncio.sleep(0.01)
         before = len(switch.requests)

@@ -148,7 +148,7 @@ def test_whatever_it_does_its_end_is_told_in_the_end(outages: list[tuple[int, in
 
 async def test_a_restart_neither_forgets_nor_releases_it(tmp_path: Path) -> None:
     """How often, since when, and the end that is held back are on disk."""
-    damping = Damping(after=2, within=900, stable=1.5)
+    damping = Damping(after=2, within=900, stable=3.0)
 
     def hook(receiver: Receiver) -> Line:
         return Line(channel=WebhookChannel("hook", receiver.url), route=Route(channel="hook"))
@@ -170,7 +170,7 @@ async def test_a_restart_neither_forgets_nor_releases_it(tmp_path: Path) -> None
             await until(lambda: len(receiver.received) == 4, "its end, when it was stable")
             told = dispatcher.clock.now()
 
-    assert told - ends >= 1.5
+    assert told - ends >= 3.0
     statuses = [body["status"] for _, body in receiver.received]
     assert statuses == ["firing", "resolved", "firing", "resolved"]
     assert receiver.received[2][1]["alerts"][0]["annotations"]["flapping"].startswith("2 times since")

@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "history.sqlite"
 
 
-async def until(condition: Any, what: str, seconds: float = 10) -> None:
+async def until(condition: Any, what: str, seconds: float = 30) -> None:
     """Return when the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

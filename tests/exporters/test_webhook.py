@@ -40,7 +40,7 @@ async def test_what_is_refused_at_first_is_tried_again_until_it_is_taken(tmp_pat
 
         assert [alert(), alert(ends_at=START + 60)] == [notification for notification, _ in heard]
         (arrived, first), (_, second) = receiver.received
-        assert abs(heard[0][1] - arrived) < 0.5
+        assert -0.1 < heard[0][1] - arrived < 20
         assert heard[0][1] - began > 0.5
         assert (counts.failed, counts.sent, counts.waiting) == (2, 2, 0)
         assert [first["status"], second["status"]] == ["firing", "resolved"]

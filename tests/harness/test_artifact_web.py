@@ -30,7 +30,7 @@ async def client(tmp_path: Path) -> AsyncGenerator[httpx.AsyncClient]:
     (tmp_path / "history.sqlite").write_bytes(b"secret")
     bound = bind("127.0.0.1:0")
     app = Starlette(routes=artifact_routes(tmp_path / "artifacts"))
-    async with serving(app, bound), httpx.AsyncClient(base_url=f"http://{address_of(bound)}") as asking:
+    async with serving(app, bound), httpx.AsyncClient(base_url=f"http://{address_of(bound)}", timeout=60) as asking:
         yield asking
 
 

@@ -73,7 +73,7 @@ async def page(directory: Path) -> AsyncGenerator[tuple[httpx.AsyncClient, Runni
     bound = bind("127.0.0.1:0")
     async with (
         serving(gameday_app(running, CLOCK), bound),
-        httpx.AsyncClient(base_url=f"http://{address_of(bound)}", trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://{address_of(bound)}", trust_env=False, timeout=60) as client,
     ):
         yield client, running, AuditJournal(journal, clock=CLOCK)
 

@@ -50,7 +50,7 @@ async def served(tmp_path: Path) -> AsyncGenerator[tuple[Service, httpx.AsyncCli
     async with (
         Service(load(path, environ=ENVIRON), data=tmp_path / "data", page=f"{url}/") as service,
         serving(web_app(service), bound),
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         yield service, client
 
@@ -173,7 +173,7 @@ async def test_two_jobs_with_one_uuid_are_told_apart_by_nobody(tmp_path: Path) -
     async with (
         Service(config, data=tmp_path / "data", page=url) as service,
         serving(web_app(service), bound),
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         assert (await client.get(f"/ping/{UUID}")).status_code == 409
 
@@ -187,7 +187,7 @@ async def test_without_heartbeats_nothing_listens(tmp_path: Path) -> None:
     async with (
         Service(load(path, environ={}), data=tmp_path / "data", page=url) as service,
         serving(web_app(service), bound),
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         assert (await client.get(f"/ping/{UUID}")).status_code == 404
         assert not (tmp_path / "data" / "heartbeats.sqlite").exists()

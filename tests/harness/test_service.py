@@ -53,7 +53,7 @@ async def served(config: Config, data: Path) -> AsyncGenerator[tuple[Service, ht
     async with (
         Service(config, data=data, page=f"{url}/") as service,
         serving(web_app(service), bound),
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         yield service, client
 
@@ -61,7 +61,7 @@ async def served(config: Config, data: Path) -> AsyncGenerator[tuple[Service, ht
 async def until_firing(service: Service) -> None:
     """Wait until both alerts about the bad probe fire."""
     with service.feed.recording() as seen:
-        deadline = service.clock.monotonic() + 20
+        deadline = service.clock.monotonic() + 60
         assert await seen.until(lambda: len(service.feed.firing) >= 3, clock=service.clock, deadline=deadline)
 
 
@@ -118,7 +118,7 @@ async def test_alerts_go_on_after_a_restart(config: Config, tmp_path: Path) -> N
         async with served(again, tmp_path / "data") as (service, _):
             after = {one.alert.key: one.since for one in service.evaluator.active()}
             assert before.items() <= after.items()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not receiver.alerts("firing", alertname="ProbeDown", probe="bad"):
                     await asyncio.sleep(0.05)
 

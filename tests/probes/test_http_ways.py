@@ -501,7 +501,7 @@ async def test_every_address_ends_by_the_deadline_and_none_that_was_cut_off_coun
     """One is silent."""
     records = {("shop.test.", "A"): ["127.0.0.1"]}
     async with nameserver.naming(nameserver.zone(records)) as names, web.serving(web.silent) as server:
-        result = await run(KIND, server.at("shop.test"), {"resolver": names.address, "ip": "every"}, timeout=0.3)
+        result = await run(KIND, server.at("shop.test"), {"resolver": names.address, "ip": "every"}, timeout=1.0)
     assert (result.outcome, result.reason) == (Outcome.DOWN, Reason.TIMEOUT)
     assert measures(result)["stormwatch_http_address_up"] == 0
 
