@@ -118,8 +118,9 @@ def test_a_killed_owner_leaves_no_user(tmp_path: Path) -> None:
             _, owner, step = line.split()
             assert step != "failed"
             if step == "holding":
-                assert marked(identity) != []
+                users = marked(identity)
                 os.kill(int(owner), signal.SIGKILL)
+                assert users != []
                 break
         place = Path(tempfile.gettempdir()) / f"stormwatch-{identity}"
         wait_for(
