@@ -407,7 +407,11 @@ async def test_users_never_notice_a_drill_that_proves_the_page(tmp_path: Path) -
     """A user gets every answer while the probe is down; the page says that it is a drill, and that it is over."""
     answers: list[int] = []
     with AnyService(Answer()) as receiver:
-        async with web.serving(web.answer()) as served, web.serving(web.answer()) as other, httpx.AsyncClient() as user:
+        async with (
+            web.serving(web.answer()) as served,
+            web.serving(web.answer()) as other,
+            httpx.AsyncClient(timeout=60) as user,
+        ):
             await write_config(tmp_path, served, other, f"{receiver.url}/")
             async with drilling(tmp_path, "state") as process:
                 ended = asyncio.create_task(process.communicate())

@@ -3,17 +3,13 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
 from tests.servers.breakable import Breakable
-from tests.servers.command import invoke
-from tests.servers.process import free_port, running, wait_for
-
-STORMWATCH = Path(sys.executable).with_name("stormwatch")
+from tests.servers.command import invoke, staying
+from tests.servers.process import free_port, wait_for
 
 CONFIG = """\
 defaults: {{every: 1s, timeout: 450ms, confirm: {{attempts: 2, after: 10ms}}}}
@@ -43,8 +39,8 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     with Breakable() as good:
         config = directory / "stormwatch.yaml"
         config.write_text(CONFIG.format(good=good.url.rpartition(":")[2], bad=free_port()))
-        run = [STORMWATCH, "run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", directory / "data"]
-        with running(run, log=directory / "log", port=listen):
+        run = ["run", "-c", config, "--listen", f"127.0.0.1:{listen}", "--data", directory / "data"]
+        with staying(*run, log=directory / "log", port=listen):
             url = f"http://127.0.0.1:{listen}"
             wait_for(
                 lambda: slo("gate", "--from", url, "bad-availability").returncode == 1, what="the bad objective to burn"
