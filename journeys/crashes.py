@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OWN_HAND: Final = frozenset({signal.SIGTRAP, signal.SIGILL})
 """What Chromium ends itself with on purpose, by the processor it was built for. Any other signal is a fault of the browser or comes from outside."""
 
-_NETWORK: Final = b"--utility-sub-type=network.mojom.NetworkService"
+_NETWORK: Final = "network.mojom.NetworkService"
 
 
 def judge(status: str, code: int) -> tuple[Outcome, Reason, str]:
@@ -58,13 +58,18 @@ class Crashes:
             self._session = browser.new_browser_cdp_session()
             self._session.on("Target.targetCrashed", self._crashed)
             self._session.send("Target.setDiscoverTargets", {"discover": True, "filter": [{"type": "page"}]})
-            self._network = self._find_network()
+
+    def look(self) -> None:
+        """See which process has the network, now that there is a page: without one there is none. May raise Playwright's Error."""
+        if self._session is not None and not self._network:
+            processes = self._session.send("SystemInfo.getProcessInfo")["processInfo"]
+            self._network = next((each["id"] for each in processes if each["type"] == _NETWORK), 0)
 
     def forget(self) -> None:
-        """Begin a new run. May raise Playwright's Error."""
+        """Begin a new run."""
         self._ends.clear()
         if self.network_died():
-            self._network = self._find_network()
+            self._network = 0
 
     def network_died(self) -> bool:
         """Whether what was on its way in this run was lost because the browser's own part for the network is dead."""
@@ -83,22 +88,10 @@ class Crashes:
         # The first is the one that failed the run, or took the others with it: pages of one site share a process.
         return judge(*(self._ends[0] if self._ends else ("", 0)))
 
-    def _find_network(self) -> int:
-        assert self._session is not None
-        processes = self._session.send("SystemInfo.getProcessInfo")["processInfo"]
-        return next((each["id"] for each in processes if _NETWORK in _command(each["id"])), 0)
-
     def _crashed(self, event: Mapping[str, Any]) -> None:
         # The page is hostile, not the browser; but a run may have many pages.
         if len(self._ends) < 10:
             self._ends.append((str(event.get("status", "")), int(event.get("errorCode", 0))))
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path("/proc", str(pid), "cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _is_alive(pid: int) -> bool:

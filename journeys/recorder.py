@@ -100,8 +100,7 @@ class Recorder:
         self.console_errors.clear()
         self.console_error_count = 0
         self.traffic, self.views = Traffic(), PageViews()
-        with _whatever_the_browser_says():
-            self.crashes.forget()
+        self.crashes.forget()
         self._answers.clear()
         self.artifacts.clear()
         self._step_pictures.clear()
@@ -203,7 +202,7 @@ class Recorder:
         if self._scopes and self._scopes[-1] != "function":
             self._lasting.append(context)
         context.on("close", self._closed)
-        context.on("page", self._film)
+        context.on("page", self._opened)
         context.on("console", self._console)
         context.on("weberror", self._web_error)
         if self.observes:
@@ -223,6 +222,11 @@ class Recorder:
             self._recording.append(context)
         for page in context.pages:
             self._film(page)
+
+    def _opened(self, page: "Page") -> None:
+        self._film(page)
+        with _whatever_the_browser_says():
+            self.crashes.look()
 
     def _film(self, page: "Page") -> None:
         if "video" in self.keep and (self.keep_in or self.folder):
