@@ -30,6 +30,15 @@ def journeys_among(probes: Sequence[Probe], *, named: bool, config: Path) -> lis
     return found
 
 
+def standing_for(name: str, probes: Sequence[Probe]) -> list[Probe]:
+    """The journeys that an entry of this name stands for, by its target or its matrix; none where it is a probe itself, or nothing."""
+    return [
+        probe
+        for probe in probes
+        if name in (probe.labels.get("journeys"), probe.labels.get("matrix")) and probe.name.startswith(f"{name}.")
+    ]
+
+
 async def check(
     probes: Sequence[Probe],
     resources: Resources,

@@ -134,7 +134,12 @@ def check(
 
     loaded = load_config(config)
     wanted = [debug] if debug else (names or [])
-    probes = [_named(name, {probe.name: probe for probe in loaded.probes}, "probe") for name in wanted]
+    called = {probe.name: probe for probe in loaded.probes}
+    probes = [
+        probe
+        for name in wanted
+        for probe in (not debug and checking.standing_for(name, loaded.probes)) or [_named(name, called, "probe")]
+    ]
     if journeys:
         probes = checking.journeys_among(probes or loaded.probes, named=bool(probes), config=config)
     if debug and (report or baseline):

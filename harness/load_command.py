@@ -286,6 +286,7 @@ class _Teller:
 
 def _planned(wanted: Sequence[str], path: Path) -> _Plan:
     """What the arguments mean. Without a configuration, files are enough; then there are no objectives."""
+    from stormwatch.harness.check import standing_for
     from stormwatch.harness.secret import mask_of
     from stormwatch.journeys.journey import JourneyCheck
 
@@ -300,7 +301,9 @@ def _planned(wanted: Sequence[str], path: Path) -> _Plan:
     environment: dict[str, str] = {}
     for each in wanted:
         file, _, test = each.partition("::")
-        fitting = [each] if each in known else _of_file(Path(file).absolute(), test, known)
+        several = standing_for(each, [probe for probe, _ in known.values()])
+        fitting = [each] if each in known else [probe.name for probe in several]
+        fitting = fitting or _of_file(Path(file).absolute(), test, known)
         if not fitting:
             if not Path(file).is_file():
                 near = get_close_matches(each, known, n=1)

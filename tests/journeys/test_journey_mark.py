@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stormwatch.harness.config import Config, ConfigError, load
 from stormwatch.journeys.journey_mark import JourneyMark, read_mark
 from stormwatch.journeys.marked_tests import marked_tests
+from tests.servers.command import invoke
 
 Write = Callable[..., Path]
 
@@ -186,3 +187,13 @@ def test_pytest_takes_the_name_and_the_timeout_also_under_xdist(write: Write, tm
         one.labels["probe"]: one.value for each in families for one in each.samples if one.name == "probe_success"
     }
     assert success == {"quick[small]": 1, "quick[large]": 1, "late": 0}
+
+
+def test_check_runs_all_that_an_entry_stands_for(tmp_path: Path) -> None:
+    """By the entry's name, as one by its own."""
+    suite(tmp_path, SUITE.replace("def test_resets_a_password(self)", "def test_resets_a_password(self, nothing)"))
+    loaded(tmp_path, "target: journeys", "  - {name: other, kind: tcp, target: '127.0.0.1:1'}\n")
+    done = invoke("check", "shop", "--format", "json", cwd=tmp_path, timeout=120)
+    outcomes = {each["probe"]: each["outcome"] for each in json.loads(done.stdout)["results"]}
+    up = {f"shop.{name}": "up" for name in ("checkout", "TestAccount.log_in", "search")}
+    assert (done.returncode, outcomes) == (3, {**up, "shop.reset": "broken"})
