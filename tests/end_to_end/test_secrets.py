@@ -427,7 +427,7 @@ def refused(canaries: Canaries, directory: Path) -> dict[str, Any]:
 def stormwatch(*words: str | Path, canaries: Canaries) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with everything logged."""
     environ = {**os.environ, **canaries.environ, "STORMWATCH_LOG": "DEBUG"}
-    return invoke(*words, env=environ)
+    return invoke(*words, env=environ, timeout=200)
 
 
 def test_every_field_for_a_secret_has_a_canary(tmp_path: Path, parrots: dict[str, Parrot]) -> None:
@@ -439,11 +439,14 @@ def test_every_field_for_a_secret_has_a_canary(tmp_path: Path, parrots: dict[str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_commands_show_no_secret(tmp_path: Path, parrots: dict[str, Parrot]) -> None:
     """`check` in all its formats, `check --debug` of each probe, `validate`, `rules`."""
     canaries = Canaries()
     config = tmp_path / "stormwatch.yaml"
     document = configuration(canaries, parrots, tmp_path)
+    # All look at once, and each has to get as far as to say its secret, on a busy machine too.
+    document["defaults"] |= {"every": "3s", "timeout": "2s"}
     config.write_text(yaml.safe_dump(document))
     outputs: list[tuple[str, str]] = []
 

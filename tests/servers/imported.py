@@ -1,5 +1,6 @@
 """All that commands import, in one go: the server that `command.py` forks them from imports this once, so that they need not."""
 
+import apprise
 import httpcore
 import pytest
 import uvloop
@@ -24,5 +25,7 @@ MODULES += (slo_command, httpcore, uvloop, checkpoint)
 """What a command imports when it comes to it."""
 KNOWN = (*KINDS.values(), *FAULTS.values())
 """Each of them is imported when somebody asks for it."""
+CHANNELS = apprise.Apprise("json://127.0.0.1/")
+"""With the first of them it reads all of its plugins."""
 RUNNER = pytest
 """A fork looks into the program that the server was started from."""
