@@ -4,10 +4,10 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long one example takes says how busy the machine is. Everything else is as Hypothesis has it, here and in CI.
-settings.register_profile("patient", deadline=None)
+# How long one example takes, or drawing it, says how busy the machine is. Everything else is as Hypothesis has it, here and in CI.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 _NUMBERS = itertools.count()

@@ -98,7 +98,7 @@ class Victim:
         script = f'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep {self._sleeps}'
         start = ["/bin/sh", "-c", script, str(self.pid_file)]
         subprocess.run([program("setsid"), "--fork", *start], check=True)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self.pids():
             assert time.monotonic() < deadline
             time.sleep(0.005)

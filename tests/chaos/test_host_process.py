@@ -324,10 +324,10 @@ async def test_an_owner_that_hangs_loses_its_fault_to_the_reaper(tmp_path: Path)
 
 
 async def test_the_lease_is_renewed_as_long_as_the_block_lasts(tmp_path: Path) -> None:
-    """Three leases later it is stopped still, and the reaper ends with the record."""
+    """Two leases later it is stopped still, and the reaper ends with the record."""
     async with serving(tmp_path) as service:
-        async with service.fault("process-pause", journal=tmp_path / "undo", lease=1.5):
-            await asyncio.sleep(4.5)
+        async with service.fault("process-pause", journal=tmp_path / "undo", lease=2.0):
+            await asyncio.sleep(4.0)
             assert identify(service.pid).stopped()
             assert len(reapers(tmp_path / "undo")) == 1
         while reapers(tmp_path / "undo"):

@@ -147,10 +147,10 @@ async def test_https_is_asked_only_where_the_certificate_is_trusted(tmp_path: Pa
 
 async def test_it_is_held_while_the_first_answer_takes_longer_than_the_lease_and_ends_by_itself(tmp_path: Path) -> None:
     """The owner gives signs of life while it waits. And the second expiry: nobody is needed for it, and the drill is told."""
-    with busy.serving(first=2.0) as shop:
-        async with loaded(service(shop.url), tmp_path, lease=1.5, pause="20ms", at_most="6s") as fault:
+    with busy.serving(first=2.5) as shop:
+        async with loaded(service(shop.url), tmp_path, lease=2.0, pause="20ms", at_most="6s") as fault:
             assert (await fault.evidence()).touched
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while marked(fault.id):
                     await asyncio.sleep(0.05)
             with pytest.raises(FaultLost, match="locust does not run any more; at_most may have been too short"):

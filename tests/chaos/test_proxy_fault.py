@@ -45,7 +45,7 @@ async def faults(proxy: Proxied, route: str = "shop") -> list[str]:
     return [fault["kind"] for fault in (await proxy.api.get(f"/routes/{route}")).json()["faults"]]
 
 
-async def passes(proxy: Proxied, route: str = "shop", *, seconds: float = 5) -> bool:
+async def passes(proxy: Proxied, route: str = "shop", *, seconds: float = 30) -> bool:
     """Whether traffic comes through."""
     reader, writer = await proxy.open(route)
     writer.write(b"x")
@@ -78,11 +78,11 @@ async def test_the_fault_is_in_place_while_the_block_lasts(tmp_path: Path) -> No
 
 
 async def test_the_lease_is_renewed_as_long_as_the_block_lasts(tmp_path: Path) -> None:
-    """Three leases later it is still there."""
+    """Two leases later it is still there."""
     async with shop() as (proxy, _):
-        fault = ProxyFault(SPEC, control=proxy.control, journal=UndoJournal(tmp_path), lease=1.0)
+        fault = ProxyFault(SPEC, control=proxy.control, journal=UndoJournal(tmp_path), lease=2.0)
         async with fault:
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(4.0)
             assert await faults(proxy) == ["tcp-blackhole"]
 
 
@@ -243,6 +243,7 @@ DEATHS = [(SPEC.kind, step) for step in STEPS if step not in IN_PLACE] + [
 """(kind, step): every fault wherever it is in place. Where none is, nothing depends on which."""
 
 
+@pytest.mark.timeout(300)
 async def test_killed_at_any_step_the_lease_alone_heals(tmp_path: Path) -> None:
     """Owners with routes of their own, killed with SIGKILL at every step, and with every fault: then every route passes."""
     deaths = [(SPEC.kind, step) for step in STEPS] + [(kind, "holding") for kind in ON_ROUTES if kind != SPEC.kind]
@@ -251,11 +252,12 @@ async def test_killed_at_any_step_the_lease_alone_heals(tmp_path: Path) -> None:
         await _kill_at_each_step(proxy, tmp_path, deaths, lease=lease)
         killed = time.monotonic()
         while left := await _in_place(proxy):
-            assert time.monotonic() < killed + lease + 10, left
+            assert time.monotonic() < killed + lease + 60, left
             await asyncio.sleep(0.05)
         await _all_pass(proxy, deaths)
 
 
+@pytest.mark.timeout(300)
 async def test_killed_at_any_step_with_any_fault_undo_heals_at_once(tmp_path: Path) -> None:
     """With a lease of ten minutes it is the records that heal: all routes pass, no record is left, none failed."""
     journal = UndoJournal(tmp_path)
@@ -328,7 +330,7 @@ async def test_sigterm_ends_a_proxy_cleanly() -> None:
     """Exit code 0, its ports free again."""
     process, control = await _proxy_process()
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     port = int(control.rpartition(":")[2])
     async with await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", port):
         pass
@@ -382,7 +384,7 @@ async def _kill_at_each_step(
         if step == deaths[int(number)][1]:
             os.kill(int(pid), signal.SIGKILL)
             alive.discard(int(number))
-    assert await asyncio.wait_for(nursery.wait(), 10) == 0
+    assert await asyncio.wait_for(nursery.wait(), 60) == 0
 
 
 async def _proxy_process() -> tuple[asyncio.subprocess.Process, str]:

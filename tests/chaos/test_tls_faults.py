@@ -75,13 +75,13 @@ async def shop(house: House, *, ends_tls: bool, **more: Any) -> AsyncGenerator[t
         yield proxy, upstream
 
 
-async def by_tls(house: House, proxy: Proxied, *, timeout: float = 10, **options: Any) -> Result:
+async def by_tls(house: House, proxy: Proxied, *, timeout: float = 30, **options: Any) -> Result:
     """A run of a probe of kind `tls`."""
     asked = {"ca_file": str(house.ca), "server_name": "shop.test", **options}
     return await run(TLS, f"127.0.0.1:{proxy.port()}", asked, timeout=timeout)
 
 
-async def by_http(house: House, proxy: Proxied, *, timeout: float = 10, **options: Any) -> Result:
+async def by_http(house: House, proxy: Proxied, *, timeout: float = 30, **options: Any) -> Result:
     """A run of a probe of kind `http`."""
     asked = {"ca_file": str(house.ca), "connect_to": "127.0.0.1", **options}
     return await run(HTTP, f"https://shop.test:{proxy.port()}/", asked, timeout=timeout)
@@ -213,7 +213,7 @@ async def test_a_handshake_that_is_not_answered_is_a_timeout_and_goes_on_after_t
         seen = await by_tls(house, proxy, timeout=0.5)
         assert seen.reason is Reason.TIMEOUT
         waiting = asyncio.ensure_future(by_http(house, proxy, timeout=30))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await proxy.evidence())["connections"] < 2:
                 await asyncio.sleep(0.02)
         assert not waiting.done()
@@ -231,7 +231,7 @@ async def test_standing_connections_do_not_notice(house: House, ends_tls: bool) 
         for kind in ("tls-expired", "tls-stalled-handshake"):
             await proxy.put(kind, fault=kind)
         writer.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
-        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 200")
         for kind in ("tls-expired", "tls-stalled-handshake"):
             assert (await proxy.evidence(fault=kind))["first"] is None
 
@@ -273,7 +273,7 @@ async def test_the_lease_heals_tls(house: House) -> None:
     """Without anybody who renews it."""
     async with shop(house, ends_tls=False) as (proxy, _):
         await proxy.put("tls-self-signed", lease=0.3)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await by_tls(house, proxy)).outcome is not Outcome.UP:
                 await asyncio.sleep(0.02)
 
@@ -287,7 +287,7 @@ async def test_a_hundred_names_and_rubbish_do_not_hurt_the_route(house: House) -
             writer.write(rubbish)
             writer.write_eof()
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 10)
+                await asyncio.wait_for(reader.read(), 30)
         assert (await proxy.evidence())["first"] is None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -90,7 +90,9 @@ async def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGene
         url = REAL
         if request.param == "ours":
             url = (await stack.enter_async_context(proxying([], "127.0.0.1:0", toxiproxy="127.0.0.1:0"))).toxiproxy
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, verify=False))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=60)
+        )
         here = Elsewhere(url, http, upstream.address, tmp_path)
         for name in (await http.get("/proxies")).json():
             await http.delete(f"/proxies/{name}")

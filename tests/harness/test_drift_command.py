@@ -22,7 +22,7 @@ from stormwatch.harness.config import Config, load
 from stormwatch.harness.drift_command import Asked, Drift, drift_of
 from stormwatch.harness.problem import Exit, Problem
 from tests.program import program
-from tests.servers.command import invoke
+from tests.servers.command import invoke, staying
 from tests.servers.process import free_port, running, wait_for
 
 STORMWATCH = Path(sys.executable).with_name("stormwatch")
@@ -162,20 +162,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
         },
     )
     with ExitStack() as stack:
+        service = ["run", "-c", directory / "stormwatch.yaml", "--listen", stage.listen, "--data", directory / "data"]
+        stack.enter_context(staying(*service, log=directory / "service.log", port=listen, environ=SECRETS))
         for command, port in (
-            (
-                [
-                    STORMWATCH,
-                    "run",
-                    "-c",
-                    directory / "stormwatch.yaml",
-                    "--listen",
-                    stage.listen,
-                    "--data",
-                    directory / "data",
-                ],
-                listen,
-            ),
             (
                 [
                     program("prometheus-alertmanager"),
