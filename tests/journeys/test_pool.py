@@ -313,7 +313,7 @@ async def test_without_a_browser_the_run_is_broken_and_names_the_remedy(pool: Wo
     report = await pool.run(journey, seconds=60)
     assert (report.outcome, report.reason) == (Outcome.BROKEN, Reason.BROWSER)
     assert "/nowhere/chromium" in report.sentence
-    assert "install Debian's `chromium`" in report.sentence
+    assert "install Debian's `chromium-headless-shell` or `chromium`" in report.sentence
 
 
 async def test_no_worker_starts_when_memory_is_short(scratch: Path, write: Write) -> None:
