@@ -14,7 +14,7 @@ import pytest
 
 from stormwatch.journeys.collection import place_and_cause
 from stormwatch.journeys.decision import Run, decide
-from stormwatch.journeys.journey_mark import name_of
+from stormwatch.journeys.marked_item import name_of
 from stormwatch.journeys.recorder import Recorder
 from stormwatch.journeys.report import Report
 from stormwatch.probes.result import Outcome, Reason

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-import pytest
-
 from stormwatch.probes.units import parse_duration, show_duration
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -25,13 +23,6 @@ class JourneyMark:
     """Seconds between the starts of two scheduled runs."""
     timeout: float | None = None
     """Seconds that a run may take."""
-
-
-class Timeout(pytest.fail.Exception):
-    """A journey took longer than its mark gives it. Known for a time-out by its name, and told without a traceback."""
-
-    def __init__(self, took: float, limit: float) -> None:
-        super().__init__(f"the journey took {took:.3g} s, and its timeout is {limit:.3g} s", pytrace=False)
 
 
 def read_mark(arguments: Sequence[object], named: Mapping[str, object]) -> JourneyMark:
@@ -55,20 +46,6 @@ def read_mark(arguments: Sequence[object], named: Mapping[str, object]) -> Journ
             "shorten timeout, or raise every"
         )
     return JourneyMark(name=_name(given.get("name", "")), every=every, timeout=timeout)
-
-
-def mark_of(item: pytest.Item) -> JourneyMark:
-    """What a test says of itself; nothing where it has no mark. Raises ValueError."""
-    mark = item.get_closest_marker("journey")
-    return read_mark(mark.args, mark.kwargs) if mark else JourneyMark()
-
-
-def name_of(item: pytest.Item) -> str:
-    """The name in a test's mark, with the parameters of this test behind it; empty where there is none. Raises ValueError."""
-    name = mark_of(item).name
-    # As the names of tests have it: what pytest-playwright adds for the usual browser tells no two journeys apart.
-    parameters = item.name.partition("[")[2].removesuffix("]").removeprefix("chromium").removeprefix("-")
-    return f"{name}[{parameters}]" if name and parameters else name
 
 
 def _name(value: object) -> str:

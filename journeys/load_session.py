@@ -22,13 +22,13 @@ from locust.stats import CSV_STATS_INTERVAL_SEC, PERCENTILES_TO_REPORT, StatsEnt
 
 from stormwatch.journeys import load_pytest
 from stormwatch.journeys.collection import place_and_cause
-from stormwatch.journeys.journey_mark import name_of
 from stormwatch.journeys.load_job import LoadJob, LoadJourney, Role
 from stormwatch.journeys.load_process import OFFERED
 from stormwatch.journeys.load_run import Raised
 from stormwatch.journeys.load_summary import JOURNEY, STEP, Entry, Failing, LoadSummary
 from stormwatch.journeys.load_tally import Tallies
 from stormwatch.journeys.load_users import Offered, users_of
+from stormwatch.journeys.marked_item import name_of
 from stormwatch.journeys.plugin import MASKER
 from stormwatch.journeys.report import Report
 

@@ -246,7 +246,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Say what is wrong with a journey's mark before anything of it runs."""
     if item.get_closest_marker("journey") is None:
         return
-    from stormwatch.journeys.journey_mark import mark_of
+    from stormwatch.journeys.marked_item import mark_of
 
     try:
         item.stash[TIMEOUT] = mark_of(item).timeout
@@ -267,7 +267,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         raise steps.survived[0][1]
     limit = None if JOURNAL in item.config.stash else item.stash.get(TIMEOUT, None)
     if limit is not None and (took := time.perf_counter() - began) > limit:
-        from stormwatch.journeys.journey_mark import Timeout
+        from stormwatch.journeys.marked_item import Timeout
 
         raise Timeout(took, limit)
     return result
