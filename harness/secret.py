@@ -59,8 +59,9 @@ class Secrets:
                 f"{match[0]} is no reference; write ${{env:NAME}} or ${{file:PATH}}, or $${{ for a plain ${{"
             )
         value = self._from_environment(name.strip()) if source == "env" else self._from_file(name.strip())
-        self._values.add(value)
-        self._pattern = None
+        if value not in self._values:
+            self._values.add(value)
+            self._pattern = None
         return value
 
     def _from_environment(self, name: str) -> str:

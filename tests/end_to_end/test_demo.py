@@ -117,6 +117,17 @@ def test_the_demo_proves_that_a_failure_is_noticed(kept: Demo) -> None:
 
 
 @pytest.mark.alone
+def test_a_demo_that_is_not_kept_ends_by_itself_and_takes_all_with_it(tmp_path: Path) -> None:
+    """What `make demo` does: proved is 0, and no process is left."""
+    with demo(tmp_path) as begun:
+        begun.wait_until_said("injected ")
+        pids = begun.platform["pids"]
+        assert begun.child.wait(200) == 0, begun.said()
+        assert "recovered in" in begun.said()
+        assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.alone
 def test_a_kept_demo_can_be_checked_tested_and_drilled(kept: Demo) -> None:
     """All up is 0, a stopped service 1 with what was seen, no browser 3; pytest, drills and SIGTERM beside a kept demo."""
     config, pids = kept.config, kept.platform["pids"]
