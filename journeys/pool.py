@@ -202,8 +202,9 @@ class WorkerPool:
         else:
             self._idle.append(worker)
         died_before = report is not None and report.reason is Reason.BROWSER and report.step == "setup"
+        in_time = asyncio.get_running_loop().time() < until
         # A browser that died while it was idle has not failed this run.
-        return None if was_warm and died_before and not fresh else report
+        return None if was_warm and died_before and in_time and not fresh else report
 
     async def aclose(self) -> None:
         """Stop all workers. A run that is under way is killed."""
@@ -460,6 +461,7 @@ class _Seen:
         self.report: Report | None = None
         self._decided: Report | None = None
         self._waiting_for_browser = False
+        self._opening = False
         self._kept: list[str] = []
         self._offsets: list[float] = []
         self._began_at = 0.0
@@ -472,6 +474,10 @@ class _Seen:
                 self._waiting_for_browser = True
             case "browser":
                 self._waiting_for_browser = False
+            case "opening":
+                self._opening = True
+            case "opened":
+                self._opening = False
             case "body":
                 self._begin(loop.time())
             case "step-began":
@@ -507,6 +513,12 @@ class _Seen:
                 Outcome.BROKEN,
                 Reason.BROWSER,
                 f"the browser did not start within {self._allowed}: is the machine overloaded?",
+            )
+        if self._opening:
+            return self.so_far(
+                Outcome.BROKEN,
+                Reason.BROWSER,
+                f"the browser had opened no page within {self._allowed}: is the machine overloaded?",
             )
         if self._decided is not None:
             return replace(

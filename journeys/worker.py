@@ -8,7 +8,7 @@ It loads the file once and then reads requests, one JSON object a line, from std
            "observe": true, "journal": "…",
            "secrets": {"checkout-card": "…"}}      here, and not in the environment, where every child could read them
     out   {"event": "ready"} | {"event": "not-collected", "where": "file:line", "why": "…"}
-    out   {"event": "browser-wanted"} {"event": "browser"} {"event": "body"}
+    out   {"event": "browser-wanted"} {"event": "browser"} {"event": "opening"} {"event": "opened"} {"event": "body"}
           {"event": "step-began", "name": "…", "offset": 0.2} {"event": "step-ended", "step": {…}}
           {"event": "left-behind", "sentence": "…"}  what a dead run made could not be taken away
           {"event": "body-over", "report": {…}}      the outcome, as soon as it is known
@@ -57,6 +57,8 @@ from stormwatch.probes.result import Outcome, Reason
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
+_OPENING = frozenset({"context", "page"})
+"""Fixtures of pytest-playwright that wait for the browser, and for nobody else."""
 GOODBYE = 3.0
 """Seconds that a worker whose owner is gone has for closing its browser, before everything is killed."""
 
@@ -169,6 +171,19 @@ class WarmSession:
             self._watch_files(session.config)
             self._sweep()
         return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """Tell while a page is made: no target has part in that, unless the user's own fixture of this name asks one."""
+        if fixturedef.argname not in _OPENING or not fixturedef.func.__module__.startswith("pytest_playwright"):
+            return (yield)
+        self._owner.tell("opening")
+        try:
+            return (yield)
+        finally:
+            self._owner.tell("opened")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:

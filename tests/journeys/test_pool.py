@@ -248,6 +248,32 @@ async def test_a_browser_that_died_during_a_run_is_broken_and_one_that_died_betw
     assert (await pool.run(calm, seconds=60)).outcome is Outcome.UP
 
 
+async def test_a_browser_that_opens_no_page_is_broken_and_a_fixture_of_the_users_that_hangs_is_down(
+    pool: WorkerPool, write: Write, tmp_path: Path
+) -> None:
+    """The target has no part in the one; what the other waits for may well be the target."""
+    file = write(f"""
+        @pytest.fixture
+        def page(page):
+            while os.path.exists({str(tmp_path / "hangs")!r}):
+                time.sleep(0.01)
+            return page
+
+        def test_it(page):
+            pass
+    """)
+    journey = Journey(file=file, test="test_it")
+    assert (await pool.run(journey, seconds=60)).outcome is Outcome.UP
+    os.kill(await process_of(Path(os.environ["TMPDIR"]), "--remote-debugging-pipe"), signal.SIGSTOP)
+    report = await pool.run(journey, seconds=5)
+    assert (report.outcome, report.reason, report.step) == (Outcome.BROKEN, Reason.BROWSER, "setup")
+    assert report.sentence == "the browser had opened no page within 5 s: is the machine overloaded?"
+    assert (await pool.run(journey, seconds=60)).outcome is Outcome.UP
+    (tmp_path / "hangs").touch()
+    report = await pool.run(journey, seconds=5)
+    assert (report.outcome, report.reason, report.step) == (Outcome.DOWN, Reason.TIMEOUT, "setup")
+
+
 async def test_a_changed_file_and_a_changed_import_are_picked_up(pool: WorkerPool, write: Write) -> None:
     write("def value():\n    return 'first'\n", "conftest.py")
     body = """
