@@ -89,7 +89,9 @@ def look(runs: int, scratch: Path) -> Look:
             named = re.search(rb"--(?:utility-sub-)?type=([\w.]+)\0(?:.*--utility-sub-type=([\w.]+))?", command)
             kinds[(named[2] or named[1]).decode() if named else "browser"] += 1
     files = sum(path.is_file() for path in scratch.rglob("*"))
-    return Look(runs=runs, files=files, kinds=dict(kinds), **{role: size_of(frozenset(pids)) for role, pids in roles.items()})
+    return Look(
+        runs=runs, files=files, kinds=dict(kinds), **{role: size_of(frozenset(pids)) for role, pids in roles.items()}
+    )
 
 
 async def settled_look(runs: int, scratch: Path) -> Look:
