@@ -135,7 +135,7 @@ def _cause(said: str) -> str:
 
 def _with_browser(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment in which the recorder finds the machine's own browser where Playwright has not downloaded one."""
-    own = environ.get("STORMWATCH_BROWSER") or find(environ.get("PATH", os.defpath))
+    own = environ.get("STORMWATCH_BROWSER") or find(environ.get("PATH", os.defpath), shell=False)
     downloads = environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(Path.home() / ".cache" / "ms-playwright")
     there = any(Path(downloads).glob("chromium-*"))
     return {**environ, **({} if there or not own else {"PWTEST_CLI_EXECUTABLE_PATH": own})}

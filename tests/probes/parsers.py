@@ -146,7 +146,8 @@ READS_NOTHING: Final[Mapping[str, str]] = {
         "values and rules of ours",
     ),
     **dict.fromkeys(
-        ("authorization", "detour", "report", "watch", "malformed", "heartbeat_schedule"), "values and rules of ours"
+        ("authorization", "detour", "report", "watch", "waiting", "malformed", "heartbeat_schedule"),
+        "values and rules of ours",
     ),
     **dict.fromkeys(
         ("heartbeat_state", "heartbeats"), "what was told is text by then, and is kept and not interpreted"
