@@ -2,10 +2,11 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ def identify(pid: int | None = None) -> ProcessId:
     return ProcessId(pid, _started(pid))
 
 
+_LOOKS: Final = 10
+_EXEC: Final = 0.002
+"""Seconds between looks at a process that shows no environment. One that was started without any costs this each time."""
+_KERNEL_THREAD: Final = 0x00200000
+"""PF_KTHREAD of the flags in /proc/PID/stat (linux/sched.h)."""
+
+
 def running() -> Iterator[int]:
     """The ids of all processes that this one may see, zombies among them."""
     yield from (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
@@ -92,7 +100,21 @@ def command_line(pid: int) -> tuple[str, ...]:
 
 def environment(pid: int) -> tuple[str, ...]:
     """`NAME=value` as a process was started with; empty when it is gone, or not ours to look at."""
-    return _strings(f"/proc/{pid}/environ")
+    for _ in range(_LOOKS):
+        try:
+            data = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            break
+        if data or not _is_program(pid):
+            return _parts(data)
+        time.sleep(_EXEC)  # a thread's, as all that reads /proc
+    return ()
+
+
+def _is_program(pid: int) -> bool:
+    """Whether it has an environment: no kernel thread, no zombie. One that is in the middle of execve(2) shows none for a moment."""
+    fields = _fields(pid)
+    return bool(fields) and fields[0] not in ("Z", "X") and not int(fields[6]) & _KERNEL_THREAD
 
 
 def _strings(path: str) -> tuple[str, ...]:
@@ -100,6 +122,10 @@ def _strings(path: str) -> tuple[str, ...]:
         data = Path(path).read_bytes()
     except OSError:
         return ()
+    return _parts(data)
+
+
+def _parts(data: bytes) -> tuple[str, ...]:
     return tuple(part.decode(errors="replace") for part in data.rstrip(b"\0").split(b"\0")) if data else ()
 
 

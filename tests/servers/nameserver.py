@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,9 +67,16 @@ async def naming(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> 
             writer.transport.abort()
 
     loop = asyncio.get_running_loop()
-    stream = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
-    port = stream.sockets[0].getsockname()[1]
-    datagrams, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", port))
+    while True:
+        stream = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
+        port = stream.sockets[0].getsockname()[1]
+        try:
+            datagrams, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", port))
+            break
+        except OSError as error:  # a number that is free for TCP may be taken for UDP
+            stream.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
     known = NameServer(port=port)
     try:
         yield known
