@@ -124,7 +124,10 @@ def test_a_demo_that_is_not_kept_ends_by_itself_and_takes_all_with_it(tmp_path: 
         pids = begun.platform["pids"]
         assert begun.child.wait(200) == 0, begun.said()
         assert "recovered in" in begun.said()
-        assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+        # The supervisor is the last, and ends when all others have.
+        wait_for(
+            lambda: not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()], what="all to be stopped"
+        )
 
 
 @pytest.mark.alone
