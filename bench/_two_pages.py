@@ -37,14 +37,16 @@ with sync_playwright() as playwright:
     print("ready", flush=True)
     for line in sys.stdin:
         context = browser.new_context()
+        {before}
         page = context.new_page()
         page.goto("{url}/")
         page.get_by_role("link", name="Next").click()
         expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+        {after}
         context.close()
         print("ready", flush=True)
 """
-"""The same without pytest, again for each line that it reads."""
+"""The same without pytest, again for each line that it reads. `before` and `after` are statements about the context."""
 
 JOURNEY: Final = """
 const {{ journey, step, before, expect }} = require('@elastic/synthetics');

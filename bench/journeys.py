@@ -10,7 +10,8 @@ working after it has said that it could run the next journey, and would slow dow
 warm                  `WorkerPool.run`, from the call to its report: our process, the pipe, pytest, fixtures, steps, and the
                       trace that is recorded in case the run fails
 warm, no artifacts    the same without recording; `plain`: and without a look at requests and Web Vitals
-bare                  new context, the same calls, context closed, in one Python process that keeps its browser
+bare                  new context, the same calls, context closed, in one Python process that keeps its browser;
+                      `traced`: with the trace recorded that ours records, and thrown away as ours is when a run passes
 cold pytest           `python -m pytest` on the same file, from start to exit
 elastic, cold         @elastic/synthetics for one journey, from start to exit, as its own agent does for each run; without npx,
                       which takes another second. `rich`: with what the agent asks for
@@ -59,6 +60,8 @@ RESTING: Final = 0.2
 PATIENCE: Final = 10.0
 """Seconds after which the next turn begins in any case."""
 WARM_BAR, COLD_BAR = 1.1, 3.0
+TRACED: Final = "screenshots=False, snapshots=True, sources=True"
+"""As `stormwatch.journeys.recorder` records."""
 
 
 class Way(Protocol):
@@ -200,9 +203,10 @@ async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) 
     """All ways, ready to run. `stock`: how many journeys one process of @elastic/synthetics is given."""
     suite = folder / "suite"
     suite.mkdir()
-    file, script = suite / "test_two_pages.py", folder / "bare.py"
+    file, bare, traced = suite / "test_two_pages.py", folder / "bare.py", folder / "traced.py"
     file.write_text(TEST.format(url=url))
-    script.write_text(SCRIPT.format(url=url))
+    bare.write_text(SCRIPT.format(url=url, before="", after=""))
+    traced.write_text(SCRIPT.format(url=url, before=f"context.tracing.start({TRACED})", after="context.tracing.stop()"))
     (suite / "pytest.ini").write_text("[pytest]\n")
     async with contextlib.AsyncExitStack() as stack:
 
@@ -219,7 +223,8 @@ async def stage(url: str, folder: Path, elastic: Elastic | None, *, stock: int) 
             Warm("warm", pool(), file),
             Warm("warm, no artifacts", pool(), file, artifacts=False),
             Warm("warm, plain", pool(), file, artifacts=False, observe=False),
-            await lasting("bare", (sys.executable, str(script)), folder, ears="stdout"),
+            await lasting("bare", (sys.executable, str(bare)), folder, ears="stdout"),
+            await lasting("bare, traced", (sys.executable, str(traced)), folder, ears="stdout"),
             Cold("cold pytest", pytest, suite),
         ]
         for what, options in (("rich", RICH), ("plain", PLAIN)):
@@ -304,6 +309,7 @@ def ratios(p50: Mapping[str, float], cpu: Mapping[str, float]) -> Mapping[str, f
     found = {
         "warm / bare": p50["warm"] / p50["bare"],
         "warm without artifacts / bare": p50["warm, no artifacts"] / p50["bare"],
+        "warm / bare that records the same trace": p50["warm"] / p50["bare, traced"],
         "CPU: warm / bare": cpu["warm"] / cpu["bare"],
         "cold pytest / warm": p50["cold pytest"] / p50["warm"],
     }

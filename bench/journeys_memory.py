@@ -152,7 +152,8 @@ async def watched(url: str, *, runs: int, every: int, runs_per_worker: int) -> M
 
 def growth(seen: Sequence[tuple[int, int]]) -> float:
     """Bytes a run, from the least in one half to the least in the other. `seen`: bytes after so many runs."""
-    settled = [each for each in seen if each[0] >= _SETTLED]
+    # Nothing at all: its worker had just been replaced.
+    settled = [each for each in seen if each[0] >= _SETTLED and each[1]]
     middle = len(settled) // 2
     if not middle:
         return 0.0

@@ -19,7 +19,8 @@ from stormwatch.chaos.absence import Absence, UndoFailed
 from stormwatch.chaos.breakage import CannotBreak
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.host_program import Setting, gone, leave_running, marked, search_path
-from stormwatch.chaos.process import ProcessId, command_line, identify, running
+from stormwatch.chaos.process import ProcessId, identify
+from stormwatch.probes.procfs import PARENT, command_line, running, status_of
 
 if TYPE_CHECKING:
     from stormwatch.chaos.host_options import ProcessKill, ProcessPause, ProcessRestart
@@ -317,11 +318,9 @@ def _ourselves() -> frozenset[int]:
     pid, found = os.getpid(), set[int]()
     while pid > 1 and pid not in found:
         found.add(pid)
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
+        if not (status := status_of(pid)):
             break
-        pid = int(fields[1])
+        pid = int(status[PARENT])
     return frozenset(found)
 
 

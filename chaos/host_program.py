@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from stormwatch.chaos.breakage import CannotBreak
-from stormwatch.chaos.process import ProcessId, command_line, environment, identify, running
+from stormwatch.chaos.process import ProcessId, identify
+from stormwatch.probes.procfs import command_line, environment, running
 
 MARK = "STORMWATCH_FAULT"
 """The variable with the id of the fault that a program belongs to."""

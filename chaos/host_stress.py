@@ -15,6 +15,8 @@ from stormwatch.chaos.breakage import CannotBreak
 from stormwatch.chaos.evidence import Evidence
 from stormwatch.chaos.host_program import MARK, Setting, end_all, find_program, leave_running, marked, show_output
 from stormwatch.chaos.shield import to_the_end
+from stormwatch.probes.memory import available_memory
+from stormwatch.probes.procfs import SYSTEM_TICKS, USER_TICKS, status_of
 
 if TYPE_CHECKING:
     from stormwatch.chaos.host_options import CpuStress, DiskStress, IoStress, MemoryStress
@@ -169,25 +171,9 @@ def of_disk(options: "DiskStress", directory: str) -> Load:
     return Load(argv=argv, at_most=options.at_most, directory=Path(directory), room=workers * options.bytes)
 
 
-def available_memory() -> int:
-    """Bytes that may be taken without pushing others out: of the machine, and of our control group where it has a limit."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return machine
-    return machine if limit == "max" else min(machine, int(limit) - used)
-
-
 def _cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    status = status_of(pid)
+    return (int(status[USER_TICKS]) + int(status[SYSTEM_TICKS])) / _TICKS if status else 0.0
 
 
 def _resident(pid: int) -> int:

@@ -7,9 +7,9 @@ protocol tells the signal: https://chromedevtools.github.io/devtools-protocol/to
 
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stormwatch.probes.procfs import is_alive
 from stormwatch.probes.result import Outcome, Reason
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Crashes:
 
     def network_died(self) -> bool:
         """Whether what was on its way in this run was lost because the browser's own part for the network is dead."""
-        return self._network != 0 and not _is_alive(self._network)
+        return self._network != 0 and not is_alive(self._network)
 
     def heard(self) -> bool:
         """Whether a page's process died in this run. Asks the browser, which may raise Playwright's Error."""
@@ -92,11 +92,3 @@ class Crashes:
         # The page is hostile, not the browser; but a run may have many pages.
         if len(self._ends) < 10:
             self._ends.append((str(event.get("status", "")), int(event.get("errorCode", 0))))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        # A zombie has a line, too, until the browser asks for its end. The name stands in brackets and may hold anything.
-        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
-    except (OSError, IndexError):
-        return False

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stormwatch.journeys.memory import available_memory
 from stormwatch.journeys.report import Report, StepTimes
 from stormwatch.journeys.tree import MARK, kill_tree, members
 from stormwatch.journeys.usage import memory_of, written_below
 from stormwatch.probes.failure import ProbeBroken
+from stormwatch.probes.memory import available_memory
 from stormwatch.probes.result import Outcome, Reason
 from stormwatch.probes.waiting import Waiting
 

@@ -1,4 +1,4 @@
-"""The processes that a worker started, and their end. Linux: everything is read from /proc.
+"""The processes that a worker started, and their end.
 
 Chromium makes a process group and a session of its own, and a process whose parent died belongs to init: neither a
 group nor a parent is enough to find all. So a worker starts with a mark in its environment, which every process that
@@ -9,7 +9,8 @@ import os
 import signal
 import time
 from collections import defaultdict
-from pathlib import Path
+
+from stormwatch.probes.procfs import ENDED, PARENT, STATE, environment, running, status_of
 
 MARK = "STORMWATCH_WORKER"
 """The environment variable that marks a worker and everything it starts."""
@@ -46,29 +47,17 @@ def members(pid: int, mark: str) -> set[int]:
         one = waiting.pop()
         found.add(one)
         waiting += children[one]
-    sign = f"{MARK}={mark}".encode()
-    found.update(one for one in parents if one not in found and sign in _environment(one))
+    sign = f"{MARK}={mark}"
+    found.update(one for one in parents if one not in found and sign in environment(one))
     return found - dead
 
 
 def _parents() -> tuple[dict[int, int], set[int]]:
     parents: dict[int, int] = {}
     dead: set[int] = set()
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            try:
-                # The name stands in brackets and may hold anything, brackets too: state and parent follow the last one.
-                state, parent = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            except (OSError, ValueError):
-                continue
-            parents[int(entry.name)] = int(parent)
-            if state in "ZX":
-                dead.add(int(entry.name))
+    for pid in running():
+        if status := status_of(pid):
+            parents[pid] = int(status[PARENT])
+            if status[STATE] in ENDED:
+                dead.add(pid)
     return parents, dead
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
-    except OSError:
-        return []

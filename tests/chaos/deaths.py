@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from stormwatch.chaos.fault import Step
-from stormwatch.chaos.process import ProcessId, command_line, identify
+from stormwatch.chaos.process import ProcessId, identify
 from stormwatch.chaos.undo import UndoJournal
+from stormwatch.probes.procfs import command_line
 from tests.chaos.host_examples import Victim, reapers, victim
 from tests.servers import held_owner
 

@@ -20,9 +20,10 @@ from stormwatch.chaos.fault import FaultSpec
 from stormwatch.chaos.host_faults import HOST_FAULTS
 from stormwatch.chaos.host_program import MARK, marked, within_session
 from stormwatch.chaos.load_faults import LOAD_FAULTS
-from stormwatch.chaos.process import command_line, environment, identify, running
+from stormwatch.chaos.process import identify
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
+from stormwatch.probes.procfs import command_line, environment, running
 from tests.program import program
 from tests.servers import busy
 

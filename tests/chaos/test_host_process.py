@@ -20,11 +20,12 @@ from stormwatch.chaos.fault import FaultLost, FaultNotInjected, FaultNotReverted
 from stormwatch.chaos.held_fault import HeldFault
 from stormwatch.chaos.host_descriptors import descriptors, lowest
 from stormwatch.chaos.host_process import Daemon
-from stormwatch.chaos.process import ProcessId, command_line, identify, running
+from stormwatch.chaos.process import ProcessId, identify
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from stormwatch.chaos.undo import UndoJournal, UndoState
 from stormwatch.chaos.undoers import UNDOERS
+from stormwatch.probes.procfs import command_line, running
 from tests.chaos.host_examples import reapers
 from tests.program import program
 from tests.servers import daemon

@@ -8,9 +8,9 @@ import pytest
 
 from stormwatch.chaos.fault import FaultLost, FaultNotInjected
 from stormwatch.chaos.host_program import marked
-from stormwatch.chaos.host_stress import available_memory
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
+from stormwatch.probes.memory import available_memory
 from tests.chaos.test_host_process import held_fault
 from tests.program import program
 

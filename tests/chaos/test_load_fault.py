@@ -16,12 +16,12 @@ from stormwatch.chaos.fault import FaultLost, FaultNotInjected
 from stormwatch.chaos.held_fault import HeldFault
 from stormwatch.chaos.host_program import marked
 from stormwatch.chaos.load_count import LoadCount, LoadCountFile
-from stormwatch.chaos.process import command_line
 from stormwatch.chaos.target import Target
 from stormwatch.chaos.targets import TARGETS
 from stormwatch.harness.config import load
 from stormwatch.harness.injecting import why_none
 from stormwatch.probes.http import KIND as HTTP
+from stormwatch.probes.procfs import command_line
 from stormwatch.probes.result import Outcome, Reason
 from tests.chaos.test_host_process import held_fault
 from tests.servers import busy

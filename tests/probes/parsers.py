@@ -140,6 +140,7 @@ READS_NOTHING: Final[Mapping[str, str]] = {
         ("curl", "judgement", "process", "session", "shake", "stream", "transfer", "resolve", "trust_chain"),
         "a way: moves bytes without looking into them, but for what a library reads",
     ),
+    **dict.fromkeys(("procfs", "memory"), "reads what the kernel of our own machine tells, which is in nobody's hands"),
     "masking": "looks for our secrets in what was read already; tests/harness/test_secret_masking.py gives it any text",
     **dict.fromkeys(
         ("__init__", "clock", "endpoint", "failure", "pattern", "probe", "reach", "resources", "result", "root", "run"),
