@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stormwatch.probes.procfs import ENDED, START, STATE, status_of
+from stormwatch.probes.procfs import ENDED, START, STATE, STOPPED, status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ProcessId:
 
     def stopped(self) -> bool:
         """Whether this very process is stopped by a signal."""
-        return status_of(self.pid)[:1] == ["T"] and self.alive()
+        return status_of(self.pid)[:1] == [STOPPED] and self.alive()
 
     def is_being_killed(self) -> bool:
         """Whether a SIGKILL is on its way to this very process: on a busy machine it lives on for a while."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.journeys.report import Report, StepTimes
-from stormwatch.journeys.tree import MARK, kill_tree, members
+from stormwatch.journeys.tree import MARK, kill_tree, members, stopped
 from stormwatch.journeys.usage import memory_of, written_below
 from stormwatch.probes.failure import ProbeBroken
 from stormwatch.probes.memory import available_memory
@@ -353,7 +353,7 @@ class _Worker:
                     seen.take(event)
         except TimeoutError:
             self.gone = True
-            return seen.at_the_deadline()
+            return seen.at_the_deadline(stopped=len(await asyncio.to_thread(stopped, self._process.pid)))
         return seen.report
 
     def end(self, sentence: str) -> None:
@@ -497,8 +497,8 @@ class _Seen:
             case _:
                 self.report = Report.from_json(event["report"])
 
-    def at_the_deadline(self) -> Report:
-        """What to say of a run that was not over in time."""
+    def at_the_deadline(self, *, stopped: int) -> Report:
+        """What to say of a run that was not over in time; so many of its processes somebody has stopped."""
         if self._decided is not None and self._decided.outcome is not Outcome.UP:
             return replace(self._decided, artifacts=tuple(sorted(self._kept)))
         if not self.asked:
@@ -519,6 +519,12 @@ class _Seen:
                 Outcome.BROKEN,
                 Reason.BROWSER,
                 f"the browser had opened no page within {self._allowed}: is the machine overloaded?",
+            )
+        if stopped:
+            return self.so_far(
+                Outcome.BROKEN,
+                Reason.INTERNAL,
+                f"somebody had stopped {stopped} of the run's own processes (SIGSTOP): nothing was over within {self._allowed}",
             )
         if self._decided is not None:
             return replace(

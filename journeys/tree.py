@@ -9,8 +9,10 @@ import os
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from stormwatch.probes.procfs import ENDED, PARENT, STATE, environment, running, status_of
+from stormwatch.probes.procfs import ENDED, PARENT, STATE, STOPPED, environment, running, status_of
 
 MARK = "STORMWATCH_WORKER"
 """The environment variable that marks a worker and everything it starts."""
@@ -38,26 +40,36 @@ def kill_tree(pid: int, mark: str, *, spare: int = 0, patience: float = 5.0) -> 
 
 def members(pid: int, mark: str) -> set[int]:
     """The living processes of a worker: itself, what descends from it, and what carries its mark."""
-    parents, dead = _parents()
+    known = _known()
+    found = _descendants(pid, known)
+    sign = f"{MARK}={mark}"
+    found.update(one for one in known if one not in found and sign in environment(one))
+    return {one for one in found if known[one].state not in ENDED}
+
+
+def stopped(pid: int) -> set[int]:
+    """Those of a process and of what descends from it that a signal has stopped (SIGSTOP) and nobody continued."""
+    known = _known()
+    return {one for one in _descendants(pid, known) if known[one].state == STOPPED}
+
+
+class _Known(NamedTuple):
+    parent: int
+    state: str
+
+
+def _known() -> dict[int, _Known]:
+    return {pid: _Known(int(status[PARENT]), status[STATE]) for pid in running() if (status := status_of(pid))}
+
+
+def _descendants(pid: int, known: Mapping[int, _Known]) -> set[int]:
+    """It and all that it started, as far as nobody on the way has ended."""
     children: dict[int, list[int]] = defaultdict(list)
-    for child, parent in parents.items():
-        children[parent].append(child)
-    found, waiting = set[int](), [pid] if pid in parents else []
+    for child, of in known.items():
+        children[of.parent].append(child)
+    found, waiting = set[int](), [pid] if pid in known else []
     while waiting:
         one = waiting.pop()
         found.add(one)
         waiting += children[one]
-    sign = f"{MARK}={mark}"
-    found.update(one for one in parents if one not in found and sign in environment(one))
-    return found - dead
-
-
-def _parents() -> tuple[dict[int, int], set[int]]:
-    parents: dict[int, int] = {}
-    dead: set[int] = set()
-    for pid in running():
-        if status := status_of(pid):
-            parents[pid] = int(status[PARENT])
-            if status[STATE] in ENDED:
-                dead.add(pid)
-    return parents, dead
+    return found

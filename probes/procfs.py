@@ -15,6 +15,8 @@ START: Final = 19
 
 ENDED: Final = "ZX"
 """States of a process that has ended and is still listed: nobody waited for it yet."""
+STOPPED: Final = "T"
+"""The state of one that was stopped by a signal."""
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the flags (linux/sched.h)."""
 _LOOKS: Final = 10
