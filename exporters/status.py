@@ -228,7 +228,7 @@ def _facts(result: Result) -> dict[str, Any]:
     return {
         key: value
         for key, value in result.evidence.items()
-        if key not in {"certificates", "artifacts", "console_errors"}
+        if key not in {"certificates", "artifacts", "console_errors", "no_video"}
     }
 
 

@@ -167,6 +167,14 @@ def test_a_video_is_played_in_place_and_the_page_leaves_time_for_it() -> None:
     ]
 
 
+def test_a_failure_without_the_video_that_was_to_be_kept_says_why() -> None:
+    """In the place where it would be, and as text: whoever made the reason may be a page."""
+    failure = replace(failed_checkout(), evidence={"artifacts": [PICTURE], "no_video": "the run knows a secret <b>"})
+    page = Page(render_probe(replace(journey_page(), journey=journey_of("checkout", [failure], failure))))
+
+    assert "No video: the run knows a secret <b>." in page.text
+
+
 def test_a_machine_reads_the_same() -> None:
     """Runs with their steps, medians, the last failure with where its files are."""
     document = journey_of("checkout", checkout_runs(), failed_checkout()).as_json()
