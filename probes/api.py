@@ -28,7 +28,7 @@ STEPS: Final = 50
 """Steps that a run may have in all."""
 RESERVED: Final = 0.25
 """Share of the time-out that is kept for the clean-up where `finally_within` does not say."""
-MARGIN: Final = 0.02
+MARGIN: Final = 0.05
 """Seconds before the deadline at which a step is given up: after it, nobody could say what was seen last."""
 
 

@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 from stormwatch.probes.probe import Kind
@@ -120,6 +122,16 @@ def paused(pid: int) -> Generator[None]:
     """A process that is there and does nothing: its listening sockets go on accepting, nobody answers."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        # Each thread stops for itself, and one of them may have an answer on its way. A thread may also end meanwhile.
+        while any(_state(task) not in "TZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+            time.sleep(0.001)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
