@@ -1,14 +1,14 @@
 """Memory of one warm worker over many runs: that of the worker, its driver and its browser, and what is left at the end.
 
-    python -m bench.journeys_memory [--runs 500] [--every 50] [--format json]
+    python -m bench.journeys_memory [--runs 1500] [--every 50] [--format json]
 
 The same journey as in `bench.journeys`, recorded and observed as on schedule, run after run. First in one worker that is never
-replaced, then with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at between two runs:
+replaced, then, for 500 runs, with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at between two runs:
 `RSS` of each process for itself, program and all, and `own`, what was allocated.
 
 Growth is told for our process, Playwright's driver and the browser each: from the least that was seen in the first half, after
 the 100 runs in which caches fill, to the least in the second. Lines through all that was seen would say when the driver collected
-its garbage, which it does every 100 to 300 runs. Bar: at most 20 kB a run, of `RSS` and `own` of each, in the worker that is never
+its garbage, which it does every 100 to 600 runs: with fewer than 1,500 a half may be without. Bar: at most 20 kB a run, of `RSS` and `own` of each, in the worker that is never
 replaced (4 MB until it would be), and no process, descriptor or file left at the end.
 """
 
@@ -29,8 +29,10 @@ from bench._two_pages import TEST, serving
 from stormwatch.journeys.pool import RUNS_PER_WORKER, Journey, WorkerPool
 from stormwatch.probes.result import Outcome
 
-RUNS: Final = 500
-EVERY: Final = 25
+RUNS: Final = 1500
+REPLACED_RUNS: Final = 500
+"""At most, of the pool that replaces its worker."""
+EVERY: Final = 50
 GROWTH_BAR: Final = 20_000
 """Bytes a run."""
 ROLES: Final = ("worker", "driver", "browser")
@@ -190,7 +192,8 @@ def main() -> bool:
     answer: dict[str, Any] = {}
     with serving() as url:
         for name, limit in (("never replaced", sys.maxsize), ("by default", RUNS_PER_WORKER)):
-            answer[name] = asyncio.run(watched(url, runs=asked.runs, every=asked.every, runs_per_worker=limit))
+            runs = asked.runs if limit == sys.maxsize else min(asked.runs, REPLACED_RUNS)
+            answer[name] = asyncio.run(watched(url, runs=runs, every=asked.every, runs_per_worker=limit))
             if asked.format == "text":
                 print(f"{name}: MB\n{table(answer[name])}\n", flush=True)
     if asked.format == "json":
