@@ -3,13 +3,14 @@
     python -m bench.journeys_memory [--runs 1500] [--every 50] [--format json]
 
 The same journey as in `bench.journeys`, recorded and observed as on schedule, run after run. First in one worker that is never
-replaced, then, for 500 runs, with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at between two runs:
-`RSS` of each process for itself, program and all, and `own`, what was allocated.
+replaced, then, for 500 runs, with a pool as it is by default, which replaces its worker every 200 runs. Memory is looked at
+between two runs: `RSS` of each process for itself, program and all, and `own`, what was allocated.
 
 Growth is told for our process, Playwright's driver and the browser each: from the least that was seen in the first half, after
 the 100 runs in which caches fill, to the least in the second. Lines through all that was seen would say when the driver collected
-its garbage, which it does every 100 to 600 runs: with fewer than 1,500 a half may be without. Bar: at most 20 kB a run, of `RSS` and `own` of each, in the worker that is never
-replaced (4 MB until it would be), and no process, descriptor or file left at the end.
+its garbage, which it does every 100 to 600 runs: with fewer than 1,500 a half may be without. Bar: at most 20 kB a run, of
+`RSS` and `own` of each, in the worker that is never replaced (4 MB until it would be), and no process, descriptor or file left
+at the end.
 """
 
 import argparse

@@ -29,7 +29,8 @@ STEPS: Final = 50
 RESERVED: Final = 0.25
 """Share of the time-out that is kept for the clean-up where `finally_within` does not say."""
 MARGIN: Final = 0.05
-"""Seconds before the deadline at which a step is given up: after it, nobody could say what was seen last."""
+"""Seconds before the deadline at which a step is given up: after it, nobody could say what was seen last. With 20 ms a busy
+loop came too late now and then, and the run's own deadline named no step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

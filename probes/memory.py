@@ -24,8 +24,7 @@ def available_memory(
 def _groups(cgroup: Path, membership: Path) -> list[Path]:
     """Ours and those around it. In a container ours is the root, and `..` in its name is above what can be seen."""
     name = next((line[3:] for line in _read(membership).splitlines() if line.startswith("0::")), "/")
-    own = PurePosixPath(name)
-    steps = own.parts[1:]
+    steps = PurePosixPath(name).parts[1:]
     if ".." in steps:
         steps = ()
     return [cgroup.joinpath(*steps[:count]) for count in range(len(steps) + 1)]

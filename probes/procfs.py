@@ -1,4 +1,7 @@
-"""What the system tells of its processes. Linux: everything is read from /proc, see proc(5)."""
+"""What the system tells of its processes. Linux: everything is read from /proc, see proc(5).
+
+Journeys and faults both ask, and imports point one way: so it stands below them.
+"""
 
 import time
 from collections.abc import Iterator

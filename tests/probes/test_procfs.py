@@ -31,9 +31,9 @@ def test_a_name_with_brackets_and_spaces_moves_no_field() -> None:
 def test_who_ended_and_was_not_waited_for_is_not_alive() -> None:
     """It is listed until it is waited for, without an environment; then it is gone."""
     with subprocess.Popen(["true"]) as child:
-        while status_of(child.pid)[STATE] not in ENDED:
-            pass
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
+        assert status_of(child.pid)[STATE] in ENDED
         assert not is_alive(child.pid)
         assert environment(child.pid) == ()
     assert not is_alive(child.pid)

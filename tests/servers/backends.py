@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stormwatch.probes.probe import Kind
+from stormwatch.probes.procfs import ENDED, STATE, STOPPED, status_of
 from stormwatch.probes.reach import OWN_HOST, Reach
 from stormwatch.probes.result import Outcome, Reason, Result
 from tests.servers import web
@@ -123,15 +124,14 @@ def paused(pid: int) -> Generator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
         # Each thread stops for itself, and one of them may have an answer on its way. A thread may also end meanwhile.
-        while any(_state(task) not in "TZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        while not {*STOPPED, *ENDED}.issuperset(_states(pid)):
             time.sleep(0.001)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def _state(task: Path) -> str:
-    try:
-        return (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
+def _states(pid: int) -> set[str]:
+    """Those of its threads, which /proc knows by their numbers, too."""
+    threads = (int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    return {status[STATE] for thread in threads if (status := status_of(thread))}
